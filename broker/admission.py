@@ -1,0 +1,53 @@
+"""Whether new items are let in: caps on what may wait, and whether they can be done in time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from zstreamer import errors
+from zstreamer.errors import Overloaded, ZStreamerError
+from zstreamer.protocol import Run, Slot
+
+if TYPE_CHECKING:
+    from broker.clients import Client
+    from broker.core import BrokerCore
+    from broker.models import Model
+
+MAX_NAME = 255
+"""Characters of a model's name."""
+
+
+def refusal(core: BrokerCore, client: Client, model: Model | None, run: Run) -> ZStreamerError | None:
+    """Return why these items cannot be taken now, or None where they can.
+
+    All or none of a run: its items share a call, and answering a part of a call is no use.
+    """
+    size = sum(map(_size, run.slots))
+    count = len(run.ids)
+    config = core.config
+    wait = predicted_wait(client, model, run)
+    if core.queued_items + count > config.max_items or core.queued_bytes + size > config.max_bytes:
+        return Overloaded("the broker's queue is full", retry_after=wait or 1.0)
+    if len(client.items) + count > config.client_items or client.bytes + size > config.client_bytes:
+        return Overloaded("this client has too much open work", retry_after=wait or 1.0)
+    largest = max(map(_size, run.slots), default=0)
+    if largest > config.max_payload:
+        words = f"a payload of {largest} bytes exceeds the limit of {config.max_payload}"
+        return errors.TooLarge(words)
+    if wait and model and wait + model.batch_time() > max(run.budgets, default=0) / 1000:
+        return Overloaded(
+            f"about {wait:.1f} s of work are ahead, more than the budget allows", retry_after=wait
+        )
+    return None
+
+
+def predicted_wait(client: Client, model: Model | None, run: Run) -> float:
+    """Return the seconds until a worker takes the first of these; 0 where that is not known."""
+    if model is None or not model.queue.items:
+        return 0.0
+    rate = model.rate
+    return model.queue.ahead(client.id, run.priority) / rate if rate else 0.0
+
+
+def _size(slot: Slot) -> int:
+    return 0 if slot is None or isinstance(slot, int | list) else len(slot)

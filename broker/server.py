@@ -1,0 +1,172 @@
+"""The broker's process: two ROUTERs, one loop, and the core that decides.
+
+    wait ─> read workers ─> read clients ─> core.poll ─> send ─> wait …
+
+All that has arrived is read before anything is sent, so that what is ready in one turn leaves
+as one message a peer, and before anyone is judged to be silent.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import secrets
+import time
+
+import zmq
+from zmq.utils.monitor import parse_monitor_message
+
+from broker.admin import Admin
+from broker.core import BrokerCore, Send, Side
+from zstreamer import protocol, transport
+from zstreamer.config import BrokerConfig
+from zstreamer.exitcodes import ExitCode
+from zstreamer.process import Owner
+from zstreamer.signals import StopRequests
+
+log = logging.getLogger(__name__)
+
+MESSAGES_A_TURN = 256
+"""Messages read from one socket before the other one and the sends have their turn."""
+
+PAUSE = 0.5
+"""Seconds between two turns beyond which the broker discounts its own absence."""
+
+OWNER_CHECK = 0.5
+"""Seconds between two looks at whether the owner still lives."""
+
+PROBE_PAUSE = 0.05
+"""Seconds between two rounds of probes; many peers often go at once."""
+
+_PING = protocol.plain(protocol.Ping())
+
+
+class Server:
+    """Sockets and timers around one `BrokerCore`.
+
+    Raises:
+        zmq.ZMQError: an address cannot be bound.
+    """
+
+    def __init__(self, config: BrokerConfig, owner: Owner | None = None) -> None:
+        options = transport.Options(config.heartbeat, config.heartbeat_timeout)
+        self.config = config
+        self.core = BrokerCore(config, secrets.randbits(63), time.monotonic())
+        self.poller = zmq.Poller()
+        self._owner = owner
+        self._check_owner_at = 0.0
+        self._turn_at = time.monotonic()
+        self._probe_at: dict[Side, float] = {}
+        self.sockets = {
+            Side.WORKER: transport.router(config.worker_endpoint, options),
+            Side.CLIENT: transport.router(config.client_endpoint, options),
+        }
+        self._monitors = {
+            side: socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+            for side, socket in self.sockets.items()
+        }
+        for socket in (*self.sockets.values(), *self._monitors.values()):
+            self.poller.register(socket, zmq.POLLIN)
+        if owner is not None:
+            self.poller.register(owner, zmq.POLLIN)
+
+    def turn(self) -> None:
+        """Wait for something to do, and do it."""
+        wait = self.core.wake_at() - time.monotonic()
+        self.poller.poll(max(0, wait * 1000))
+        now = time.monotonic()
+        if now - self._turn_at > PAUSE:
+            self.core.on_pause(now - self._turn_at)
+        self._turn_at = now
+        self._read(now, Side.WORKER, self.core.on_worker)
+        self._read(now, Side.CLIENT, self.core.on_client)
+        self._look_for_the_gone(now)
+        while sends := self.core.poll(now):
+            for send in sends:
+                self._send(now, send)
+
+    def _read(self, now: float, side: Side, handle) -> None:  # type: ignore[no-untyped-def]
+        socket = self.sockets[side]
+        for _ in range(MESSAGES_A_TURN):
+            message = transport.receive_routed(socket)
+            if message is None:
+                return
+            handle(now, *message)
+
+    def _send(self, now: float, send: Send) -> None:
+        if not transport.send(self.sockets[send.side], [send.session, *send.frames]):
+            self.core.on_gone(now, send.side, send.session)
+
+    def _look_for_the_gone(self, now: float) -> None:
+        """A ROUTER's monitor says that a peer has gone, not which: probe them all."""
+        for side, monitor in self._monitors.items():
+            try:
+                while parse_monitor_message(monitor.recv_multipart(zmq.NOBLOCK)):
+                    self._probe_at.setdefault(side, now)
+            except zmq.Again:
+                pass
+            if self._probe_at.get(side, now + 1) <= now:
+                for session in self.core.sessions(side):
+                    self._send(now, Send(side, session, _PING))
+                del self._probe_at[side]
+
+    def owner_gone(self) -> bool:
+        """Whether the process that started this one is gone; looks twice a second."""
+        if self._owner is None or self._turn_at < self._check_owner_at:
+            return False
+        self._check_owner_at = self._turn_at + OWNER_CHECK
+        return self._owner.gone()
+
+    def close(self) -> None:
+        """Close all sockets; answers on their way get a second."""
+        for socket in self.sockets.values():
+            socket.disable_monitor()
+            socket.close(linger=1000)
+
+
+def run(config: BrokerConfig, owner: Owner | None = None) -> int:
+    """Serve until SIGINT or SIGTERM, then drain; return the process's exit code.
+
+    The first signal refuses new work and waits up to ``drain_grace`` seconds for what runs,
+    the second ends at once. Where ``owner`` is given, its death ends the broker at once.
+    """
+    try:
+        server = Server(config, owner)
+    except zmq.ZMQError as error:
+        log.error(
+            "cannot bind clients=%s workers=%s: %s; is another broker running there?",
+            config.client_endpoint,
+            config.worker_endpoint,
+            error,
+        )
+        return ExitCode.UNREACHABLE
+    log.info(
+        "serving clients=%s workers=%s http=%s",
+        config.client_endpoint,
+        config.worker_endpoint,
+        config.http_port or "none",
+    )
+    gc.freeze()
+    with StopRequests() as stop, Admin(config, server.core) as admin:
+        server.poller.register(stop, zmq.POLLIN)
+        try:
+            return _serve(server, stop, admin)
+        finally:
+            server.close()
+
+
+def _serve(server: Server, stop: StopRequests, admin: Admin) -> int:
+    while not stop.requests:
+        server.turn()
+        admin.publish(time.monotonic())
+        if server.owner_gone():
+            return ExitCode.OK
+    log.info("draining grace=%gs", server.config.drain_grace)
+    server.core.drain()
+    end = time.monotonic() + server.config.drain_grace
+    while not server.core.idle:
+        server.turn()
+        if stop.requests > 1 or time.monotonic() > end or server.owner_gone():
+            log.warning("stopped with work unfinished items=%d", server.core.queued_items)
+            return ExitCode.NOT_DRAINED
+    return ExitCode.OK

@@ -1,0 +1,59 @@
+"""The broker's state in plain values, for `zstreamer status` and the HTTP port."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import zstreamer
+from zstreamer.protocol import WorkerState
+
+if TYPE_CHECKING:
+    from broker.core import BrokerCore
+    from broker.models import Model
+    from broker.workers import Worker
+
+
+def of(core: BrokerCore, now: float) -> dict[str, object]:
+    """Return ``{"broker": {…}, "models": {name: {…, "workers": [{…}]}}}``; times in seconds."""
+    return {
+        "broker": {
+            "release": zstreamer.__version__,
+            "epoch": core.epoch,
+            "uptime": now - core.born,
+            "draining": core.draining,
+            "clients": len(core.client_sessions),
+            "workers": len(core.workers),
+            "queued_items": core.queued_items,
+            "queued_bytes": core.queued_bytes,
+            "counts": dict(core.counts),
+        },
+        "models": {m.name: _model(m, now) for m in core.models.values() if m.known},
+    }
+
+
+def _model(model: Model, now: float) -> dict[str, object]:
+    return {
+        "queued": model.waiting,
+        "running": sum(w.begun for w in model.workers.values()),
+        "served": model.served,
+        "capacity": model.rate,
+        "trouble": model.trouble,
+        "ready": model.warm,
+        "workers": [_worker(w, now) for w in model.workers.values()],
+    }
+
+
+def _worker(worker: Worker, now: float) -> dict[str, object]:
+    info = worker.info
+    return {
+        **{key: info.get(key) for key in ("host", "pid", "number", "device")},
+        "id": worker.id,
+        "state": "stalled" if worker.stalled else WorkerState(worker.state).name.lower(),
+        "batch_size": worker.batch_size,
+        "waiting": worker.waiting,
+        "running": worker.begun,
+        "served": worker.served,
+        "beta_ms": worker.beta * 1000,
+        "alpha_ms": worker.alpha * 1000,
+        "silent": now - worker.heard,
+    }

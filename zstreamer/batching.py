@@ -1,0 +1,169 @@
+"""Which waiting items form the next batch, and when. Pure: told the time, it decides.
+
+Greedy by default: a free model with anything waiting runs up to ``batch_size`` at once, and
+what arrives meanwhile is the next batch. That adds no delay at low load and fills batches at
+high load (Inoue, arXiv 1912.06322). A hold is worth its while only for a model whose batch
+time T(n) = β + α·n is mostly β: waiting one gap g for another item delays n items by g each
+and saves that item a share of β, so it pays while g < β / (2n).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Generic, NamedTuple, Protocol, TypeVar
+
+DECAY = 0.97
+"""What one batch leaves of the weight of those before it: the last 30 or so count."""
+
+GAP_WEIGHT = 0.2
+"""Weight of the latest gap between arrivals in their moving average."""
+
+PATIENCE = 3.0
+"""Gaps that a hold waits for the next arrival before it gives up."""
+
+
+class BatchTime:
+    """T(n) = beta + alpha·n in seconds, by least squares over recent batches."""
+
+    def __init__(self) -> None:
+        self.beta = 0.0
+        self.alpha = 0.0
+        self._sums = (0.0, 0.0, 0.0, 0.0, 0.0)
+
+    def observe(self, items: int, seconds: float) -> None:
+        """A batch of this many items took this long."""
+        w, n, t, nn, nt = (DECAY * each for each in self._sums)
+        w, n, t = w + 1, n + items, t + seconds
+        nn, nt = nn + items * items, nt + items * seconds
+        self._sums = (w, n, t, nn, nt)
+        spread = nn / w - (n / w) ** 2
+        if spread > 0.25:
+            alpha = (nt / w - n * t / w**2) / spread
+            self.alpha = min(max(alpha, 0.0), t / n)
+        elif not self.alpha:
+            # All batches alike: the line through their mean cannot be told; split it evenly.
+            self.alpha = t / n / 2
+        self.beta = max(0.0, (t - self.alpha * n) / w)
+
+    def __call__(self, items: int) -> float:
+        """Return the seconds that a batch of this many items is expected to take."""
+        return self.beta + self.alpha * items
+
+
+class Waiting(Protocol):
+    """What the batcher needs to know of an item.
+
+    Attributes:
+        id: unique among the items of one batcher.
+        arrived: monotonic seconds.
+        cost: what it costs to run, where the model says.
+    """
+
+    id: int
+    arrived: float
+    cost: float
+
+
+Item = TypeVar("Item", bound=Waiting)
+
+
+class Plan(NamedTuple, Generic[Item]):
+    """The batch to run now; where it is empty, look again at ``hold_until`` (monotonic seconds,
+    None: not before the next arrival)."""
+
+    items: Sequence[Item]
+    hold_until: float | None = None
+    alone: bool = False
+
+
+class Batcher(Generic[Item]):
+    """The items that wait for one model.
+
+    Args:
+        batch_size: most items of a batch.
+        max_latency: longest hold for a fuller batch, in seconds; 0 never holds.
+        max_cost: most Σcost of a batch, each item counted as the dearest of its batch
+            (padding is paid for too); None for no limit.
+        time: the model's batch time, observed by the owner.
+    """
+
+    def __init__(
+        self, batch_size: int, max_latency: float, max_cost: float | None, time: BatchTime
+    ) -> None:
+        self.batch_size = batch_size
+        self._max_latency = max_latency
+        self._max_cost = max_cost
+        self._time = time
+        self._items: dict[int, Item] = {}
+        self._groups: deque[list[Item]] = deque()
+        self._gap = float("inf")
+        self._last = float("-inf")
+
+    def __len__(self) -> int:
+        return len(self._items) + sum(map(len, self._groups))
+
+    def add(self, now: float, items: Sequence[Item]) -> None:
+        """Items have arrived together."""
+        self._items.update((item.id, item) for item in items)
+        gap = (now - self._last) / max(1, len(items))
+        self._last = now
+        old = self._gap
+        self._gap = gap if old == float("inf") else old + GAP_WEIGHT * (gap - old)
+
+    def add_group(self, items: Iterable[Item]) -> None:
+        """Items that are to run as one batch of their own have arrived."""
+        self._groups.append(list(items))
+
+    def remove(self, ids: Iterable[int]) -> None:
+        """These do not wait any more: they run, or are no longer wanted."""
+        gone = set(ids)
+        for id in gone:
+            self._items.pop(id, None)
+        if self._groups:
+            groups = ([i for i in group if i.id not in gone] for group in self._groups)
+            self._groups = deque(group for group in groups if group)
+
+    def clear(self) -> None:
+        """Forget everything that waits."""
+        self._items.clear()
+        self._groups.clear()
+
+    def next(self, now: float, busy: bool) -> Plan[Item]:
+        """Return what the model should run next: now, or when it comes free where it is busy."""
+        if self._groups:
+            return Plan(self._groups[0], alone=True)
+        if not self._items:
+            return Plan(())
+        if not busy and (until := self._hold(now)) > now:
+            return Plan((), until)
+        if self._max_cost is None and not next(iter(self._items.values())).cost:
+            return Plan([item for item, _ in zip(self._items.values(), range(self.batch_size), strict=False)])
+        return Plan(self._alike())
+
+    def _hold(self, now: float) -> float:
+        """Return until when to wait for more items; ``now`` or earlier for not at all."""
+        waiting = len(self._items)
+        if not self._max_latency or waiting >= self.batch_size:
+            return now
+        if self._gap >= self._time.beta / (2 * waiting):
+            return now
+        oldest = next(iter(self._items.values())).arrived
+        return min(oldest + self._max_latency, self._last + PATIENCE * self._gap)
+
+    def _alike(self) -> list[Item]:
+        """Return the oldest item and those most like it in cost, so that padding is small."""
+        ordered = sorted(self._items.values(), key=lambda item: item.cost)
+        oldest = next(iter(self._items.values()))
+        low = high = ordered.index(oldest)
+        while high - low + 1 < min(self.batch_size, len(ordered)):
+            down = oldest.cost - ordered[low - 1].cost if low else float("inf")
+            up = ordered[high + 1].cost - oldest.cost if high + 1 < len(ordered) else float("inf")
+            if down <= up:
+                low -= 1
+            else:
+                high += 1
+            if self._max_cost and ordered[high].cost * (high - low + 1) > self._max_cost:
+                low, high = (low + 1, high) if down <= up else (low, high - 1)
+                break
+        return ordered[low : high + 1]

@@ -1,0 +1,64 @@
+"""The `zstreamer` command: broker, worker, up, call and status."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+import rich_click as click
+
+from zstreamer.errors import BrokerUnreachable, ZStreamerError
+from zstreamer.exitcodes import ExitCode
+from zstreamer.setting import ConfigError
+
+from . import call, serve, status
+from .options import PLAIN, example
+
+COMMANDS: Final = (serve.broker, serve.worker, serve.up, call.call, status.status)
+
+
+@click.group(
+    **PLAIN,
+    epilog=example(
+        "zstreamer broker",
+        "zstreamer worker bert_model:ManagedBertModel --num 2",
+        'zstreamer call "Happy birthday to [MASK]."',
+    ),
+)
+@click.version_option(package_name="zstreamer", message="%(package)s %(version)s")
+def group() -> None:
+    """Batch single model inputs from many processes onto GPU workers."""
+
+
+for command in COMMANDS:
+    group.add_command(command)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit; arguments: those of the program where not given."""
+    sys.exit(run(group, arguments))
+
+
+def run(command: click.Command, arguments: Sequence[str] | None = None) -> int:
+    """Run one command; its exit code, once any error is printed as a clear line."""
+    name = "zstreamer" if command is group else f"python -m {command.name}"
+    try:
+        given = None if arguments is None else list(arguments)
+        return int(command.main(given, prog_name=name, standalone_mode=False) or ExitCode.OK)
+    except click.ClickException as error:
+        return _say(error.format_message(), ExitCode.USAGE)
+    except ConfigError as error:
+        return _say(str(error), ExitCode.USAGE)
+    except BrokerUnreachable as error:
+        return _say(str(error), ExitCode.UNREACHABLE)
+    except ZStreamerError as error:
+        return _say(f"{type(error).__name__}: {error}", ExitCode.FAILED)
+    except (KeyboardInterrupt, click.Abort):
+        return ExitCode.INTERRUPTED
+
+
+def _say(text: str, code: ExitCode) -> ExitCode:
+    label = click.style("error:", fg="red", bold=True)
+    click.echo(f"{label} {' '.join(text.split())}", err=True)
+    return code

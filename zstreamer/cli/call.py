@@ -1,0 +1,84 @@
+"""`zstreamer call`: sends inputs to a model and prints its answers."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+
+import rich_click as click
+
+from zstreamer.config import ClientConfig
+from zstreamer.exitcodes import ExitCode
+from zstreamer.setting import ConfigError
+
+from .options import PLAIN, configured, example
+
+
+@click.command(
+    **PLAIN,
+    epilog=example(
+        'zstreamer call "Happy birthday to [MASK]."',
+        "zstreamer call --model bert - < sentences.txt",
+        """zstreamer call --json '{"text": "Hello", "beams": 4}'""",
+    ),
+)
+@click.argument("inputs", nargs=-1)
+@click.option("--json", "as_json", is_flag=True, help="Inputs and answers are JSON, one a line.")
+@configured(ClientConfig)
+def call(config: ClientConfig, inputs: tuple[str, ...], *, as_json: bool) -> int:
+    """Send inputs to a model and print its answers.
+
+    Without INPUTS, or with -, each line of standard input is one. Prints one answer a line, in the
+    order of the inputs. An input that fails has an empty line (null with --json), and its error
+    goes to standard error; the exit code is then 1.
+    """
+    from zstreamer import Client
+
+    items = [_item(line, as_json=as_json) for line in _lines(inputs)]
+    with Client(
+        config.address,
+        model=config.model,
+        timeout=config.timeout,
+        connect_timeout=config.connect_timeout,
+    ) as client:
+        return _print(client.predict(items, return_exceptions=True), as_json=as_json)
+
+
+def _lines(inputs: tuple[str, ...]) -> Iterable[str]:
+    if inputs and inputs != ("-",):
+        return inputs
+    if sys.stdin.isatty():
+        click.echo("reading one input a line; Ctrl-D ends them", err=True)
+    return (line.rstrip("\r\n") for line in sys.stdin)
+
+
+def _item(line: str, *, as_json: bool) -> object:
+    try:
+        return json.loads(line) if as_json else line
+    except ValueError as error:
+        raise ConfigError(f"the input {line!r} is not JSON ({error}): quote text twice") from None
+
+
+def _print(answers: Iterable[object], *, as_json: bool) -> int:
+    code = ExitCode.OK
+    for index, answer in enumerate(answers):
+        if isinstance(answer, Exception):
+            code = ExitCode.FAILED
+            click.echo(f"input {index}: {type(answer).__name__}: {answer}", err=True)
+        click.echo(_shown(answer, as_json=as_json))
+    return code
+
+
+def _shown(answer: object, *, as_json: bool) -> str:
+    if isinstance(answer, Exception):
+        return "null" if as_json else ""
+    if isinstance(answer, str) and not as_json:
+        return answer
+    return json.dumps(answer, ensure_ascii=False, default=_plain)
+
+
+def _plain(value: object) -> object:
+    """What stands in JSON for a value that it has no form for, arrays above all."""
+    as_list = getattr(value, "tolist", None)
+    return as_list() if callable(as_list) else repr(value)

@@ -1,0 +1,87 @@
+"""Command-line options made from the settings of the configurations, so that there is one table."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import rich_click as click
+
+from zstreamer.config import Config
+from zstreamer.kinds import SWITCH
+from zstreamer.setting import Setting, settings
+from zstreamer.sources import resolve
+
+PLAIN: Final[dict[str, Any]] = {
+    "context_settings": {
+        "help_option_names": ["-h", "--help"],
+        "rich_help_config": {
+            "text_markup": "rich",
+            "width": min(100, shutil.get_terminal_size().columns),
+            "options_table_column_types": ["opt_all", "metavar", "help"],
+        },
+    },
+}
+"""What every command's help looks like."""
+
+VARIABLES: Final = "Each option is a variable too: --log-level is ZSTREAMER_LOG_LEVEL."
+
+Command = Callable[..., int]
+
+
+def configured(*programs: type[Config], without: tuple[str, ...] = ()) -> Callable[..., Command]:
+    """Give a command the options of some programs, and their configurations as arguments.
+
+    programs: each becomes one positional argument; a setting that two share is one option.
+    without: settings that the command decides by itself.
+    """
+    offered = {one.name: one for each in programs for one in settings(each)}
+    chosen = [one for name, one in offered.items() if name not in without]
+
+    def decorate(command: Command) -> Command:
+        @functools.wraps(command)
+        def configure(config: Path | None, **values: object) -> int:
+            flags = {one.name: values.pop(one.name) for one in chosen}
+            return command(*(resolve(each, flags, file=config) for each in programs), **values)
+
+        wrapped: Any = configure
+        for one in reversed(chosen):
+            wrapped = _parameter(one)(wrapped)
+        return _config_file(wrapped)
+
+    return decorate
+
+
+def example(*lines: str) -> str:
+    """The examples that stand below a command's help."""
+    shown = [f"[bold cyan]  {_escaped(line)}[/]" for line in lines]
+    return "\n\n".join(["[bold]Examples[/]", *shown, " ", f"[dim]{VARIABLES}[/]"])
+
+
+def _parameter(one: Setting) -> Callable[[Command], Command]:
+    if one.positional:
+        return click.argument(one.name, required=False, metavar=one.kind.name)
+    return click.option(
+        one.flag,
+        one.name,
+        default=None,
+        metavar=one.kind.name or None,
+        is_flag=one.kind is SWITCH,
+        help=f"{_escaped(one.help)} [dim]({_escaped(one.shown_default) or 'none'})[/]",
+    )
+
+
+def _config_file(command: Command) -> Command:
+    return click.option(
+        "--config",
+        type=click.Path(path_type=Path, dir_okay=False),
+        envvar="ZSTREAMER_CONFIG",
+        help=_escaped("TOML file with a table for each program: [broker], [worker], [client]."),
+    )(command)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("[", "\\[")

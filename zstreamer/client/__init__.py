@@ -1,0 +1,1 @@
+"""The client: one pure core, and drivers for threads, gevent and asyncio."""

@@ -1,0 +1,256 @@
+"""`Client`: what a web server or a batch job embeds."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+import weakref
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from zstreamer import codec, transport
+from zstreamer.client import native
+from zstreamer.client.calls import Call, Watch
+from zstreamer.client.future import Future
+from zstreamer.client.threads import ThreadsDriver
+from zstreamer.errors import Cancelled
+from zstreamer.protocol import MAX_BUDGET
+
+if TYPE_CHECKING:
+    from zstreamer.client.green import GreenDriver
+
+Items = Sequence[object]
+
+
+class Settings:
+    """What every client is told, checked once.
+
+    Raises:
+        ValueError: an address or a time makes no sense; the message says which and the mend.
+    """
+
+    def __init__(
+        self,
+        address: str | Sequence[str],
+        model: str,
+        timeout: float,
+        connect_timeout: float,
+        keys: object,
+        heartbeat: float,
+        heartbeat_timeout: float,
+    ) -> None:
+        given = address.split(",") if isinstance(address, str) else list(address)
+        self.addresses = [each.strip() for each in given if each.strip()]
+        if not self.addresses:
+            raise ValueError("no address given; try tcp://127.0.0.1:7787")
+        for each in self.addresses:
+            if not each.startswith(("tcp://", "ipc://")):
+                raise ValueError(f"address {each!r} must look like tcp://HOST:7787 or ipc://PATH")
+        if keys is not None:
+            raise ValueError("this release has no keys yet; leave keys=None")
+        self.model = model
+        self.timeout = _seconds("timeout", timeout)
+        self.connect_timeout = _seconds("connect_timeout", connect_timeout)
+        self.options = transport.Options(heartbeat, heartbeat_timeout)
+
+    def call(
+        self,
+        items: Items,
+        timeout: float | None,
+        priority: int,
+        idempotent: bool,
+        return_exceptions: bool,
+    ) -> Call:
+        """Return the call of these items, encoded."""
+        if not isinstance(items, list | tuple):
+            mend = "" if not isinstance(items, str | bytes | dict) else "; wrap it: [item]"
+            raise TypeError(f"items must be a list or tuple, not {type(items).__name__}{mend}")
+        budget = self.timeout if timeout is None else _seconds("timeout", timeout)
+        now = time.monotonic()
+        payloads = codec.encode_all(items)
+        return Call(
+            payloads,
+            self.model,
+            now + min(budget, MAX_BUDGET / 1000),
+            now,
+            priority,
+            not idempotent,
+            return_exceptions,
+        )
+
+
+class Client:
+    """Sends items to a model behind a broker and waits for the outputs.
+
+    Works in threads and, where gevent has patched the program, in greenlets. May be made
+    before a fork and before gevent patches: nothing is connected before the first call, and
+    a forked child connects anew, leaving its parent's connections alone.
+
+    Args:
+        address: the broker's client address, or several as a list or with commas between.
+        model: which of the served models to call.
+        timeout: seconds that a call may take, unless it says otherwise.
+        connect_timeout: seconds after which a call that reaches no broker fails.
+        keys: for a later release.
+        heartbeat, heartbeat_timeout: seconds between pings, and of silence before a broker
+            counts as lost.
+
+    Raises:
+        ValueError: an argument makes no sense; the message says the mend.
+
+        >>> with Client("tcp://127.0.0.1:7787") as client:
+        ...     client.predict(["Happy birthday to [MASK]."])
+        ['you']
+    """
+
+    def __init__(
+        self,
+        address: str | Sequence[str] = "tcp://127.0.0.1:7787",
+        *,
+        model: str = "default",
+        timeout: float = 20.0,
+        connect_timeout: float = 5.0,
+        keys: object = None,
+        heartbeat: float = 0.5,
+        heartbeat_timeout: float = 2.0,
+    ) -> None:
+        self._settings = Settings(
+            address, model, timeout, connect_timeout, keys, heartbeat, heartbeat_timeout
+        )
+        self._closed = False
+        self._reset()
+        _clients.add(self)
+
+    def predict(
+        self,
+        items: Items,
+        *,
+        timeout: float | None = None,
+        priority: int = 0,
+        idempotent: bool = True,
+        return_exceptions: bool = False,
+    ) -> list[object]:
+        """Return one output for each item, in order.
+
+        Args:
+            items: a list or tuple of anything that `codec.encode` takes: text, bytes,
+                numbers, None, lists, dicts, numpy arrays.
+            timeout: seconds for the whole call; the client's own where None.
+            priority: higher goes first.
+            idempotent: whether the items may run twice if a worker is lost; where not, they
+                fail with `WorkerLost` instead.
+            return_exceptions: put each failed item's error in its place instead of raising.
+
+        Raises:
+            TypeError: ``items`` is no list or tuple.
+            ZStreamerError: see `zstreamer.errors`; with several failed items the error of the
+                lowest index is raised and the others are cancelled.
+        """
+        call = self._settings.call(items, timeout, priority, idempotent, return_exceptions)
+        self._driver().wait(call)
+        return call.results()
+
+    def submit(
+        self,
+        items: Items,
+        *,
+        timeout: float | None = None,
+        priority: int = 0,
+        idempotent: bool = True,
+        return_exceptions: bool = False,
+    ) -> Future:
+        """Return at once, with the future of what `predict` would return or raise."""
+        call = self._settings.call(items, timeout, priority, idempotent, return_exceptions)
+        return self._driver().submit(call)
+
+    def wait_ready(self, timeout: float | None = None) -> None:
+        """Wait until a warm worker serves the model.
+
+        Raises:
+            BrokerUnreachable: no broker answered.
+            NoWorker: none was ready within ``timeout`` seconds; the message says why.
+        """
+        now = time.monotonic()
+        budget = self._settings.timeout if timeout is None else _seconds("timeout", timeout)
+        watch = Watch(self._settings.model, now + budget, now)
+        self._driver().wait(watch)
+        if watch.error is not None:
+            raise watch.error
+
+    def close(self) -> None:
+        """End all calls, with `Cancelled`, and all connections. Closing twice is fine."""
+        self._closed = True
+        with self._lock:
+            drivers, self._drivers = list(self._drivers.values()), {}
+        for driver in drivers:
+            driver.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        addresses = ", ".join(self._settings.addresses)
+        return f"<Client {addresses}, model {self._settings.model!r}>"
+
+    def _driver(self) -> ThreadsDriver | GreenDriver:
+        """Return the driver for whoever calls: one for each hub, one for all other threads."""
+        key: object = None
+        if native.patched() and native.in_hub_thread():
+            from gevent.hub import get_hub
+
+            key = get_hub()
+        driver = self._drivers.get(key)
+        return driver or self._start(key)
+
+    def _start(self, key: object) -> ThreadsDriver | GreenDriver:
+        with self._lock:
+            if self._closed:
+                raise Cancelled("the client is closed")
+            if key not in self._drivers:
+                settings = self._settings
+                arguments = (settings.addresses, settings.connect_timeout, settings.options)
+                if key is None:
+                    self._drivers[key] = ThreadsDriver(*arguments)
+                else:
+                    from zstreamer.client.green import GreenDriver
+
+                    self._drivers[key] = GreenDriver(*arguments)
+            return self._drivers[key]
+
+    def _reset(self) -> None:
+        self._lock = native.lock()
+        self._drivers: dict[object, ThreadsDriver | GreenDriver] = {}
+
+    def _after_fork(self) -> None:
+        for driver in self._drivers.values():
+            driver.abandon()
+        _orphans.extend(self._drivers.values())
+        self._reset()
+
+
+_clients: weakref.WeakSet[Client] = weakref.WeakSet()
+_orphans: list[object] = []  # kept alive: collecting them would close the parent's sockets
+
+
+def _after_fork() -> None:
+    for client in list(_clients):
+        client._after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def _seconds(name: str, value: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise ValueError(f"{name} must be a positive number of seconds, not {value!r}")
+    return math.inf if math.isinf(value) else float(value)

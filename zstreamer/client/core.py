@@ -1,0 +1,491 @@
+"""The client as a state machine: told the time and what happened, it returns what to do.
+
+    submit, watch, cancel, close        what the user asks for
+    on_connected, on_message, on_lost   what a connection has done
+    poll                                → Connect, Close and Send for the driver
+    completed                           calls that have ended since it was last asked
+    wake_at                             when poll must be called again although nothing happens
+
+Calls are fed into the brokers' windows in turn, so that a call of a million items neither
+overflows anything nor keeps a call of one item waiting. No socket, clock, thread or random
+source in here. The states of an item are in docs/protocol.md.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from zstreamer import errors, protocol
+from zstreamer.client.calls import Call, Watch
+from zstreamer.client.link import Link, LinkState
+from zstreamer.errors import BrokerUnreachable, DeadlineExceeded, NoWorker, WorkerLost
+from zstreamer.protocol import Frames, ProtocolError
+from zstreamer.transfer import Parts
+
+BACKOFF = 0.05
+MAX_BACKOFF = 0.5
+"""Seconds between attempts to connect: short, because budgets are."""
+
+MOVE_AFTER = 0.5
+"""Seconds for which a lost broker may come back before its calls move to another one."""
+
+GREETING_TIMEOUT = 5.0
+"""Seconds from the start of a connection to its WELCOME, then it is tried anew."""
+
+OWN_LANE = 64
+"""Items from which a call has a lane of its own at the broker."""
+
+TURN = 64
+"""Items that one lane may send before the next lane has its turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connect:
+    """Open a new connection for this link."""
+
+    link: Link
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Close this link's connection."""
+
+    link: Link
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send a message on this link's connection."""
+
+    link: Link
+    frames: Frames
+
+
+Action: TypeAlias = Connect | Close | Send
+
+
+class ClientCore:
+    """All calls of one client, and its relations to its brokers.
+
+    Args:
+        addresses: one for each broker; any of them can take any call.
+        id: 63 random bits, new for each client and after each fork.
+        connect_timeout: seconds after which a call that no broker could be sent to fails.
+        now: monotonic seconds.
+        jitter: returns numbers in [0, 1); spreads the attempts to connect of many clients.
+        info: plain values that go into HELLO, for people who look at the broker.
+    """
+
+    def __init__(
+        self,
+        addresses: Sequence[str],
+        id: int,
+        connect_timeout: float,
+        now: float,
+        jitter: Callable[[], float],
+        info: dict[str, object] | None = None,
+    ) -> None:
+        self.id = id
+        self.links = [Link(address, now) for address in addresses]
+        self._connect_timeout = connect_timeout
+        self._jitter = jitter
+        self._info = info or {}
+        self._next_id = 1
+        self._calls: dict[int, Call] = {}
+        self._watches: list[Watch] = []
+        self._lanes: dict[int, deque[Call]] = {}
+        self._turn: deque[int] = deque()
+        self._again: deque[tuple[Call, int]] = deque()
+        self._deadlines: list[tuple[float, int, Call]] = []
+        self._unready_since = now
+        self._completed: list[Call | Watch] = []
+        self._actions: list[Action] = []
+
+    @property
+    def open_calls(self) -> int:
+        """Calls that have not ended."""
+        return len(self._calls)
+
+    # What the user asks for
+
+    def submit(self, call: Call) -> None:
+        """Take a call; it comes out of `completed` exactly once."""
+        count = len(call.payloads)
+        if not count:
+            call.done = True
+            self._completed.append(call)
+            return
+        call.first = self._next_id
+        self._next_id += count
+        call.lane = call.first if count >= OWN_LANE else 0
+        self._calls[call.first] = call
+        heapq.heappush(self._deadlines, (call.deadline, call.first, call))
+        lane = self._lanes.get(call.lane)
+        if lane is None:
+            lane = self._lanes[call.lane] = deque()
+            self._turn.append(call.lane)
+        lane.append(call)
+
+    def watch(self, watch: Watch) -> None:
+        """Wait for a model to be ready."""
+        self._watches.append(watch)
+        for link in self.links:
+            if link.state is LinkState.READY:
+                link.tell(protocol.Notice(watch.model, []))
+
+    def cancel(self, call: Call | Watch) -> None:
+        """The caller no longer waits; the call comes out of `completed` as cancelled."""
+        if isinstance(call, Watch):
+            self._end_watch(call, errors.Cancelled("the wait was cancelled"))
+        else:
+            self._end(call, errors.Cancelled("the call was cancelled"))
+
+    def close(self) -> None:
+        """End all calls and connections."""
+        for call in list(self._calls.values()):
+            self._end(call, errors.Cancelled("the client was closed"))
+        for watch in list(self._watches):
+            self._end_watch(watch, errors.Cancelled("the client was closed"))
+        for link in self.links:
+            if link.state is LinkState.READY:
+                self._actions.extend(Send(link, f) for f in link.flush(-math.inf))
+            if link.state is not LinkState.DOWN:
+                self._actions.append(Close(link))
+            link.retry_at = math.inf
+            link.state = LinkState.DOWN
+
+    # What a connection has done
+
+    def on_connected(self, now: float, link: Link) -> None:
+        """The connection is open: say HELLO."""
+        if link.state is not LinkState.CONNECTING:
+            return
+        link.enter(LinkState.GREETING, now)
+        hello = protocol.Hello(
+            protocol.Role.CLIENT, self.id, {**self._info, "open": list(link.sent)}
+        )
+        self._actions.append(Send(link, protocol.hello(hello)))
+
+    def on_lost(self, now: float, link: Link) -> None:
+        """The connection is gone, or could not be made."""
+        if link.state is LinkState.DOWN:
+            return
+        was_ready = link.state is LinkState.READY
+        link.enter(LinkState.DOWN, now)
+        if was_ready:
+            link.attempts = 0
+            if not self._ready_links():
+                self._unready_since = now
+        delay = min(MAX_BACKOFF, BACKOFF * 2**link.attempts) * (0.5 + 0.5 * self._jitter())
+        link.retry_at = now + delay
+        link.attempts = min(link.attempts + 1, 10)
+
+    def on_message(self, now: float, link: Link, frames: Frames) -> None:
+        """A message has come."""
+        try:
+            message = protocol.decode(frames)
+        except ProtocolError as error:
+            self._drop(now, link, errors.BadRequest(f"{link.address} is no broker: {error}"))
+            return
+        match message:
+            case protocol.Answer():
+                self._answer(now, link, message, sum(map(len, frames)))
+            case protocol.Welcome():
+                self._welcome(now, link, message)
+            case protocol.Refuse():
+                self._refused(now, link, errors.from_wire(message.error))
+            case protocol.Notice():
+                self._notice(link, message)
+            case protocol.Part():
+                link.receiver.part(message.transfer, message.data)
+                link.tell(protocol.PartOk(message.transfer))
+            case protocol.PartOk():
+                link.sender.ok()
+            case _:
+                pass  # PING, and whatever a later broker says that does not concern us
+
+    # What to do
+
+    def poll(self, now: float) -> list[Action]:
+        """Do what is due, feed the windows, and return what the driver must do now."""
+        self._check_deadlines(now)
+        for link in self.links:
+            self._check_link(now, link)
+        self._check_unreachable(now)
+        self._feed(now)
+        for link in self.links:
+            if link.state is LinkState.READY:
+                self._actions.extend(Send(link, frames) for frames in link.flush(now))
+        actions, self._actions = self._actions, []
+        return actions
+
+    def completed(self) -> list[Call | Watch]:
+        """Return the calls that have ended since the last time."""
+        completed, self._completed = self._completed, []
+        return completed
+
+    def wake_at(self) -> float:
+        """Return the monotonic seconds at which `poll` must be called at the latest."""
+        wake = self._deadlines[0][0] if self._deadlines else math.inf
+        ready = False
+        for link in self.links:
+            if link.state is LinkState.READY:
+                ready = True
+                wake = min(wake, link.ack_at)
+            elif link.state is LinkState.DOWN:
+                wake = min(wake, link.retry_at if self._wanted(link) else math.inf)
+                if link.sent:
+                    wake = min(wake, self._gives_up_at(link))
+            else:
+                wake = min(wake, link.since + GREETING_TIMEOUT)
+        for watch in self._watches:
+            wake = min(wake, watch.deadline)
+        if not ready and (self._calls or self._watches):
+            wake = min(wake, self._unreachable_at())
+        return wake
+
+    # Links
+
+    def _ready_links(self) -> list[Link]:
+        return [link for link in self.links if link.state is LinkState.READY]
+
+    def _wanted(self, link: Link) -> bool:
+        """Whether a link that is down should be up: while there is anything to do, or was."""
+        return bool(self._calls or self._watches or link.sent or link.epoch)
+
+    def _check_link(self, now: float, link: Link) -> None:
+        if link.state is LinkState.DOWN:
+            if link.sent and now >= self._gives_up_at(link):
+                self._move(link)
+            if now >= link.retry_at and self._wanted(link):
+                link.enter(LinkState.CONNECTING, now)
+                self._actions.append(Connect(link))
+        elif link.state is not LinkState.READY and now >= link.since + GREETING_TIMEOUT:
+            self._drop(now, link, None)
+
+    def _drop(self, now: float, link: Link, why: errors.ZStreamerError | None) -> None:
+        link.refusal = why or link.refusal
+        self._actions.append(Close(link))
+        self.on_lost(now, link)
+
+    def _gives_up_at(self, link: Link) -> float:
+        """When the items sent on a link that is down stop waiting for its return."""
+        return link.since + (MOVE_AFTER if self._ready_links() else math.inf)
+
+    def _move(self, link: Link) -> None:
+        """Its broker does not come back: others take its items."""
+        self._resend(
+            link,
+            list(link.sent),
+            f"the broker at {link.address} was lost with this item, which may run only once",
+        )
+
+    def _resend(self, link: Link, ids: list[int], words: str) -> None:
+        """Make items wait again, or fail those that may not run twice."""
+        for id in ids:
+            call = link.sent[id]
+            index = id - call.first
+            link.forget(id, len(call.payloads[index]))
+            if call.once and words:
+                self._fail_item(call, index, WorkerLost(words))
+            else:
+                self._again.append((call, index))
+
+    def _welcome(self, now: float, link: Link, welcome: protocol.Welcome) -> None:
+        if link.state is not LinkState.GREETING:
+            return
+        link.enter(LinkState.READY, now)
+        link.attempts = 0
+        link.refusal = None
+        link.epoch = welcome.epoch
+        link.window_items = max(1, welcome.window_items)
+        link.window_bytes = welcome.window_bytes
+        link.max_payload = welcome.max_payload
+        known = set(welcome.known)
+        lost = [id for id in link.sent if id not in known]
+        words = f"the broker at {link.address} was restarted; this item may have run already"
+        self._resend(link, lost, "" if welcome.resumed else words)
+        for watch in self._watches:
+            link.tell(protocol.Notice(watch.model, []))
+
+    def _refused(self, now: float, link: Link, error: errors.ZStreamerError) -> None:
+        greeting = link.state is LinkState.GREETING
+        self._drop(now, link, error if greeting else None)
+        if greeting and all(other.refusal for other in self.links):
+            for call in [call for call in self._calls.values() if not call.sent]:
+                self._end(call, error)
+            for watch in list(self._watches):
+                self._end_watch(watch, error)
+
+    def _notice(self, link: Link, notice: protocol.Notice) -> None:
+        if not notice.model:
+            link.draining = True
+            return
+        error = errors.from_wire(notice.error) if notice.error else None
+        if error is None:
+            link.notices.pop(notice.model, None)
+        else:
+            link.notices[notice.model] = error
+        if error is None or (isinstance(error, NoWorker) and error.final):
+            for watch in [w for w in self._watches if w.model == notice.model]:
+                self._end_watch(watch, error)
+
+    # Items
+
+    def _feed(self, now: float) -> None:
+        links = self._ready_links()
+        links = [link for link in links if not link.draining] or links
+        if not links:
+            return
+        while self._again:
+            call, index = self._again[0]
+            if not call.done and call.outcomes[index] is None:
+                if not self._add(now, links, call, index):
+                    return
+            self._again.popleft()
+        while self._turn:
+            name = self._turn[0]
+            lane = self._lanes[name]
+            for _ in range(TURN):
+                while lane and (lane[0].done or lane[0].sent == len(lane[0].payloads)):
+                    lane.popleft()
+                if not lane:
+                    break
+                call = lane[0]
+                if not self._add(now, links, call, call.sent):
+                    return
+                call.sent += 1
+            if lane:
+                self._turn.rotate(-1)
+            else:
+                del self._lanes[name]
+                self._turn.popleft()
+
+    def _add(self, now: float, links: list[Link], call: Call, index: int) -> bool:
+        """Send one item on the least busy link; whether there was room."""
+        link = links[0] if len(links) == 1 else min(links, key=lambda link: len(link.sent))
+        size = len(call.payloads[index])
+        if size > link.max_payload:
+            words = f"an item of {size} bytes exceeds the broker's limit of {link.max_payload}"
+            self._fail_item(call, index, errors.TooLarge(words))
+            return True
+        if not link.room_for(size):
+            return False
+        link.add(now, call, index)
+        return True
+
+    def _answer(self, now: float, link: Link, answer: protocol.Answer, size: int) -> None:
+        failed: set[Call] = set()
+        sent = link.sent
+        for id, slot in zip(answer.ids, answer.slots, strict=True):
+            outcome = link.receiver.take(slot) if type(slot) is int else slot
+            call = sent.pop(id, None)
+            if call is None:
+                continue
+            index = id - call.first
+            link.sent_bytes -= len(call.payloads[index])
+            if outcome is None or type(outcome) is int:
+                outcome = errors.to_wire(errors.BadRequest("an answer without payload"))
+            call.put(index, outcome)
+            if type(outcome) is list and not call.keep_errors:
+                failed.add(call)
+            elif not call.left:
+                self._end(call, None)
+        for call in failed:
+            self._end(call, call.first_error())
+        link.read(now, size)
+
+    def _fail_item(self, call: Call, index: int, error: errors.ZStreamerError) -> None:
+        call.put(index, errors.to_wire(error))
+        if not call.keep_errors:
+            error.index = index
+            self._end(call, error)
+        elif not call.left:
+            self._end(call, None)
+
+    def _end(self, call: Call, error: errors.ZStreamerError | None) -> None:
+        """End a call; what is still open of it is cancelled."""
+        if call.done:
+            return
+        call.done = True
+        call.error = error
+        del self._calls[call.first]
+        if call.left:
+            for link in self.links:
+                self._cancel_items(link, call)
+        call.payloads = []
+        if len(self._deadlines) > 64 + 2 * len(self._calls):
+            self._deadlines = [entry for entry in self._deadlines if not entry[2].done]
+            heapq.heapify(self._deadlines)
+        self._completed.append(call)
+
+    def _cancel_items(self, link: Link, call: Call) -> None:
+        for index, payload in enumerate(call.payloads):
+            if link.forget(call.first + index, len(payload)) and link.state is LinkState.READY:
+                link.cancel(call.first + index)
+
+    def _end_watch(self, watch: Watch, error: errors.ZStreamerError | None) -> None:
+        if not watch.done:
+            watch.done = True
+            watch.error = error
+            self._watches.remove(watch)
+            self._completed.append(watch)
+
+    # What only time changes
+
+    def _check_deadlines(self, now: float) -> None:
+        while self._deadlines and self._deadlines[0][0] <= now:
+            call = heapq.heappop(self._deadlines)[2]
+            if not call.done:
+                self._end(call, self._overdue(now, call))
+        for watch in [w for w in self._watches if w.deadline <= now]:
+            self._end_watch(watch, self._overdue(now, watch))
+
+    def _overdue(self, now: float, call: Call | Watch) -> errors.ZStreamerError:
+        ready = self._ready_links()
+        seconds = f"{call.deadline - call.submitted:.3g} s"
+        if not ready:
+            down = now - self._unready_since
+            words = f"no broker at {self._addresses()} could be reached for {down:.1f} s"
+            if isinstance(call, Watch) or not call.sent:
+                return self._refusal() or BrokerUnreachable(f"{words} (budget {seconds})")
+            return DeadlineExceeded(f"no answer within {seconds}: {words}")
+        for link in ready:
+            if call.model in link.notices:
+                return NoWorker(f"{link.notices[call.model].message} (waited {seconds})")
+        if isinstance(call, Watch):
+            return NoWorker(f"model {call.model!r} was not ready within {seconds}")
+        return DeadlineExceeded(f"no answer within {seconds} ({call.left} items open)")
+
+    def _unreachable_at(self) -> float:
+        """When the first call that no broker could be sent to fails."""
+        waiting: list[Call | Watch] = [c for c in self._calls.values() if not c.sent]
+        waiting += self._watches
+        first = min((call.submitted for call in waiting), default=math.inf)
+        return max(first, self._unready_since) + self._connect_timeout
+
+    def _check_unreachable(self, now: float) -> None:
+        if self._ready_links() or not (self._calls or self._watches):
+            return
+        if now < self._unreachable_at():
+            return
+        since = now - self._connect_timeout
+        words = (
+            f"no broker answered at {self._addresses()} within {self._connect_timeout:.3g} s; "
+            "check the address and that `zstreamer broker` runs there"
+        )
+        for call in [c for c in self._calls.values() if not c.sent and c.submitted <= since]:
+            self._end(call, self._refusal() or BrokerUnreachable(words))
+        for watch in [w for w in self._watches if w.submitted <= since]:
+            self._end_watch(watch, self._refusal() or BrokerUnreachable(words))
+
+    def _refusal(self) -> errors.ZStreamerError | None:
+        return next((link.refusal for link in self.links if link.refusal), None)
+
+    def _addresses(self) -> str:
+        return ", ".join(link.address for link in self.links)

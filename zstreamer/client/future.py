@@ -1,0 +1,51 @@
+"""The future that `submit` returns."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import logging
+from collections.abc import Callable
+
+log = logging.getLogger(__name__)
+
+
+class Future(concurrent.futures.Future[list[object]]):
+    """A `concurrent.futures.Future` of a call's outputs.
+
+    ``cancel()`` works until the answer is there, and takes the call's items out of all
+    queues. ``result(timeout)`` that times out cancels nothing. Done-callbacks run apart from
+    the thread or hub that moves messages, so they may block and may make calls themselves.
+    """
+
+    def __init__(
+        self,
+        on_cancel: Callable[[], None],
+        run_apart: Callable[[Callable[[], None]], None],
+    ) -> None:
+        super().__init__()
+        self._on_cancel = on_cancel
+        self._run_apart = run_apart
+
+    def cancel(self) -> bool:
+        """Give the call up. Returns whether that was in time."""
+        cancelled = super().cancel()
+        if cancelled:
+            self._on_cancel()
+        return cancelled
+
+    def add_done_callback(self, fn: Callable[[concurrent.futures.Future[list[object]]], object]) -> None:
+        """Call ``fn`` with this future once it is done; at once, here, where it is already."""
+        if self.done():
+            super().add_done_callback(fn)
+        else:
+            super().add_done_callback(lambda future: self._run_apart(lambda: _call(fn, future)))
+
+
+def _call(
+    fn: Callable[[concurrent.futures.Future[list[object]]], object],
+    future: concurrent.futures.Future[list[object]],
+) -> None:
+    try:
+        fn(future)
+    except Exception:
+        log.exception("a done-callback of %r raised", future)

@@ -1,0 +1,148 @@
+"""The client's driver for gevent: no threads, the hub's own loop watches the sockets.
+
+    greenlet ── core.submit, then waits ──┐        once before the loop blocks, all that the
+    greenlet ── core.submit, then waits ──┼─ turn  greenlets of this round submitted leaves
+    descriptor ready, or timer ───────────┘        as one bundle
+
+A plain zmq socket on a watcher of the hub, with EVENTS read again after each send, is all it
+takes; see "gevent" in docs/decisions.md for why not zmq.green.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+
+import gevent
+from gevent.hub import Waiter, get_hub
+
+from zstreamer import transport
+from zstreamer.client.calls import Call, Watch
+from zstreamer.client.driver import Driver
+from zstreamer.client.future import Future
+from zstreamer.client.link import Link
+from zstreamer.client.threads import settle
+
+READ = 1
+
+SWEEP = 1.0
+"""Seconds between two looks at the sockets while calls are open, should an edge be missed."""
+
+
+class GreenDriver(Driver):
+    """Serves the greenlets of one hub; see `Driver` for the arguments."""
+
+    def __init__(
+        self, addresses: Sequence[str], connect_timeout: float, options: transport.Options
+    ) -> None:
+        super().__init__(addresses, connect_timeout, options)
+        self.hub = get_hub()
+        self._loop = self.hub.loop
+        # Unreferenced watchers do not keep a program's loop alive; the timer does, and it
+        # runs only while calls are open.
+        self._before_block = self._loop.prepare(ref=False)
+        self._timer = self._loop.timer(0.0)
+        self._timer_at = 0.0
+        self._watchers: dict[Link, list[gevent._interfaces.IWatcher]] = {}
+        self._scheduled = False
+
+    def wait(self, call: Call | Watch) -> None:
+        """Submit a call and let other greenlets run until it has ended."""
+        waiter = call.token = Waiter(self.hub)
+        if isinstance(call, Watch):
+            self.core.watch(call)
+        else:
+            self.core.submit(call)
+        self._schedule()
+        try:
+            waiter.get()
+        except BaseException:
+            call.token = None
+            self.cancel(call)
+            raise
+
+    def submit(self, call: Call) -> Future:
+        """Submit a call; return the future of its outputs."""
+        future = Future(lambda: self.cancel(call), self.run_apart)
+        call.token = future
+        self.core.submit(call)
+        self._schedule()
+        return future
+
+    def cancel(self, call: Call | Watch) -> None:
+        """Give a call up; from another thread too, since futures are passed around."""
+        if get_hub() is self.hub:
+            self.core.cancel(call)
+            self._schedule()
+        else:
+            self._loop.run_callback_threadsafe(self.cancel, call)
+
+    def close(self) -> None:
+        """End all calls and close the connections."""
+        self.shut_down()
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Stop watching, in a fork that must leave its parent's sockets alone."""
+        self._before_block.stop()
+        self._timer.stop()
+        for watchers in self._watchers.values():
+            for watcher in watchers:
+                watcher.stop()
+
+    def run_apart(self, function: Callable[[], None]) -> None:
+        """Run a done-callback in a greenlet, which may block."""
+        gevent.spawn(function)
+
+    def complete(self, call: Call | Watch) -> None:
+        token = call.token
+        if isinstance(token, Waiter):
+            token.switch(None)
+        elif isinstance(token, Future) and isinstance(call, Call):
+            settle(token, call)
+
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._before_block.start(self._turn)
+            # The loop may be about to block on timers alone; a callback keeps it turning once.
+            self._loop.run_callback(_nothing)
+
+    def _turn(self) -> None:
+        if self._scheduled:
+            self._scheduled = False
+            self._before_block.stop()
+        wake_at = self.turn()
+        if self.core.open_calls:
+            wake_at = min(wake_at, time.monotonic() + SWEEP)
+        self._set_timer(wake_at)
+
+    def _set_timer(self, wake_at: float) -> None:
+        """Come back at ``wake_at``, or earlier: most calls end before their deadline does."""
+        now = time.monotonic()
+        pending = self._timer.active and now < self._timer_at <= wake_at
+        if pending and self._timer.ref == bool(self.core.open_calls):
+            return
+        self._timer.stop()
+        self._timer.close()
+        if wake_at == math.inf:
+            return
+        self._timer_at = wake_at
+        self._timer = self._loop.timer(max(0.0, wake_at - now), ref=bool(self.core.open_calls))
+        self._timer.start(self._turn)
+
+    def watch(self, link: Link, connection: transport.Connection) -> None:
+        self._watchers[link] = [
+            self._loop.io(fileno, READ, ref=False) for fileno in connection.filenos()
+        ]
+        for watcher in self._watchers[link]:
+            watcher.start(self._turn)
+
+    def unwatch(self, link: Link, connection: transport.Connection) -> None:
+        for watcher in self._watchers.pop(link):
+            watcher.stop()
+            watcher.close()
+
+
+def _nothing() -> None: ...

@@ -1,0 +1,172 @@
+"""A client's relation to one broker, over one connection after another."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from zstreamer import protocol
+from zstreamer.client.calls import Call
+from zstreamer.errors import ZStreamerError
+from zstreamer.protocol import Flag, Frames, Run, Slot
+from zstreamer.transfer import Receiver, Sender
+
+ACK_AFTER_BYTES = 1024 * 1024
+ACK_AFTER_MESSAGES = 64
+ACK_AFTER_SECONDS = 0.05
+"""An ACK rides on the next SUBMIT; alone it leaves when this much has gone unacknowledged."""
+
+
+class LinkState(Enum):
+    """Where the relation stands."""
+
+    DOWN = "down"
+    CONNECTING = "connecting"
+    GREETING = "greeting"
+    READY = "ready"
+
+
+class Link:
+    """One broker as the client sees it.
+
+    Attributes:
+        sent: items sent on it that have no answer, by id; they outlive its connections.
+        since: monotonic seconds at which `state` was entered.
+        retry_at: when DOWN, the monotonic seconds of the next attempt.
+        draining: it takes no new work.
+        notices: by model, why items wait there.
+        refusal: why it would not speak with us.
+    """
+
+    def __init__(self, address: str, now: float) -> None:
+        self.address = address
+        self.state = LinkState.DOWN
+        self.since = now
+        self.retry_at = now
+        self.attempts = 0
+        self.epoch = 0
+        self.sent: dict[int, Call] = {}
+        self.sent_bytes = 0
+        self.window_items = 0
+        self.window_bytes = 0
+        self.max_payload = 0
+        self.draining = False
+        self.notices: dict[str, ZStreamerError] = {}
+        self.refusal: ZStreamerError | None = None
+        self._fresh()
+
+    def _fresh(self) -> None:
+        self.receiver = Receiver(2**62)
+        self.sender: Sender[tuple[int, Call]] = Sender()
+        self._runs: dict[tuple[str, int, int, int], Run] = {}
+        self._runs_bytes = 0
+        self._full: list[list[Run]] = []
+        self._cancels: list[int] = []
+        self._plain: list[Frames] = []
+        self._read = 0
+        self._acked = 0
+        self._unacked_bytes = 0
+        self.ack_at = float("inf")
+
+    def enter(self, state: LinkState, now: float) -> None:
+        """Change the state; a new connection starts with empty hands."""
+        self.state = state
+        self.since = now
+        if state is LinkState.DOWN:
+            self._fresh()
+            self.draining = False
+            self.notices.clear()
+
+    def room_for(self, size: int) -> bool:
+        """Whether its window admits one more item of this many bytes."""
+        return len(self.sent) < self.window_items and (
+            self.sent_bytes + size <= self.window_bytes or not self.sent
+        )
+
+    def add(self, now: float, call: Call, index: int) -> None:
+        """Send one item."""
+        id = call.first + index
+        payload = call.payloads[index]
+        self.sent[id] = call
+        self.sent_bytes += len(payload)
+        if len(payload) > protocol.PART:
+            self.sender.start(payload, (id, call))
+        else:
+            self._put(now, call, id, payload, len(payload))
+
+    def _put(self, now: float, call: Call, id: int, slot: Slot, size: int) -> None:
+        key = (call.model, call.priority, int(call.once), call.lane)
+        run = self._runs.get(key)
+        if run is None:
+            flags = Flag.ONCE if call.once else 0
+            run = Run(call.model, call.priority, int(flags), call.lane, [], [], [])
+            self._runs[key] = run
+        run.ids.append(id)
+        run.budgets.append(max(1, int((call.deadline - now) * 1000)))
+        run.slots.append(slot)
+        self._runs_bytes += size
+        if self._runs_bytes > protocol.BUNDLE:
+            self._full.append(list(self._runs.values()))
+            self._runs = {}
+            self._runs_bytes = 0
+
+    def forget(self, id: int, size: int) -> Call | None:
+        """Take an item off the window; None if it is not on it."""
+        call = self.sent.pop(id, None)
+        if call is not None:
+            self.sent_bytes -= size
+        return call
+
+    def cancel(self, id: int) -> None:
+        """Tell the broker that an item is no longer wanted."""
+        self._cancels.append(id)
+
+    def tell(self, message: protocol.Message) -> None:
+        """Send a message without payload."""
+        self._plain.append(protocol.plain(message))
+
+    def read(self, now: float, size: int) -> None:
+        """One ANSWER of this many bytes was read."""
+        self._read += 1
+        self._unacked_bytes += size
+        many = self._read - self._acked >= ACK_AFTER_MESSAGES
+        if many or self._unacked_bytes >= ACK_AFTER_BYTES:
+            self.ack_at = now
+        else:
+            self.ack_at = min(self.ack_at, now + ACK_AFTER_SECONDS)
+
+    def flush(self, now: float) -> list[Frames]:
+        """Return the messages that are to leave now, in order."""
+        messages, self._plain = self._plain, []
+        parts, done = self.sender.poll()
+        messages.extend(parts)
+        for transfer, (id, call) in done:
+            if id in self.sent:
+                self._put(now, call, id, transfer, 0)
+        bundles, self._full = self._full, []
+        if self._runs:
+            bundles.append(list(self._runs.values()))
+            self._runs = {}
+            self._runs_bytes = 0
+        messages.extend(self._submit(runs) for runs in bundles)
+        if self._cancels:
+            ids, self._cancels = self._cancels, []
+            messages.append(protocol.plain(protocol.Cancel(ids)))
+        if self.ack_at <= now:
+            self._acknowledged()
+            messages.append(protocol.plain(protocol.Ack(self._read)))
+        return messages
+
+    def _submit(self, runs: list[Run]) -> Frames:
+        frames: Frames = []
+        for position, run in enumerate(runs):
+            slots, more = protocol.lay_out(run.slots)
+            if more:
+                runs[position] = run._replace(slots=slots)
+                frames.extend(more)
+        self._acknowledged()
+        return protocol.submit(self._read, runs, frames)
+
+    def _acknowledged(self) -> None:
+        self._acked = self._read
+        self._unacked_bytes = 0
+        self.ack_at = float("inf")

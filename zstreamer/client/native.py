@@ -1,0 +1,52 @@
+"""Locks and threads of the operating system, also where gevent has patched Python's own."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from threading import Lock
+
+
+def _original(module: str, name: str) -> Callable[..., object]:
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is not None:
+        found: Callable[..., object] = monkey.get_original(module, name)
+        return found
+    return getattr(__import__(module), name)  # type: ignore[no-any-return]
+
+
+def lock() -> Lock:
+    """Return a lock that blocks the thread, not only the greenlet."""
+    return _original("_thread", "allocate_lock")()  # type: ignore[return-value]
+
+
+def start_thread(function: Callable[[], None]) -> None:
+    """Run a function in a daemon thread of the operating system."""
+    _original("_thread", "start_new_thread")(function, ())
+
+
+def patched() -> bool:
+    """Whether gevent has patched this program's sockets, so that its threads are greenlets."""
+    monkey = sys.modules.get("gevent.monkey")
+    return monkey is not None and bool(monkey.is_module_patched("socket"))
+
+
+def in_hub_thread() -> bool:
+    """Whether the caller is a greenlet, so that waiting must let others run.
+
+    True in the main thread of a patched program, and in any thread that has a hub already.
+    """
+    hubs = sys.modules.get("gevent._hub_local")
+    if hubs is not None and hubs.get_hub_if_exists() is not None:
+        return True
+    get_ident = _original("_thread", "get_ident")
+    return bool(get_ident() == _main_ident())
+
+
+def _main_ident() -> object:
+    import threading
+
+    return threading.main_thread().ident

@@ -1,0 +1,191 @@
+"""The client's driver for plain threads: one I/O thread owns the sockets.
+
+    caller thread ── deque, then one byte down a pipe ──> I/O thread ──> future or lock ──> caller
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import zmq
+
+from zstreamer import errors, transport
+from zstreamer.client import native
+from zstreamer.client.calls import Call, Watch
+from zstreamer.client.driver import Driver
+from zstreamer.client.future import Future
+from zstreamer.client.link import Link
+
+log = logging.getLogger(__name__)
+
+LATE = 5.0
+"""Seconds after its deadline at which a caller gives up on an I/O thread that says nothing."""
+
+
+class _Waiter:
+    """Blocks one thread until its call has ended."""
+
+    __slots__ = ("_lock",)
+
+    def __init__(self) -> None:
+        self._lock = native.lock()
+        self._lock.acquire()
+
+    def wait(self, seconds: float) -> bool:
+        return self._lock.acquire(timeout=seconds)
+
+    def wake(self) -> None:
+        self._lock.release()
+
+
+class ThreadsDriver(Driver):
+    """Serves the threads of one process; see `Driver` for the arguments."""
+
+    def __init__(
+        self, addresses: Sequence[str], connect_timeout: float, options: transport.Options
+    ) -> None:
+        super().__init__(addresses, connect_timeout, options)
+        self._inbox: deque[Callable[[], None]] = deque()
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._reader, False)
+        os.set_blocking(self._writer, False)
+        self._awake = False
+        self._closing = False
+        self._callbacks: deque[Callable[[], None]] = deque()
+        self._callback_lock = native.lock()
+        self._callback_thread = False
+        self._poller = zmq.Poller()
+        self._poller.register(self._reader, zmq.POLLIN)
+        self._stopped = _Waiter()
+        native.start_thread(self._run)
+
+    # In the callers' threads
+
+    def wait(self, call: Call | Watch) -> None:
+        """Submit a call and block until it has ended."""
+        waiter = call.token = _Waiter()
+        self._post(lambda: self._submit(call))
+        try:
+            if not waiter.wait(max(0.0, call.deadline - time.monotonic()) + LATE):
+                raise errors.DeadlineExceeded("the client's I/O thread does not answer")
+        except BaseException:
+            self.cancel(call)
+            raise
+
+    def submit(self, call: Call) -> Future:
+        """Submit a call; return the future of its outputs."""
+        future = Future(lambda: self.cancel(call), self.run_apart)
+        call.token = future
+        self._post(lambda: self._submit(call))
+        return future
+
+    def cancel(self, call: Call | Watch) -> None:
+        """Give a call up."""
+        self._post(lambda: self.core.cancel(call))
+
+    def close(self) -> None:
+        """End all calls and close the connections; returns when that is done."""
+        if not self._closing:
+            self._closing = True
+            self._wake()
+            self._stopped.wait(LATE)
+
+    def abandon(self) -> None:
+        """Do nothing: in a fork the I/O thread does not exist, and the sockets are the parent's."""
+
+    def run_apart(self, function: Callable[[], None]) -> None:
+        """Run a done-callback in a thread that may block."""
+        with self._callback_lock:
+            self._callbacks.append(function)
+            if not self._callback_thread:
+                self._callback_thread = True
+                native.start_thread(self._run_callbacks)
+
+    def _post(self, command: Callable[[], None]) -> None:
+        self._inbox.append(command)
+        if not self._awake:
+            self._wake()
+
+    def _wake(self) -> None:
+        self._awake = True
+        try:
+            os.write(self._writer, b"\0")
+        except BlockingIOError:
+            pass  # full of bytes that will wake it
+
+    # In the I/O thread
+
+    def _run(self) -> None:
+        try:
+            wake_at = 0.0
+            while not self._closing:
+                wait = min(wake_at - time.monotonic(), 3600.0)
+                self._poller.poll(max(0.0, wait * 1000))
+                self._read_inbox()
+                wake_at = self.turn()
+        except BaseException:
+            log.exception("the client's I/O thread failed")
+            raise
+        finally:
+            self._closing = True
+            self.shut_down()
+            self._read_inbox()
+            self.shut_down()
+            os.close(self._reader)
+            self._stopped.wake()
+
+    def _read_inbox(self) -> None:
+        if self._awake:
+            try:
+                os.read(self._reader, 4096)
+            except BlockingIOError:
+                pass  # set, but not yet written
+            self._awake = False
+        while self._inbox:
+            self._inbox.popleft()()
+
+    def _submit(self, call: Call | Watch) -> None:
+        if isinstance(call, Watch):
+            self.core.watch(call)
+        else:
+            self.core.submit(call)
+
+    def complete(self, call: Call | Watch) -> None:
+        token = call.token
+        if isinstance(token, _Waiter):
+            token.wake()
+        elif isinstance(token, Future) and isinstance(call, Call):
+            settle(token, call)
+
+    def watch(self, link: Link, connection: transport.Connection) -> None:
+        self._poller.register(connection.socket, zmq.POLLIN)
+        self._poller.register(connection.monitor, zmq.POLLIN)
+
+    def unwatch(self, link: Link, connection: transport.Connection) -> None:
+        self._poller.unregister(connection.socket)
+        self._poller.unregister(connection.monitor)
+
+    # In the callbacks' thread
+
+    def _run_callbacks(self) -> None:
+        while True:
+            with self._callback_lock:
+                if not self._callbacks:
+                    self._callback_thread = False
+                    return
+                function = self._callbacks.popleft()
+            function()
+
+
+def settle(future: Future, call: Call) -> None:
+    """Give a call's outcome to its future."""
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        future.set_result(call.results())
+    except errors.ZStreamerError as error:
+        future.set_exception(error)

@@ -1,0 +1,244 @@
+"""What each program can be told: one frozen dataclass a program, and the one table of defaults.
+
+A value comes from the flag, else the ZSTREAMER_* variable, else the TOML file, else the default.
+The file has a table for each program ([broker], [worker], [client]) with the fields' names as keys.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+from dataclasses import dataclass
+from typing import ClassVar, TypeVar
+
+from .kinds import (
+    AMOUNT,
+    ANY_TEXT,
+    BYTES,
+    COUNT,
+    INDEX,
+    JSON_LIST,
+    JSON_OBJECT,
+    NAMES,
+    PORT,
+    PORT_OR_NONE,
+    SECONDS,
+    SWITCH,
+    TARGET,
+    TEXT,
+    choice,
+    optional,
+)
+from .setting import ConfigError, setting, settings
+
+KiB, MiB, GiB = 2**10, 2**20, 2**30
+
+LOG_LEVEL = choice("debug", "info", "warning", "error")
+
+
+class Config:
+    """What all programs' configurations share: every value is checked when one is made.
+
+    Raises ConfigError for a value that its setting does not take.
+    """
+
+    __slots__ = ()
+    program: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        for each in settings(type(self)):
+            value = getattr(self, each.name)
+            try:
+                object.__setattr__(self, each.name, each.kind.parse(value))
+            except ValueError as error:
+                where = f"{type(self).__name__}.{each.name}"
+                raise ConfigError(f"{where} is {value!r}: {error}") from None
+        self._check()
+
+    def _check(self) -> None:
+        """Refuse values that do not go together."""
+
+
+C = TypeVar("C", bound=Config)
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerConfig(Config):
+    """What `zstreamer broker` can be told."""
+
+    program: ClassVar[str] = "broker"
+
+    host: str = setting("127.0.0.1", TEXT, "Address to bind, for all three ports.")
+    port: int = setting(7787, PORT, "TCP port for clients.")
+    worker_port: int = setting(7788, PORT, "TCP port for workers.")
+    http_port: int = setting(7789, PORT_OR_NONE, "Port of the HTTP pages; 0 for none.")
+    client_address: str | None = setting(
+        None,
+        optional(TEXT, "none"),
+        "ZeroMQ endpoint for clients (ipc://… or tcp://…), in place of host and port.",
+    )
+    worker_address: str | None = setting(
+        None,
+        optional(TEXT, "none"),
+        "ZeroMQ endpoint for workers, in place of host and worker port.",
+    )
+    insecure: bool = setting(
+        False, SWITCH, "Bind beyond loopback although whoever reaches the ports may use them."
+    )
+    max_items: int = setting(100_000, COUNT, "Items queued in all; beyond, they are refused.")
+    max_bytes: int = setting(2 * GiB, BYTES, "Payload bytes queued in all.")
+    client_items: int = setting(50_000, COUNT, "Items queued for one client.")
+    client_bytes: int = setting(1 * GiB, BYTES, "Payload bytes queued for one client.")
+    window_items: int = setting(4096, COUNT, "Items that a session may have unanswered.")
+    window_bytes: int = setting(64 * MiB, BYTES, "Payload bytes a session may have unanswered.")
+    unread_bytes: int = setting(256 * MiB, BYTES, "Answers a session may leave unread, in bytes.")
+    max_payload: int = setting(64 * MiB, BYTES, "Largest input or output of one item, in bytes.")
+    heartbeat: float = setting(0.5, SECONDS, "Seconds between heartbeats.")
+    heartbeat_timeout: float = setting(2.0, SECONDS, "Seconds of silence before a peer is lost.")
+    resume_grace: float = setting(
+        2.0, SECONDS, "Seconds that a lost client's items are kept for its return."
+    )
+    model_grace: float = setting(
+        3.0, SECONDS, "Seconds after the start before an unknown model is refused."
+    )
+    drain_grace: float = setting(30.0, SECONDS, "Seconds that running work gets at a stop.")
+    log_level: str = setting("info", LOG_LEVEL, "Least level that is logged.")
+
+    @property
+    def client_endpoint(self) -> str:
+        """The ZeroMQ endpoint to bind for clients."""
+        return self.client_address or self._at(self.port)
+
+    @property
+    def worker_endpoint(self) -> str:
+        """The ZeroMQ endpoint to bind for workers."""
+        return self.worker_address or self._at(self.worker_port)
+
+    def _at(self, port: int) -> str:
+        return f"tcp://[{self.host}]:{port}" if ":" in self.host else f"tcp://{self.host}:{port}"
+
+    def _check(self) -> None:
+        _check_heartbeat(self)
+        for endpoint in (self.client_endpoint, self.worker_endpoint, self._at(self.http_port)):
+            if not (self.insecure or stays_on_machine(endpoint)):
+                raise ConfigError(
+                    f"refusing to bind {endpoint}: it is reachable from other machines and "
+                    "anyone who reaches it may use it; bind 127.0.0.1, or add --insecure "
+                    "where the network keeps strangers out"
+                )
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerConfig(Config):
+    """What `zstreamer worker` can be told."""
+
+    program: ClassVar[str] = "worker"
+
+    target: str = setting("", TARGET, "module:Class or module:function.", positional=True)
+    broker: tuple[str, ...] = setting(
+        ("tcp://127.0.0.1:7788",), NAMES, "Worker addresses of the brokers, with commas between."
+    )
+    model: str = setting("default", TEXT, "Name that clients ask for.")
+    num: int = setting(1, COUNT, "Worker processes.")
+    devices: tuple[str, ...] = setting(
+        (), NAMES, "GPUs, dealt to the workers in turn as CUDA_VISIBLE_DEVICES; none: untouched."
+    )
+    batch_size: int = setting(32, COUNT, "Most items that one predict runs.")
+    max_latency: float = setting(
+        0.0, SECONDS, "Longest wait for a fuller batch, in seconds; 0 never waits."
+    )
+    predict_timeout: float | None = setting(
+        None,
+        optional(SECONDS, "auto"),
+        "Seconds before a predict counts as hung; auto: max(30 s, 10 × its usual time).",
+    )
+    boot_attempts: int = setting(3, COUNT, "Starts in a row that may fail before giving up.")
+    boot_timeout: float = setting(600.0, SECONDS, "Seconds that a model may take to start.")
+    max_batch_cost: float | None = setting(
+        None, optional(AMOUNT, "none"), "Most cost (as the model's cost() counts) in one batch."
+    )
+    init_args: tuple[object, ...] = setting((), JSON_LIST, "Arguments for init_model.")
+    init_kwargs: dict[str, object] = setting({}, JSON_OBJECT, "Keyword arguments for init_model.")
+    import_path: tuple[str, ...] = setting(
+        (), NAMES, "Folders that the model is imported from first, with commas between."
+    )
+    drain_grace: float = setting(30.0, SECONDS, "Seconds that running work gets at a stop.")
+    max_payload: int = setting(64 * MiB, BYTES, "Largest input or output of one item, in bytes.")
+    heartbeat: float = setting(0.5, SECONDS, "Seconds between heartbeats.")
+    heartbeat_timeout: float = setting(2.0, SECONDS, "Seconds of silence before a peer is lost.")
+    log_level: str = setting("info", LOG_LEVEL, "Least level that is logged.")
+
+    def _check(self) -> None:
+        _check_heartbeat(self)
+        if not self.broker:
+            raise ConfigError("no broker to connect to: give --broker tcp://HOST:7788")
+
+
+@dataclass(frozen=True, slots=True)
+class AgentConfig(WorkerConfig):
+    """What one worker is told by its supervisor; no person sets these."""
+
+    program: ClassVar[str] = "agent"
+
+    number: int = setting(0, INDEX, "Which of its supervisor's workers it is, from 0.")
+    device: str = setting("", ANY_TEXT, "CUDA_VISIBLE_DEVICES of its model; empty: untouched.")
+    pickled: str = setting("", ANY_TEXT, "A model that came as an object, in place of a target.")
+
+
+@dataclass(frozen=True, slots=True)
+class ClientConfig(Config):
+    """What `zstreamer call` and `zstreamer status` can be told."""
+
+    program: ClassVar[str] = "client"
+
+    address: str = setting(
+        "tcp://127.0.0.1:7787", TEXT, "Client address of the broker; commas between several."
+    )
+    model: str = setting("default", TEXT, "Name of the model to call.")
+    timeout: float = setting(20.0, SECONDS, "Seconds that the whole call may take.")
+    connect_timeout: float = setting(5.0, SECONDS, "Seconds to reach the broker.")
+
+
+def _check_heartbeat(config: BrokerConfig | WorkerConfig) -> None:
+    if not 0 < config.heartbeat < config.heartbeat_timeout:
+        raise ConfigError(
+            f"heartbeat is {config.heartbeat:g} s and heartbeat_timeout "
+            f"{config.heartbeat_timeout:g} s: the timeout must be the longer, best four times"
+        )
+
+
+def stays_on_machine(endpoint: str) -> bool:
+    """Whether only programs of this machine can reach a ZeroMQ endpoint once it is bound."""
+    scheme, _, place = endpoint.partition("://")
+    if scheme != "tcp":
+        return scheme in ("ipc", "inproc")
+    host = re.sub(r":(\d+|\*)$", "", place).strip("[]")
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def to_json(config: Config) -> str:
+    """A configuration as one line of JSON that `from_json` turns into an equal one.
+
+    Raises ConfigError for arguments of the model that JSON cannot carry.
+    """
+    values = {each.name: getattr(config, each.name) for each in settings(type(config))}
+    try:
+        text = json.dumps(values)
+        if from_json(type(config), text) == config:
+            return text
+        reason = "JSON would change them"
+    except (TypeError, ValueError) as error:
+        reason = str(error)
+    raise ConfigError(
+        f"init_args and init_kwargs must be plain JSON values ({reason}): use lists, "
+        "dictionaries with text keys, text, numbers, true, false and null"
+    )
+
+
+def from_json(program: type[C], text: str) -> C:
+    """The configuration that `to_json` wrote. Raises ConfigError where a value is unusable."""
+    return program(**json.loads(text))

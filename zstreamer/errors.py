@@ -1,0 +1,234 @@
+"""Every error a caller can meet, and what to do about each.
+
+    caller ── encode ──> broker ── queue ──> worker ── predict ──> answer
+       BadRequest          Unauthorized        NoWorker  PredictError
+       TooLarge            VersionMismatch     WorkerLost
+       BrokerUnreachable   ModelNotFound
+                           Overloaded
+       DeadlineExceeded and Cancelled can come from any of them.
+
+Each class has exactly one wire code (``code``), so an error crosses a process border without
+losing its type, and says in ``retryable`` whether the same call may succeed when made again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from enum import IntEnum
+from typing import ClassVar
+
+
+class Code(IntEnum):
+    """Wire codes, one for each class below; chosen to read like HTTP statuses."""
+
+    BAD_REQUEST = 400
+    UNAUTHORIZED = 401
+    MODEL_NOT_FOUND = 404
+    TOO_LARGE = 413
+    OVERLOADED = 429
+    CANCELLED = 499
+    PREDICT_FAILED = 500
+    WORKER_LOST = 502
+    NO_WORKER = 503
+    DEADLINE_EXCEEDED = 504
+    VERSION_MISMATCH = 505
+    BROKER_UNREACHABLE = 521
+
+
+class ZStreamerError(Exception):
+    """Root of the tree. Catch it to catch everything that zstreamer raises on purpose.
+
+    Attributes:
+        index: position in the call's items of the item that failed, or None where the
+            error concerns the whole call.
+    """
+
+    code: ClassVar[Code]
+    retryable: ClassVar[bool] = False
+    index: int | None = None
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+
+    def details(self) -> dict[str, object]:
+        """What travels beside code and message; plain values only."""
+        return {}
+
+
+class BadRequest(ZStreamerError, ValueError):
+    """The input cannot be sent as it is. Mend the input; trying again cannot help."""
+
+    code = Code.BAD_REQUEST
+
+
+class Unauthorized(ZStreamerError):
+    """The broker does not know this key. Check ``keys``; trying again cannot help."""
+
+    code = Code.UNAUTHORIZED
+
+
+class ModelNotFound(ZStreamerError):
+    """No worker serves a model of this name. Check the name, or start a worker for it.
+
+    Attributes:
+        models: the names that are served.
+    """
+
+    code = Code.MODEL_NOT_FOUND
+
+    def __init__(self, message: str = "", models: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.models = tuple(models)
+
+    def details(self) -> dict[str, object]:
+        return {"models": list(self.models)}
+
+
+class TooLarge(ZStreamerError, ValueError):
+    """An item or an answer exceeds the size limit. Send less, or raise ``max_payload``."""
+
+    code = Code.TOO_LARGE
+
+
+class Overloaded(ZStreamerError):
+    """More work waits than can be done in time. Try again after ``retry_after`` seconds.
+
+    Attributes:
+        retry_after: seconds until trying again makes sense.
+    """
+
+    code = Code.OVERLOADED
+    retryable = True
+
+    def __init__(self, message: str = "", retry_after: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+    def details(self) -> dict[str, object]:
+        return {"retry_after": self.retry_after}
+
+
+class Cancelled(ZStreamerError):
+    """The call was given up, by its caller or by a client that was closed."""
+
+    code = Code.CANCELLED
+
+
+class PredictError(ZStreamerError):
+    """The model failed on this item. Its batch mates are not affected.
+
+    Attributes:
+        type: name of the exception class that the model raised.
+        traceback: the remote traceback as text, empty where the model returned the
+            exception in the item's place.
+    """
+
+    code = Code.PREDICT_FAILED
+
+    def __init__(self, message: str = "", type: str = "Exception", traceback: str = "") -> None:
+        super().__init__(message)
+        self.type = type
+        self.traceback = traceback
+
+    def __str__(self) -> str:
+        text = f"{self.type}: {self.message}"
+        return f"{text}\n\nremote {self.traceback}" if self.traceback else text
+
+    def details(self) -> dict[str, object]:
+        return {"type": self.type, "traceback": self.traceback}
+
+
+class WorkerLost(ZStreamerError):
+    """The worker died with this item and it may not run again. Try again if twice is harmless."""
+
+    code = Code.WORKER_LOST
+
+
+class NoWorker(ZStreamerError):
+    """No worker for the model was ready within the budget. Look at the workers' logs; retry.
+
+    Attributes:
+        final: none will be, until a person starts one: all failed to start and gave up.
+    """
+
+    code = Code.NO_WORKER
+    retryable = True
+
+    def __init__(self, message: str = "", final: bool = False) -> None:
+        super().__init__(message)
+        self.final = final
+
+    def details(self) -> dict[str, object]:
+        return {"final": self.final}
+
+
+class DeadlineExceeded(ZStreamerError, TimeoutError):
+    """The budget ended before the answer came. Give more time, or add workers."""
+
+    code = Code.DEADLINE_EXCEEDED
+    retryable = True
+
+
+class VersionMismatch(ZStreamerError):
+    """The two ends speak different protocol versions. Install the same release on both."""
+
+    code = Code.VERSION_MISMATCH
+
+
+class BrokerUnreachable(ZStreamerError, ConnectionError):
+    """No broker answered at the address. Check the address, and that the broker runs."""
+
+    code = Code.BROKER_UNREACHABLE
+    retryable = True
+
+
+CLASSES: Mapping[int, type[ZStreamerError]] = {
+    cls.code: cls
+    for cls in (
+        BadRequest,
+        Unauthorized,
+        ModelNotFound,
+        TooLarge,
+        Overloaded,
+        Cancelled,
+        PredictError,
+        WorkerLost,
+        NoWorker,
+        DeadlineExceeded,
+        VersionMismatch,
+        BrokerUnreachable,
+    )
+}
+
+
+def to_wire(error: ZStreamerError) -> list[object]:
+    """Return ``[code, message, details]``, the form of an error in a message."""
+    return [int(error.code), error.message, error.details()]
+
+
+def from_wire(wire: Sequence[object]) -> ZStreamerError:
+    """Rebuild the error that `to_wire` wrote.
+
+    Unknown codes (a newer peer) become a plain `ZStreamerError` with the number in its text;
+    unknown or ill-typed details are left out, so that no peer can crash its reader.
+    """
+    code, message, details = (*wire, {}, {})[:3]
+    text = message if isinstance(message, str) else repr(message)
+    cls = CLASSES.get(code) if isinstance(code, int) else None
+    if cls is None:
+        return ZStreamerError(f"unknown error {code!r}: {text}")
+    known = details if isinstance(details, dict) else {}
+    if cls is Overloaded:
+        retry_after = known.get("retry_after", 1.0)
+        return Overloaded(text, float(retry_after) if isinstance(retry_after, int | float) else 1.0)
+    if cls is NoWorker:
+        return NoWorker(text, known.get("final") is True)
+    if cls is PredictError:
+        return PredictError(
+            text, str(known.get("type", "Exception")), str(known.get("traceback", ""))
+        )
+    if cls is ModelNotFound:
+        models = known.get("models", ())
+        return ModelNotFound(text, [str(m) for m in models] if isinstance(models, list) else ())
+    return cls(text)

@@ -1,0 +1,27 @@
+"""The exit codes of every zstreamer program, for scripts and supervisors to tell apart."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What a program's exit code says."""
+
+    meaning: str
+
+    def __new__(cls, code: int, meaning: str) -> ExitCode:
+        """Keep the meaning beside the number."""
+        member = int.__new__(cls, code)
+        member._value_ = code
+        member.meaning = meaning
+        return member
+
+    OK = 0, "Done; or drained and stopped, as asked."
+    FAILED = 1, "A request failed, or the program met an error that it did not expect."
+    USAGE = 2, "A flag, variable, file or input is wrong; the same again changes nothing."
+    UNREACHABLE = 3, "An address cannot be bound or reached: in use, wrong, or nobody is there."
+    MODEL = 4, "The model cannot start: not found, or it raised at each attempt."
+    NOT_DRAINED = 5, "Stopped before the work was done: by a second signal, or after the grace."
+    INTERRUPTED = 130, "Ctrl-C in a command that has nothing to drain."
+    UNKNOWN = 255, "Only in logs: another part of a program collected its child's exit code."

@@ -1,0 +1,52 @@
+"""How to start another Python that can import what this one can."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import site
+import sys
+import sysconfig
+from collections.abc import Mapping
+from pathlib import Path
+
+
+def import_path() -> tuple[str, ...]:
+    """The folders on this process's import path that a bare interpreter would not have."""
+    paths = sysconfig.get_paths()
+    own = {paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    own |= {site.getusersitepackages(), *site.getsitepackages()}
+    own |= {f"{paths['platstdlib']}/lib-dynload", *(p for p in sys.path if p.endswith(".zip"))}
+    found = (str(Path(entry).absolute()) for entry in sys.path)
+    return tuple(dict.fromkeys(entry for entry in found if entry not in own))
+
+
+def interpreter() -> str:
+    """The Python to start children with; an embedding server's own program is not one."""
+    name = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    places = [Path(sys.executable or "/nowhere"), Path(sys.prefix, "bin", name)]
+    places += [Path(sys.prefix, "bin", "python3"), Path(sys.base_prefix, "bin", name)]
+    for place in places:
+        if place.name.startswith(("python", "pypy")) and os.access(place, os.X_OK):
+            return str(place)
+    found = shutil.which(name)
+    if found is None:
+        raise FileNotFoundError(f"found no {name} to start a process with, in {sys.prefix}/bin")
+    return found
+
+
+def module_command(module: str) -> list[str]:
+    """`python -m MODULE`, without the current folder on the import path (from Python 3.11 on)."""
+    return [interpreter(), *(["-P"] if sys.version_info >= (3, 11) else []), "-m", module]
+
+
+def environment(changes: Mapping[str, str | None]) -> dict[str, str]:
+    """The environment of a child that can import what this process can.
+
+    changes: variables to set, or None in place of one to leave out.
+    """
+    # The package's own folder comes first: a user's folder may well hold another `broker`.
+    package = str(Path(__file__).resolve().parent.parent)
+    path = os.pathsep.join(dict.fromkeys((package, *import_path())))
+    together = {**os.environ, "PYTHONPATH": path, **changes}
+    return {name: value for name, value in together.items() if value is not None}

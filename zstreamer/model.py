@@ -1,0 +1,103 @@
+"""What a user writes: a class that loads a model and runs batches on it, or just a function."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import ClassVar, TypeAlias
+
+PredictFunction: TypeAlias = Callable[[list[object]], Sequence[object]]
+
+
+class ManagedModel:
+    """A model that a worker loads in a process of its own.
+
+    Derive from it, load in `init_model`, run in `predict`:
+
+        class Doubler(ManagedModel):
+            def init_model(self):
+                self.factor = 2
+
+            def predict(self, batch):
+                return [self.factor * x for x in batch]
+
+    Attributes:
+        gpu_id: the device that the worker was given, or None. CUDA_VISIBLE_DEVICES is set to
+            it already, so that to this process it is device 0.
+        example: inputs that are run once before the worker takes work, so that the first
+            caller does not pay for warming up; None for none.
+        inputs, outputs: names, dtypes and shapes for the HTTP doors; None where items are plain.
+    """
+
+    example: ClassVar[Sequence[object] | None] = None
+    inputs: ClassVar[object] = None
+    outputs: ClassVar[object] = None
+
+    def __init__(self, gpu_id: str | int | None = None) -> None:
+        self.gpu_id = gpu_id
+
+    def init_model(self, *args: object, **kwargs: object) -> None:
+        """Load the model. Called once, in the worker's process, before anything else."""
+
+    def predict(self, batch: list[object]) -> Sequence[object]:
+        """Return one output for each input of ``batch``, in the same order.
+
+        An exception may stand in an item's place: its caller gets a `PredictError`, the
+        others their answers. An exception that is raised makes the batch run again in
+        halves until the bad item stands alone, so returning one is cheaper.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define predict")
+
+    def cost(self, item: object) -> float:
+        """Return what an item costs to run (tokens, pixels …), for batches of like sizes.
+
+        Defining it is optional; leave it out where all items cost the same.
+        """
+        raise NotImplementedError
+
+
+class Loaded:
+    """A model ready to run, whatever kind of object the user gave.
+
+    Args:
+        source: a `ManagedModel` subclass (or any class with ``predict``), an object with
+            ``predict``, or a function from a list to a list.
+        gpu_id: passed to the class.
+        args, kwargs: passed to ``init_model``.
+
+    Raises:
+        TypeError: ``source`` is none of these. Whatever the user's code raises comes through.
+    """
+
+    def __init__(
+        self,
+        source: object,
+        gpu_id: str | None = None,
+        args: Sequence[object] = (),
+        kwargs: dict[str, object] | None = None,
+    ) -> None:
+        self.cost: Callable[[object], float] | None = None
+        self.example: Sequence[object] | None = None
+        model = self._make(source, gpu_id) if inspect.isclass(source) else source
+        if inspect.isclass(source) and hasattr(model, "init_model"):
+            model.init_model(*args, **(kwargs or {}))
+        predict = getattr(model, "predict", model)
+        if not callable(predict):
+            raise TypeError(
+                f"{source!r} is no model: give a ManagedModel subclass, an object with a "
+                "predict method, or a function that takes a list and returns a list"
+            )
+        self.predict: PredictFunction = predict
+        cost = getattr(model, "cost", None)
+        if callable(cost) and getattr(type(model), "cost", None) is not ManagedModel.cost:
+            self.cost = cost
+        self.example = getattr(model, "example", None)
+
+    @staticmethod
+    def _make(source: type, gpu_id: str | None) -> object:
+        return source(gpu_id) if issubclass(source, ManagedModel) else source()
+
+    def warm_up(self) -> None:
+        """Run the model's example once, if it has one."""
+        if self.example:
+            self.predict(list(self.example))

@@ -1,0 +1,496 @@
+"""Messages ⇄ frames, exactly as docs/protocol.md lays them down. Pure: no sockets, no clock.
+
+    frame 0    head: one msgpack array  [kind, field, field, …]
+    frame 1…   payloads too large for the head, in the order of the empty slots that name them
+
+    client                       broker                       worker agent
+       │ HELLO ───────────────────>│<─────────────────── HELLO │
+       │<───────────────── WELCOME │ WELCOME ─────────────────>│
+       │ SUBMIT  ids, budgets, … ─>│ WORK  tickets, budgets, … >│
+       │<────────── ANSWER ids, …  │<── REPORT begun, done, …  │
+
+A bundle's columns run in step: the n-th id, budget and slot belong to one item. A slot holds
+
+    bin     the payload itself, up to INLINE bytes
+    nil     the payload is the next frame of this message
+    uint    the payload came before, as the parts of this transfer
+    array   no payload but an error: [code, message, details]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from enum import IntEnum, IntFlag
+from typing import NamedTuple, Protocol, TypeAlias, TypeVar
+
+import msgpack
+
+VERSION = 1
+MAGIC = "ZSP"
+
+INLINE = 16 * 1024
+"""Bytes up to which a payload lies inside the head. An extra frame costs some 3 µs at both
+ends together, as much as copying 16 KiB a few times."""
+
+PART = 1024 * 1024
+"""Bytes of one part of a larger payload: small enough that a slow link carries one within
+the heartbeat timeout and that small bundles are not kept waiting behind it."""
+
+BUNDLE = 1024 * 1024
+"""Bytes of payload after which a bundle is closed and another one begun."""
+
+MAX_FRAME = 16 * PART
+"""Bytes of one frame that a socket accepts at all; a peer that sends more is disconnected."""
+
+MAX_BUDGET = 7 * 24 * 3600 * 1000
+"""Milliseconds; a longer budget is cut to this."""
+
+
+class Buffer(Protocol):
+    """Bytes of a payload: `bytes`, `memoryview`, or a received frame that is passed on as is."""
+
+    def __len__(self) -> int: ...
+
+
+Row = TypeVar("Row")
+Frames: TypeAlias = list[Buffer]
+Slot: TypeAlias = "Buffer | None | int | list[object]"
+
+
+class ProtocolError(Exception):
+    """Frames that are no message. Never leaves the drivers: they count, log and refuse."""
+
+
+class Kind(IntEnum):
+    """The first field of every head."""
+
+    HELLO = 1
+    WELCOME = 2
+    REFUSE = 3
+    SUBMIT = 4
+    CANCEL = 5
+    ACK = 6
+    ANSWER = 7
+    PART = 8
+    PART_OK = 9
+    NOTICE = 10
+    PING = 11
+    WORK = 12
+    REPORT = 13
+    STATE = 14
+    STATUS = 15
+
+
+class Role(IntEnum):
+    """Who says HELLO."""
+
+    CLIENT = 1
+    WORKER = 2
+    OBSERVER = 3
+
+
+class Flag(IntFlag):
+    """Properties of items, in SUBMIT and WORK."""
+
+    ONCE = 1  # not idempotent: must never be run twice
+    ALONE = 2  # WORK only: these items form one batch of their own, with no others
+
+
+class Fate(IntEnum):
+    """What a worker says in REPORT, in the place of an error code, of items it has no answer to."""
+
+    RETURNED = 601  # not begun, and will not be: may run elsewhere at no charge
+    LOST = 602  # begun when the model's process died
+    DROPPED = 603  # cancelled or expired here before it began
+
+
+class WorkerState(IntEnum):
+    """What a worker says of itself in STATE."""
+
+    BOOTING = 1
+    WARM = 2
+    RESTARTING = 3
+    DRAINING = 4
+    BROKEN = 5
+
+
+class Hello(NamedTuple):
+    """First message of every connection. `id` is 63 random bits, new for each incarnation.
+
+    `info` of a client: open (ids whose answers it waits for and which it has sent before).
+    `info` of a worker: model, batch_size, pool (items beyond 2 × batch_size that it can choose
+    from), host, pid, number, device.
+    """
+
+    role: int
+    id: int
+    info: dict[str, object]
+    version: int = VERSION
+
+
+class Welcome(NamedTuple):
+    """The broker's answer to HELLO. `epoch` differs for each start of a broker."""
+
+    epoch: int
+    resumed: bool
+    known: list[int]
+    window_items: int
+    window_bytes: int
+    max_payload: int
+
+
+class Refuse(NamedTuple):
+    """The broker will not speak with this peer; it closes and says why."""
+
+    error: list[object]
+
+
+class Run(NamedTuple):
+    """Items of one SUBMIT that share model, priority, flags and lane."""
+
+    model: str
+    priority: int
+    flags: int
+    lane: int
+    ids: list[int]
+    budgets: list[int]
+    slots: list[Slot]
+
+
+class Submit(NamedTuple):
+    """Items for the broker's queue; `ack` counts the ANSWERs read on this connection."""
+
+    ack: int
+    runs: list[Run]
+
+
+class Cancel(NamedTuple):
+    """Ids (from a client) or tickets (from a broker) that are no longer wanted."""
+
+    ids: list[int]
+
+
+class Ack(NamedTuple):
+    """`count` ANSWERs have been read on this connection."""
+
+    count: int
+
+
+class Answer(NamedTuple):
+    """Outcomes of items, for the client that waits for them."""
+
+    ids: list[int]
+    slots: list[Slot]
+
+
+class Part(NamedTuple):
+    """One piece of a large payload: the single frame that follows the head."""
+
+    transfer: int
+    data: Buffer
+
+
+class PartOk(NamedTuple):
+    """One part of this transfer was read."""
+
+    transfer: int
+
+
+class Notice(NamedTuple):
+    """Why items for `model` wait, as an error without which they would be run; [] ends it."""
+
+    model: str
+    error: list[object]
+
+
+class Ping(NamedTuple):
+    """Proof of life, or a probe for it."""
+
+
+class Work(NamedTuple):
+    """Items for a worker. A ticket numbers one dispatch of one item, and is used only once."""
+
+    flags: int
+    tickets: list[int]
+    budgets: list[int]
+    slots: list[Slot]
+
+
+class Report(NamedTuple):
+    """Tickets that have begun, then tickets that are done, with their outcomes.
+
+    `backlog` counts the items that the worker holds from other brokers; `beta` and `alpha` are
+    microseconds of its batch time T(n) = beta + alpha·n, 0 where not yet known.
+    """
+
+    begun: list[int]
+    done: list[int]
+    slots: list[Slot]
+    backlog: int
+    beta: int
+    alpha: int
+
+
+class State(NamedTuple):
+    """A worker's state has changed; `text` says why where it is not WARM."""
+
+    state: int
+    text: str
+
+
+class Status(NamedTuple):
+    """Asked with an empty `info`, answered with the broker's snapshot."""
+
+    info: dict[str, object]
+
+
+Message: TypeAlias = (
+    Hello
+    | Welcome
+    | Refuse
+    | Submit
+    | Cancel
+    | Ack
+    | Answer
+    | Part
+    | PartOk
+    | Notice
+    | Ping
+    | Work
+    | Report
+    | State
+    | Status
+)
+
+
+def hello(message: Hello) -> Frames:
+    """Return the frames of a HELLO."""
+    return [_pack((Kind.HELLO, MAGIC, message.version, message.role, message.id, message.info))]
+
+
+def submit(ack: int, runs: Sequence[Run], frames: Frames) -> Frames:
+    """Return the frames of a SUBMIT; ``frames`` fill its empty slots, in order."""
+    return [_pack((4, ack, runs)), *frames]
+
+
+def answer(ids: list[int], slots: list[Slot], frames: Frames) -> Frames:
+    """Return the frames of an ANSWER; ``frames`` fill its empty slots, in order."""
+    return [_pack((7, ids, slots)), *frames]
+
+
+def work(
+    flags: int, tickets: list[int], budgets: list[int], slots: list[Slot], frames: Frames
+) -> Frames:
+    """Return the frames of a WORK; ``frames`` fill its empty slots, in order."""
+    return [_pack((12, flags, tickets, budgets, slots)), *frames]
+
+
+def report(message: Report, frames: Frames) -> Frames:
+    """Return the frames of a REPORT; ``frames`` fill its empty slots, in order."""
+    return [_pack((13, *message)), *frames]
+
+
+def part(transfer: int, data: Buffer) -> Frames:
+    """Return the frames of one PART."""
+    return [_pack((8, transfer)), data]
+
+
+def plain(message: Message) -> Frames:
+    """Return the single frame of any message that carries no payload."""
+    return [_pack((_KINDS[type(message)], *message))]
+
+
+def lay_out(payloads: list[Slot]) -> tuple[list[Slot], Frames]:
+    """Return slots and frames for these payloads: the large ones in frames of their own."""
+    frames = [p for p in payloads if _has_own_frame(p)]
+    if not frames:
+        return payloads, []
+    return [None if _has_own_frame(p) else p for p in payloads], frames  # type: ignore[return-value]
+
+
+def _has_own_frame(payload: Slot) -> bool:
+    return type(payload) not in _NO_FRAME and len(payload) > INLINE  # type: ignore[arg-type]
+
+
+_NO_FRAME = {int, list, type(None)}
+
+
+def bundles(rows: list[Row], size: Callable[[Row], int]) -> Iterator[list[Row]]:
+    """Cut rows into runs of at most `BUNDLE` bytes, or of one row where that is larger."""
+    total = start = 0
+    for end, row in enumerate(rows):
+        length = size(row)
+        total += length
+        if total > BUNDLE and end > start:
+            yield rows[start:end]
+            start, total = end, length
+    if start < len(rows):
+        yield rows[start:] if start else rows
+
+
+def decode(frames: Sequence[Buffer]) -> Message:
+    """Return the message in ``frames``; frames of payloads stand in their slots.
+
+    Raises:
+        ProtocolError: the frames are no well-formed message of this version. A HELLO of
+            another version is still decoded, so that it can be refused with words.
+    """
+    try:
+        kind, *fields = msgpack.unpackb(frames[0], strict_map_key=False)
+        return _DECODERS[kind](fields, frames)
+    except ProtocolError:
+        raise
+    except Exception as cause:  # whatever the bytes provoke, they are no message
+        raise ProtocolError(f"malformed message: {cause!r}") from cause
+
+
+def _pack(fields: object) -> bytes:
+    packed: bytes = msgpack.packb(fields)
+    return packed
+
+
+def _require(condition: bool, what: str) -> None:
+    if not condition:
+        raise ProtocolError(what)
+
+
+_INTS = {int}
+_EMPTY: set[type] = set()
+
+
+def _columns(first: list[int], *others: Sequence[object]) -> None:
+    kinds = set(map(type, first))
+    _require(kinds == _INTS or kinds == _EMPTY, "ids are not integers")
+    for other in others:
+        _require(type(other) is list and len(other) == len(first), "columns differ in length")
+
+
+_SLOTS = {bytes, int, list, type(None)}
+
+
+def _fill(slots: list[Slot], frames: Sequence[Buffer], used: int) -> int:
+    """Put frames into the empty slots; return how many frames of the message are now used."""
+    kinds = set(map(type, slots))
+    if kinds == {bytes}:
+        return used
+    _require(kinds <= _SLOTS, "a slot of unknown type")
+    if None in slots:
+        for position, slot in enumerate(slots):
+            if slot is None:
+                slots[position] = frames[used]
+                used += 1
+    if list in kinds:
+        for slot in slots:
+            if type(slot) is list:
+                _require(len(slot) == 3 and type(slot[0]) is int, "malformed error")
+    return used
+
+
+def _end(frames: Sequence[Buffer], used: int) -> None:
+    _require(len(frames) == used, "more or fewer frames than slots")
+
+
+def _decode_hello(fields: list[object], frames: Sequence[Buffer]) -> Hello:
+    _end(frames, 1)
+    _require(fields[0] == MAGIC, "no HELLO of this protocol")
+    version, role, peer, info = (*fields[1:5], 0, 0, {})[:4] if len(fields) > 2 else (0, 0, 0, {})
+    if version != VERSION:
+        return Hello(0, 0, {}, version if type(version) is int else 0)
+    _require(type(role) is int and type(peer) is int and type(info) is dict, "malformed HELLO")
+    return Hello(role, peer, info, version)  # type: ignore[arg-type]  # required above
+
+
+def _decode_submit(fields: list[object], frames: Sequence[Buffer]) -> Submit:
+    ack, rows = fields
+    _require(type(ack) is int and type(rows) is list, "malformed SUBMIT")
+    runs = [Run(*row) for row in rows]  # type: ignore[attr-defined]  # required above
+    used = 1
+    for run in runs:
+        _require(
+            type(run.model) is str
+            and type(run.priority) is type(run.flags) is type(run.lane) is int,
+            "malformed run",
+        )
+        _columns(run.ids, run.budgets, run.slots)
+        _columns(run.budgets)
+        used = _fill(run.slots, frames, used)
+    _end(frames, used)
+    return Submit(ack, runs)  # type: ignore[arg-type]  # required above
+
+
+def _decode_answer(fields: list[object], frames: Sequence[Buffer]) -> Answer:
+    message = Answer(*fields)  # type: ignore[arg-type]  # checked below
+    _columns(message.ids, message.slots)
+    _end(frames, _fill(message.slots, frames, 1))
+    return message
+
+
+def _decode_work(fields: list[object], frames: Sequence[Buffer]) -> Work:
+    message = Work(*fields)  # type: ignore[arg-type]  # checked below
+    _columns(message.tickets, message.budgets, message.slots)
+    _columns(message.budgets)
+    _end(frames, _fill(message.slots, frames, 1))
+    return message
+
+
+def _decode_report(fields: list[object], frames: Sequence[Buffer]) -> Report:
+    message = Report(*fields)  # type: ignore[arg-type]  # checked below
+    _columns(message.begun)
+    _columns(message.done, message.slots)
+    _columns([message.backlog, message.beta, message.alpha])
+    _end(frames, _fill(message.slots, frames, 1))
+    return message
+
+
+def _decode_part(fields: list[object], frames: Sequence[Buffer]) -> Part:
+    _end(frames, 2)
+    _require(len(fields) == 1 and type(fields[0]) is int, "malformed PART")
+    return Part(fields[0], frames[1])  # type: ignore[arg-type]  # required above
+
+
+Decoder: TypeAlias = Callable[[list[object], Sequence[Buffer]], "Message"]
+
+
+def _decoder(cls: type[Message], *types: type) -> Decoder:
+    """Return a decoder for a message of plain fields of these types."""
+
+    def decode_plain(fields: list[object], frames: Sequence[Buffer]) -> Message:
+        _end(frames, 1)
+        _require(tuple(map(type, fields)) == types, f"malformed {cls.__name__}")
+        for field in fields:
+            if cls in (Welcome, Cancel) and type(field) is list:
+                _columns(field)
+        return cls(*fields)  # type: ignore[arg-type]  # required above
+
+    return decode_plain
+
+
+_KINDS: dict[type, Kind] = {
+    Welcome: Kind.WELCOME,
+    Refuse: Kind.REFUSE,
+    Cancel: Kind.CANCEL,
+    Ack: Kind.ACK,
+    PartOk: Kind.PART_OK,
+    Notice: Kind.NOTICE,
+    Ping: Kind.PING,
+    State: Kind.STATE,
+    Status: Kind.STATUS,
+}
+
+_DECODERS: dict[int, Decoder] = {
+    Kind.HELLO: _decode_hello,
+    Kind.WELCOME: _decoder(Welcome, int, bool, list, int, int, int),
+    Kind.REFUSE: _decoder(Refuse, list),
+    Kind.SUBMIT: _decode_submit,
+    Kind.CANCEL: _decoder(Cancel, list),
+    Kind.ACK: _decoder(Ack, int),
+    Kind.ANSWER: _decode_answer,
+    Kind.PART: _decode_part,
+    Kind.PART_OK: _decoder(PartOk, int),
+    Kind.NOTICE: _decoder(Notice, str, list),
+    Kind.PING: _decoder(Ping),
+    Kind.WORK: _decode_work,
+    Kind.REPORT: _decode_report,
+    Kind.STATE: _decoder(State, int, str),
+    Kind.STATUS: _decoder(Status, dict),
+}

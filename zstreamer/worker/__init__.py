@@ -1,0 +1,1 @@
+"""The worker: an agent process that owns the sockets, and a child process that owns the model."""

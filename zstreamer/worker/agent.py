@@ -1,0 +1,293 @@
+"""The agent's process: sockets, the model's process, and the core that decides.
+
+Never imports torch, nor anything of the user's: the model lives in the child.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import os
+import random
+import secrets
+import signal
+import socket as sockets
+import subprocess
+import sys
+import time
+from collections import deque
+
+import zmq
+
+from zstreamer import transport
+from zstreamer.config import AgentConfig
+from zstreamer.exitcodes import ExitCode
+from zstreamer.interpreter import environment, module_command
+from zstreamer.process import Owner, read_config
+from zstreamer.signals import StopRequests
+from zstreamer.worker import core as cores
+from zstreamer.worker import pipe
+from zstreamer.worker.core import WorkerCore
+from zstreamer.worker.link import WorkerLink
+from zstreamer.worker.target import Description
+
+log = logging.getLogger(__name__)
+
+OWNER_CHECK = 0.5
+"""Seconds between two looks at whether the owner still lives."""
+
+READ = 1024 * 1024
+"""Bytes read from the child at once."""
+
+LINGER = 2.0
+"""Seconds that the last reports get to leave when the agent exits."""
+
+
+class ChildProcess:
+    """The model's process and the channel to it; writes never block."""
+
+    def __init__(self, description: bytes, device: str | None) -> None:
+        self.channel, theirs = sockets.socketpair()
+        changes = {} if device is None else {"CUDA_VISIBLE_DEVICES": device}
+        with theirs:
+            self._process = subprocess.Popen(
+                [*module_command("zstreamer.worker.child"), str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                env=environment(changes),
+                stdin=subprocess.DEVNULL,
+            )
+        self.channel.setblocking(False)
+        self.pid = self._process.pid
+        self._stream = pipe.Stream()
+        self._unsent: deque[memoryview] = deque()
+        self.ended = False
+        self.write(len(description).to_bytes(8, "big") + description)
+
+    def fileno(self) -> int:
+        """The channel's descriptor, for a poll loop."""
+        return self.channel.fileno()
+
+    @property
+    def blocked(self) -> bool:
+        """Whether something waits for the child to read."""
+        return bool(self._unsent)
+
+    def write(self, data: bytes) -> None:
+        """Send bytes, later where the child does not read now."""
+        self._unsent.append(memoryview(data))
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what waits, as far as the child reads."""
+        while self._unsent:
+            try:
+                sent = self.channel.send(self._unsent[0])
+            except BlockingIOError:
+                return
+            except (BrokenPipeError, ConnectionResetError):
+                self._unsent.clear()  # it has ended; reading will find out
+                return
+            if sent == len(self._unsent[0]):
+                self._unsent.popleft()
+            else:
+                self._unsent[0] = self._unsent[0][sent:]
+
+    def read(self) -> list[pipe.PipeMessage]:
+        """Return what the child has said; sets `ended` at the end of its stream."""
+        messages: list[pipe.PipeMessage] = []
+        while True:
+            try:
+                data = self.channel.recv(READ)
+            except BlockingIOError:
+                return messages
+            except ConnectionResetError:
+                data = b""
+            if not data:
+                self.ended = True
+                return messages
+            messages.extend(self._stream.feed(data))
+
+    def reap(self) -> str:
+        """Wait for the ended process and return in words how it ended."""
+        self.channel.close()
+        try:
+            code = self._process.wait(1.0)
+        except subprocess.TimeoutExpired:
+            self._process.kill()  # it closed its channel but lives: nothing of it is of use
+            code = self._process.wait()
+        if code < 0:
+            return f"was killed by {signal.Signals(-code).name}"
+        return f"ended with exit code {code}"
+
+    def kill(self) -> None:
+        """End the process at once."""
+        self._process.kill()
+
+
+class Agent:
+    """Sockets, timers and the child around one `WorkerCore`."""
+
+    def __init__(self, config: AgentConfig, owner: Owner, stop: StopRequests) -> None:
+        info = {
+            "host": sockets.gethostname(),
+            "pid": os.getpid(),
+            "number": config.number,
+            "device": config.device,
+        }
+        self.config = config
+        self.core = WorkerCore(
+            config, secrets.randbits(63), time.monotonic(), random.random, info
+        )
+        self.exit: cores.Exit | None = None
+        self._options = transport.Options(config.heartbeat, config.heartbeat_timeout)
+        self._connections: dict[WorkerLink, transport.Connection] = {}
+        self._child: ChildProcess | None = None
+        self._killed = ""
+        self._owner = owner
+        self._stop = stop
+        self._poller = zmq.Poller()
+        self._poller.register(owner, zmq.POLLIN)
+        self._poller.register(stop, zmq.POLLIN)
+
+    def run(self) -> int:
+        """Serve until told to stop; return the process's exit code."""
+        stops = 0
+        while self.exit is None:
+            self._turn()
+            if self._owner.gone():
+                log.warning("owner gone")
+                break
+            if self._stop.requests > stops:
+                stops += 1
+                if stops > 1:
+                    break
+                log.info("draining items=%d", len(self.core.jobs))
+                self.core.drain()
+        return self._finish()
+
+    def _turn(self) -> None:
+        wait = min(self.core.wake_at() - time.monotonic(), OWNER_CHECK)
+        if self._child is not None:
+            events = zmq.POLLIN | (zmq.POLLOUT if self._child.blocked else 0)
+            self._poller.register(self._child, events)
+        self._poller.poll(max(0.0, wait * 1000))
+        now = time.monotonic()
+        for link, connection in list(self._connections.items()):
+            for frames in connection.receive():
+                self.core.on_message(now, link, frames)
+            for event in connection.events():
+                self._event(now, link, event)
+        self._read_child(now)
+        while actions := self.core.poll(now):
+            for action in actions:
+                self._act(now, action)
+
+    def _event(self, now: float, link: WorkerLink, event: transport.Event) -> None:
+        if event is transport.Event.UP:
+            self.core.on_connected(now, link)
+        elif link in self._connections:
+            self._close(link)
+            self.core.on_lost(now, link)
+
+    def _read_child(self, now: float) -> None:
+        child = self._child
+        if child is None:
+            return
+        child.flush()
+        for message in child.read():
+            self.core.on_child(now, message)
+        if child.ended:
+            self._poller.unregister(child)
+            self._child = None
+            how = child.reap()
+            log.warning("model process ended pid=%d how=%r", child.pid, self._killed or how)
+            self.core.on_child_gone(now, self._killed or how)
+            self._killed = ""
+
+    def _act(self, now: float, action: cores.Action) -> None:
+        match action:
+            case cores.Send(link, frames):
+                connection = self._connections.get(link)
+                if connection is not None and not connection.send(frames):
+                    self._close(link)
+                    self.core.on_lost(now, link)
+            case cores.Tell(message):
+                if self._child is not None:
+                    self._child.write(pipe.pack(message))
+            case cores.Connect(link):
+                self._connect(now, link)
+            case cores.Close(link):
+                if link.refused:
+                    log.warning("broker=%s refused: %s", link.address, link.refused)
+                self._close(link)
+            case cores.StartChild():
+                self._start_child()
+            case cores.KillChild(why):
+                self._killed = why
+                if self._child is not None:
+                    self._child.kill()
+            case cores.Exit():
+                self.exit = action
+
+    def _connect(self, now: float, link: WorkerLink) -> None:
+        try:
+            connection = transport.Connection(link.address, self._options, LINGER)
+        except zmq.ZMQError as error:
+            log.error("bad broker address=%s: %s", link.address, error)
+            self.core.on_lost(now, link)
+            return
+        self._connections[link] = connection
+        self._poller.register(connection.socket, zmq.POLLIN)
+        self._poller.register(connection.monitor, zmq.POLLIN)
+
+    def _close(self, link: WorkerLink) -> None:
+        connection = self._connections.pop(link, None)
+        if connection is not None:
+            self._poller.unregister(connection.socket)
+            self._poller.unregister(connection.monitor)
+            connection.close()
+
+    def _start_child(self) -> None:
+        config = self.config
+        description = Description(
+            config.target,
+            config.pickled,
+            config.device,
+            list(config.import_path),
+            list(config.init_args),
+            config.init_kwargs,
+        )
+        self._child = ChildProcess(description.to_bytes(), config.device or None)
+        log.info("model process started pid=%d device=%s", self._child.pid, config.device or "-")
+
+    def _finish(self) -> int:
+        if self._child is not None:
+            self._child.kill()
+            self._child.reap()
+        for link in list(self._connections):
+            self._close(link)
+        transport.context().term()  # returns once the last reports are out, or after LINGER
+        if self.exit is None:
+            return ExitCode.NOT_DRAINED
+        if self.exit.broken:
+            print(self.exit.text.rstrip(), file=sys.stderr)
+            return ExitCode.MODEL
+        return ExitCode.OK
+
+
+def main() -> int:
+    """Run the agent that `Process` started."""
+    config, owner = read_config(AgentConfig)
+    logging.basicConfig(
+        level=config.log_level.upper(),
+        format=f"%(asctime)s %(levelname)s worker={config.number} %(message)s",
+    )
+    gc.freeze()
+    with StopRequests() as stop:
+        return Agent(config, owner, stop).run()
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        sys.exit(main())

@@ -1,0 +1,196 @@
+"""The process that holds the model, and nothing else.
+
+    reader thread   socket ─> decode ─> held items, and the plan for the next batch
+    main thread     boot; then: claim the plan ─> predict ─> hand the outputs over
+    writer thread   encode ─> socket
+
+So the next batch is decoded while this one runs, and its answers are encoded while the next
+one runs. When the agent is gone the socket ends, and so does this process, at once.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple
+
+from zstreamer import codec, errors
+from zstreamer.errors import BadRequest, ZStreamerError
+from zstreamer.model import Loaded
+from zstreamer.worker import pipe, target
+from zstreamer.worker.runner import Runner, encode
+
+READ = 1024 * 1024
+"""Bytes read from the socket at once."""
+
+
+class Held(NamedTuple):
+    """A decoded item that waits to be claimed."""
+
+    value: object
+    once: bool
+
+
+class Child:
+    """Both ends of one model: what the agent sends, and what the model makes of it."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel = channel
+        self._writing = threading.Lock()
+        self._changed = threading.Condition()
+        self._held: dict[int, Held] = {}
+        self._plan: pipe.Plan | None = None
+        self._cost: Callable[[object], float] | None = None
+        self._outbox: deque[tuple[list[int], list[object], float]] = deque()
+        self._to_write = threading.Semaphore(0)
+
+    def serve(self, model: Loaded) -> None:
+        """Run batches for ever."""
+        self._cost = model.cost
+        runner = Runner(model.predict)
+        threading.Thread(target=self._read, name="reader", daemon=True).start()
+        threading.Thread(target=self._write_answers, name="writer", daemon=True).start()
+        self.send(pipe.Booted(model.cost is not None))
+        while True:
+            ids, held = self._claim()
+            start = time.perf_counter()
+            outputs = runner.run([h.value for h in held], [h.once for h in held])
+            seconds = time.perf_counter() - start
+            self._answer(ids, outputs, seconds if runner.clean else 0.0)
+
+    def send(self, message: pipe.PipeMessage) -> None:
+        """Write one message; blocks while the agent does not read."""
+        data = pipe.pack(message)
+        with self._writing:
+            self._channel.sendall(data)
+
+    def _claim(self) -> tuple[list[int], list[Held]]:
+        with self._changed:
+            while self._plan is None:
+                self._changed.wait()
+            plan, self._plan = self._plan, None
+            ids = [id for id in plan.ids if id in self._held]
+            held = [self._held.pop(id) for id in ids]
+        # Before anything of the batch runs: this is how it is known what had begun.
+        self.send(pipe.Claim(plan.serial, ids))
+        return ids, held
+
+    def _answer(self, ids: list[int], outputs: list[object], seconds: float) -> None:
+        if self._plan is None and not self._outbox:
+            # Nothing to run next, so the switch to the writer would only cost time.
+            self.send(pipe.Done(ids, encode(outputs), seconds))
+        else:
+            self._outbox.append((ids, outputs, seconds))
+            self._to_write.release()
+
+    def _write_answers(self) -> None:
+        with _fatal():
+            while True:
+                self._to_write.acquire()
+                ids, outputs, seconds = self._outbox[0]
+                self.send(pipe.Done(ids, encode(outputs), seconds))
+                self._outbox.popleft()
+
+    def _read(self) -> None:
+        with _fatal():
+            stream = pipe.Stream()
+            while data := self._channel.recv(READ):
+                for message in stream.feed(data):
+                    self._take(message)
+            os._exit(0)  # the agent is gone; predict may never return, so nobody is asked
+
+    def _take(self, message: pipe.PipeMessage) -> None:
+        match message:
+            case pipe.Items():
+                self._decode(message)
+            case pipe.Plan():
+                with self._changed:
+                    self._plan = message if message.ids else None
+                    self._changed.notify()
+            case pipe.Drop():
+                with self._changed:
+                    for id in message.ids:
+                        self._held.pop(id, None)
+
+    def _decode(self, message: pipe.Items) -> None:
+        bad_ids: list[int] = []
+        outcomes: list[pipe.Outcome] = []
+        costs: dict[int, float] = {}
+        for id, payload in zip(message.ids, message.payloads, strict=True):
+            try:
+                value = codec.decode(payload)
+                if self._cost is not None:
+                    costs[id] = float(self._cost(value))
+            except Exception as error:  # the user's cost() may raise anything
+                bad_ids.append(id)
+                outcomes.append(errors.to_wire(_as_error(error)))
+            else:
+                with self._changed:
+                    self._held[id] = Held(value, message.once)
+        if bad_ids:
+            self.send(pipe.Done(bad_ids, outcomes, 0.0))
+        if costs:
+            self.send(pipe.Costs(list(costs), list(costs.values())))
+
+
+def _as_error(error: Exception) -> ZStreamerError:
+    if isinstance(error, BadRequest):
+        return error
+    return errors.PredictError(f"cost() raised: {error}", type(error).__qualname__)
+
+
+class _fatal:
+    """A thread that dies must take the process with it: a child that is half dead would hang."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, BrokenPipeError | ConnectionResetError):
+            os._exit(0)
+        if error is not None:
+            sys.excepthook(type(error), error, error.__traceback__)
+            os._exit(1)
+
+
+def main(fd: int) -> None:
+    """Load the model that the agent describes and serve it; never returns."""
+    # A terminal's Ctrl-C reaches the whole process group; only the agent ends its child.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    channel = socket.socket(fileno=fd)
+    child = Child(channel)
+    try:
+        model = target.load(_read_description(channel))
+        model.warm_up()
+    except BaseException as error:  # whatever the model's code raises, a person must see it
+        child.send(pipe.Failed(target.explain(error)))
+        os._exit(1)
+    try:
+        child.serve(model)
+    except (BrokenPipeError, ConnectionResetError):
+        os._exit(0)
+
+
+def _read_description(channel: socket.socket) -> target.Description:
+    size = int.from_bytes(_read_exactly(channel, 8), "big")
+    return target.Description.from_bytes(_read_exactly(channel, size))
+
+
+def _read_exactly(channel: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        piece = channel.recv(size - len(data))
+        if not piece:
+            os._exit(0)
+        data += piece
+    return data
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,102 @@
+"""A worker's relation to one broker, over one connection after another."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from zstreamer import protocol
+from zstreamer.protocol import PART, Buffer, Frames, Report, Slot
+from zstreamer.transfer import Receiver, Sender
+
+
+class LinkState(Enum):
+    """Where the relation stands."""
+
+    DOWN = "down"
+    CONNECTING = "connecting"
+    GREETING = "greeting"
+    READY = "ready"
+
+
+class WorkerLink:
+    """One broker as the agent sees it.
+
+    Attributes:
+        jobs: how many items it holds from this broker.
+        drained: the broker has confirmed that it sends nothing more.
+        refused: why the broker would not take this worker.
+    """
+
+    def __init__(self, address: str, now: float, max_payload: int) -> None:
+        self.address = address
+        self.state = LinkState.DOWN
+        self.since = now
+        self.retry_at = now
+        self.attempts = 0
+        self.jobs = 0
+        self.drained = False
+        self.refused = ""
+        self.beat_at = now
+        self._max_payload = max_payload
+        self._fresh()
+
+    def _fresh(self) -> None:
+        self.receiver = Receiver(self._max_payload)
+        self.sender: Sender[int] = Sender()
+        self._begun: list[int] = []
+        self._done: list[tuple[int, Slot]] = []
+        self._plain: list[Frames] = []
+
+    def enter(self, state: LinkState, now: float) -> None:
+        """Change the state; a new connection starts with empty hands."""
+        self.state = state
+        self.since = now
+        if state is LinkState.DOWN:
+            self.jobs = 0
+            self.drained = False
+            self._fresh()
+
+    def begun(self, ticket: int) -> None:
+        """Say that an item has begun."""
+        self._begun.append(ticket)
+
+    def done(self, ticket: int, outcome: Slot) -> None:
+        """Say what became of an item."""
+        self.jobs -= 1
+        if isinstance(outcome, bytes) and len(outcome) > PART:
+            self.sender.start(outcome, ticket)
+        else:
+            self._done.append((ticket, outcome))
+
+    def tell(self, message: protocol.Message) -> None:
+        """Send a message without payload."""
+        self._plain.append(protocol.plain(message))
+
+    @property
+    def reported(self) -> bool:
+        """Whether nothing waits to be sent."""
+        return not (self._begun or self._done or self._plain or len(self.sender))
+
+    def flush(self, others: int, beta: int, alpha: int) -> list[Frames]:
+        """Return the messages that are to leave now; the arguments are REPORT's last fields."""
+        messages, self._plain = self._plain, []
+        parts, done = self.sender.poll()
+        messages.extend(parts)
+        rows: list[tuple[int, Slot]] = self._done
+        self._done = []
+        rows += [(ticket, transfer) for transfer, ticket in done]
+        begun, self._begun = self._begun, []
+        for bundle in protocol.bundles(rows, lambda row: _size(row[1])):
+            slots, frames = protocol.lay_out([slot for _, slot in bundle])
+            tickets = [ticket for ticket, _ in bundle]
+            messages.append(
+                protocol.report(Report(begun, tickets, slots, others, beta, alpha), frames)
+            )
+            begun = []
+        if begun:
+            messages.append(protocol.report(Report(begun, [], [], others, beta, alpha), []))
+        return messages
+
+
+def _size(slot: Slot | Buffer) -> int:
+    return 64 if slot is None or isinstance(slot, int | list) else len(slot)

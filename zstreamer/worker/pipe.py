@@ -1,0 +1,101 @@
+"""Messages between an agent and the child that holds its model.
+
+    agent ── Items, Plan, Drop ──> child          a stream of msgpack arrays over a
+          <── Booted, Failed, Costs, Claim, Done ──     pair of Unix sockets
+
+The child writes `Claim` itself, into the kernel, before it runs a batch: whatever becomes of
+the child afterwards, the agent reads which items had begun.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple, TypeAlias
+
+import msgpack
+
+Outcome: TypeAlias = "bytes | list[object]"
+"""The payload of an output, or an error as `errors.to_wire` writes it."""
+
+
+class Items(NamedTuple):
+    """Payloads to be decoded and held; `once` marks those that may run only once."""
+
+    ids: list[int]
+    payloads: list[bytes]
+    once: bool
+
+
+class Plan(NamedTuple):
+    """The batch that may be claimed the moment the model is free; replaces the one before."""
+
+    serial: int
+    ids: list[int]
+
+
+class Drop(NamedTuple):
+    """Items that are no longer wanted, if they have not begun."""
+
+    ids: list[int]
+
+
+class Booted(NamedTuple):
+    """The model is loaded and warm; `has_cost` where items will be followed by `Costs`."""
+
+    has_cost: bool
+
+
+class Failed(NamedTuple):
+    """The model cannot be loaded; `text` is the traceback, or the one line that says it."""
+
+    text: str
+
+
+class Costs(NamedTuple):
+    """What items cost, for batches of like sizes."""
+
+    ids: list[int]
+    costs: list[float]
+
+
+class Claim(NamedTuple):
+    """These items begin now."""
+
+    serial: int
+    ids: list[int]
+
+
+class Done(NamedTuple):
+    """Outcomes; `seconds` is how long predict ran, 0 where it tells nothing of batch times."""
+
+    ids: list[int]
+    outcomes: list[Outcome]
+    seconds: float
+
+
+PipeMessage: TypeAlias = Items | Plan | Drop | Booted | Failed | Costs | Claim | Done
+
+_CLASSES: tuple[type, ...] = (Items, Plan, Drop, Booted, Failed, Costs, Claim, Done)
+_KINDS = {cls: kind for kind, cls in enumerate(_CLASSES)}
+
+MAX_MESSAGE = 2**31 - 1
+"""Bytes of one message: msgpack's own limit, since both ends trust each other."""
+
+
+def pack(message: PipeMessage) -> bytes:
+    """Return the bytes of one message."""
+    packed: bytes = msgpack.packb((_KINDS[type(message)], *message))
+    return packed
+
+
+class Stream:
+    """Turns the bytes of one direction back into messages."""
+
+    def __init__(self) -> None:
+        self._unpacker = msgpack.Unpacker(max_buffer_size=MAX_MESSAGE, strict_map_key=False)
+
+    def feed(self, data: bytes) -> Iterator[PipeMessage]:
+        """Take bytes as they come; yield each message that is then whole."""
+        self._unpacker.feed(data)
+        for kind, *fields in self._unpacker:
+            yield _CLASSES[kind](*fields)

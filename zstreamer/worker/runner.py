@@ -1,0 +1,159 @@
+"""Runs one batch on a model so that a bad item harms only itself.
+
+    predict raises ──> run each half again ──> … until the bad item stands alone
+    out of memory  ──> run each half again, and remember the smaller size for a while
+    an exception in an item's place ──> that item's error; nothing runs again
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Sequence
+
+from zstreamer import codec, errors
+from zstreamer.errors import BadRequest, PredictError
+from zstreamer.model import PredictFunction
+from zstreamer.worker.pipe import Outcome
+
+PROBE_AFTER = 50
+"""Batches at the smaller size before one item more is tried after running out of memory."""
+
+
+class Runner:
+    """A model's predict with the rules above.
+
+    Attributes:
+        limit: items that fitted into memory the last time; None while memory never ran out.
+    """
+
+    def __init__(self, predict: PredictFunction) -> None:
+        self._predict = predict
+        self.limit: int | None = None
+        self._batches_at_limit = 0
+        self.clean = True
+
+    def run(self, items: Sequence[object], once: Sequence[bool]) -> list[object]:
+        """Return an output for each item, or a `PredictError` in its place.
+
+        Args:
+            items: the inputs, decoded.
+            once: for each, whether it may run only once; where its batch fails it gets
+                that failure as its own, since it may not be run again.
+
+        After it returns, `clean` says whether predict ran exactly once and succeeded.
+        """
+        self.clean = True
+        size = self.limit or len(items)
+        if size >= len(items):
+            outputs = self._attempt(list(items), list(once))
+        else:
+            self.clean = False
+            outputs = []
+            for start in range(0, len(items), size):
+                end = start + size
+                outputs += self._attempt(list(items[start:end]), list(once[start:end]))
+        self._probe_upward()
+        return outputs
+
+    def _attempt(self, items: list[object], once: list[bool]) -> list[object]:
+        try:
+            outputs = self._predict(list(items))
+            return _check(outputs, len(items))
+        except KeyboardInterrupt:
+            raise
+        except _WrongCount as error:
+            self.clean = False
+            return [error.as_predict_error()] * len(items)
+        except BaseException as error:  # also SystemExit: a model must not end its worker
+            self.clean = False
+            return self._split(error, items, once)
+
+    def _split(
+        self, error: BaseException, items: list[object], once: list[bool]
+    ) -> list[object]:
+        failure = remote(error)
+        if len(items) == 1:
+            return [failure]
+        if _out_of_memory(error):
+            self.limit = max(1, len(items) // 2)
+            self._batches_at_limit = 0
+        error.__traceback__ = None  # it would keep the failed batch's tensors alive
+        outputs: list[object] = [failure] * len(items)
+        again = [i for i, single in enumerate(once) if not single]
+        half = len(again) // 2 if len(again) == len(items) else len(again)
+        for part in (again[:half], again[half:]):
+            if part:
+                results = self._attempt([items[i] for i in part], [False] * len(part))
+                for i, output in zip(part, results, strict=True):
+                    outputs[i] = output
+        return outputs
+
+    def _probe_upward(self) -> None:
+        if self.limit is None:
+            return
+        self._batches_at_limit += 1
+        if self._batches_at_limit >= PROBE_AFTER:
+            self.limit += 1
+            self._batches_at_limit = 0
+
+
+def encode(outputs: Sequence[object]) -> list[Outcome]:
+    """Return the outcome of each output: its payload, or its error."""
+    plain = [o for o in outputs if not isinstance(o, BaseException)]
+    try:
+        payloads = iter(codec.encode_all(plain))
+    except BadRequest:
+        return [_encode_one(output) for output in outputs]
+    return [_error(o) if isinstance(o, BaseException) else next(payloads) for o in outputs]
+
+
+def remote(error: BaseException) -> PredictError:
+    """Return an exception that a model raised as what its caller gets."""
+    lines = traceback.format_exception(type(error), error, error.__traceback__)
+    return PredictError(str(error), type(error).__qualname__, "".join(lines))
+
+
+def _encode_one(output: object) -> Outcome:
+    if isinstance(output, BaseException):
+        return _error(output)
+    try:
+        return codec.encode(output)
+    except BadRequest as error:
+        words = f"the model's output cannot be sent: {error.message}".replace("items[0]", "it")
+        return errors.to_wire(PredictError(words, "BadOutput"))
+
+
+def _error(error: BaseException) -> list[object]:
+    if not isinstance(error, errors.ZStreamerError):
+        error = PredictError(str(error), type(error).__qualname__)
+    return errors.to_wire(error)
+
+
+class _WrongCount(Exception):
+    def as_predict_error(self) -> PredictError:
+        return PredictError(str(self), "WrongNumberOfOutputs")
+
+
+def _check(outputs: object, count: int) -> list[object]:
+    try:
+        if isinstance(outputs, str | bytes | dict):
+            raise TypeError
+        listed = list(outputs)  # type: ignore[call-overload]  # that it may fail is the point
+    except TypeError:
+        raise _WrongCount(
+            f"predict returned {type(outputs).__name__}, not a list with one output for each input"
+        ) from None
+    if len(listed) != count:
+        raise _WrongCount(
+            f"predict returned {len(listed)} outputs for {count} inputs; "
+            "it must return one for each, in order"
+        )
+    return listed
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError):
+        return True
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(error, torch.cuda.OutOfMemoryError)

@@ -1,0 +1,170 @@
+"""Which model a child loads: a name to import, or an object that came as opaque bytes.
+
+The bytes go from a program to its own workers on the same machine and are opened only in the
+child, never by a broker or an agent, and never anything from a network.
+"""
+
+from __future__ import annotations
+
+import base64
+import importlib
+import io
+import multiprocessing.spawn
+import os
+import pickle
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import NamedTuple
+
+import msgpack
+
+from zstreamer.model import Loaded
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What a child needs to know to load its model.
+
+    Attributes:
+        name: "module:attribute"; empty where ``pickled`` is given.
+        pickled: what `freeze` returned, or empty.
+        device: what the model gets as gpu_id; empty for none.
+        paths: folders to import from first.
+        args, kwargs: for init_model, where ``name`` is given.
+    """
+
+    name: str
+    pickled: str = ""
+    device: str = ""
+    paths: list[str] = field(default_factory=list)
+    args: list[object] = field(default_factory=list)
+    kwargs: dict[str, object] = field(default_factory=dict)
+
+    def to_bytes(self) -> bytes:
+        """Return the description as bytes for `from_bytes`."""
+        packed: bytes = msgpack.packb(asdict(self))
+        return packed
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Description:
+        """Return the description that `to_bytes` wrote."""
+        return cls(**msgpack.unpackb(data))
+
+
+class TargetError(Exception):
+    """The model is not there, or no model; its text is for people, without a traceback."""
+
+
+class _Frozen(NamedTuple):
+    source: object
+    args: Sequence[object]
+    kwargs: dict[str, object]
+
+
+def freeze(source: object, args: Sequence[object], kwargs: dict[str, object]) -> str:
+    """Return a model and its arguments as text, for a child of this program.
+
+    Raises:
+        TypeError: they cannot be pickled; the message says what to do instead.
+        RuntimeError: this process is itself being started for a model, which means that the
+            program starts its workers without an ``if __name__ == "__main__":`` guard.
+    """
+    refuse_unguarded_main()
+    try:
+        body = pickle.dumps(_Frozen(source, tuple(args), dict(kwargs)))
+        head = pickle.dumps(_preparation(with_main=b"__main__" in body))
+    except Exception as error:  # pickling runs the user's __reduce__, which may raise anything
+        raise TypeError(
+            f"{source!r} cannot be sent to a worker process ({error}). Give a class or a function "
+            "defined at the top of a module, and load what cannot be pickled (models, locks, "
+            "connections) in init_model; or use ThreadedStreamer, which stays in this process"
+        ) from error
+    return base64.b64encode(head + body).decode()
+
+
+def refuse_unguarded_main() -> None:
+    """Raise RuntimeError where this process is importing its program's main module for a model."""
+    if _importing_main:
+        raise RuntimeError(
+            "a worker process imports the main module to find its model, and that module starts "
+            'workers when imported. Put the start under `if __name__ == "__main__":`'
+        )
+
+
+_importing_main = False
+
+
+def _preparation(with_main: bool) -> dict[str, object]:
+    """What a child needs to find the names that a model refers to, as `multiprocessing` has it.
+
+    The main module is imported only where the model lives in it: that runs its top level again.
+    """
+    known = multiprocessing.spawn.get_preparation_data("zstreamer model")
+    wanted = ["sys_path", "dir", "orig_dir"]
+    if with_main:
+        wanted += ["init_main_from_name", "init_main_from_path"]
+    return {key: known[key] for key in wanted if key in known}
+
+
+def load(description: Description) -> Loaded:
+    """Load the model.
+
+    Raises:
+        TargetError: there is no such module or attribute, or it is no model.
+        Exception: whatever the model's own code raises.
+    """
+    sys.path[:0] = [p for p in description.paths if p not in sys.path]
+    device = description.device or None
+    if description.pickled:
+        frozen = _thaw(description.pickled)
+        return Loaded(frozen.source, device, frozen.args, frozen.kwargs)
+    source = resolve(description.name)
+    return Loaded(source, device, description.args, description.kwargs)
+
+
+def _thaw(pickled: str) -> _Frozen:
+    global _importing_main
+    buffer = io.BytesIO(base64.b64decode(pickled))
+    _importing_main = True
+    try:
+        multiprocessing.spawn.prepare(pickle.load(buffer))
+        frozen = pickle.load(buffer)
+    finally:
+        _importing_main = False
+    assert isinstance(frozen, _Frozen)
+    return frozen
+
+
+def resolve(name: str) -> object:
+    """Return what ``module:attribute`` names.
+
+    Raises:
+        TargetError: there is none; the message says what is missing and what was tried.
+    """
+    module_name, _, attribute = name.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (module_name + ".").startswith(error.name + "."):
+            raise
+        tried = ", ".join(p or os.getcwd() for p in sys.path[:3])
+        raise TargetError(
+            f"no module {error.name!r} for the model {name!r}; looked in {tried}, … "
+            "(the current folder is on the path of `zstreamer worker`)"
+        ) from None
+    found: object = module
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            there = ", ".join(n for n in dir(found) if n[:1].isupper()) or "nothing that fits"
+            raise TargetError(f"module {module_name!r} has no {attribute!r}; it has {there}")
+        found = getattr(found, part)
+    return found
+
+
+def explain(error: BaseException) -> str:
+    """Return what a person needs to see of a model that could not be loaded."""
+    if isinstance(error, TargetError):
+        return str(error)
+    return "".join(traceback.format_exception(type(error), error, error.__traceback__))
