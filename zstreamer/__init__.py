@@ -8,7 +8,8 @@ from zstreamer import errors
 from zstreamer.client.client import Client
 from zstreamer.client.future import Future
 from zstreamer.model import ManagedModel
+from zstreamer.streamer import Streamer, ThreadedStreamer
 
 __version__ = "0.1.0"
 
-__all__ = ["Client", "Future", "ManagedModel", "__version__", "errors"]
+__all__ = ["Client", "Future", "ManagedModel", "Streamer", "ThreadedStreamer", "__version__", "errors"]

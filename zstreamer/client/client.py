@@ -64,9 +64,7 @@ class Settings:
         return_exceptions: bool,
     ) -> Call:
         """Return the call of these items, encoded."""
-        if not isinstance(items, list | tuple):
-            mend = "" if not isinstance(items, str | bytes | dict) else "; wrap it: [item]"
-            raise TypeError(f"items must be a list or tuple, not {type(items).__name__}{mend}")
+        check_items(items)
         budget = self.timeout if timeout is None else _seconds("timeout", timeout)
         now = time.monotonic()
         payloads = codec.encode_all(items)
@@ -248,6 +246,13 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
+
+
+def check_items(items: object) -> None:
+    """Raise TypeError where ``items`` is no list or tuple; a lone str is a frequent mistake."""
+    if not isinstance(items, list | tuple):
+        mend = "; wrap it: [item]" if isinstance(items, str | bytes | dict) else ""
+        raise TypeError(f"items must be a list or tuple, not {type(items).__name__}{mend}")
 
 
 def _seconds(name: str, value: float) -> float:

@@ -108,8 +108,8 @@ class ClientCore:
 
     @property
     def open_calls(self) -> int:
-        """Calls that have not ended."""
-        return len(self._calls)
+        """Calls and watches that have not ended."""
+        return len(self._calls) + len(self._watches)
 
     # What the user asks for
 

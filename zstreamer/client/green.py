@@ -1,8 +1,8 @@
 """The client's driver for gevent: no threads, the hub's own loop watches the sockets.
 
-    greenlet ── core.submit, then waits ──┐        once before the loop blocks, all that the
-    greenlet ── core.submit, then waits ──┼─ turn  greenlets of this round submitted leaves
-    descriptor ready, or timer ───────────┘        as one bundle
+    greenlet ── core.submit, then waits ──┐       once after all greenlets that were ready:
+    greenlet ── core.submit, then waits ──┼─ turn what they submitted leaves as one bundle
+    descriptor ready, or timer ───────────┘
 
 A plain zmq socket on a watcher of the hub, with EVENTS read again after each send, is all it
 takes; see "gevent" in docs/decisions.md for why not zmq.green.
@@ -41,7 +41,6 @@ class GreenDriver(Driver):
         self._loop = self.hub.loop
         # Unreferenced watchers do not keep a program's loop alive; the timer does, and it
         # runs only while calls are open.
-        self._before_block = self._loop.prepare(ref=False)
         self._timer = self._loop.timer(0.0)
         self._timer_at = 0.0
         self._watchers: dict[Link, list[gevent._interfaces.IWatcher]] = {}
@@ -85,7 +84,6 @@ class GreenDriver(Driver):
 
     def abandon(self) -> None:
         """Stop watching, in a fork that must leave its parent's sockets alone."""
-        self._before_block.stop()
         self._timer.stop()
         for watchers in self._watchers.values():
             for watcher in watchers:
@@ -105,14 +103,11 @@ class GreenDriver(Driver):
     def _schedule(self) -> None:
         if not self._scheduled:
             self._scheduled = True
-            self._before_block.start(self._turn)
-            # The loop may be about to block on timers alone; a callback keeps it turning once.
-            self._loop.run_callback(_nothing)
+            # After all greenlets that are ready now, so that what they submit leaves together.
+            self._loop.run_callback(self._turn)
 
     def _turn(self) -> None:
-        if self._scheduled:
-            self._scheduled = False
-            self._before_block.stop()
+        self._scheduled = False
         wake_at = self.turn()
         if self.core.open_calls:
             wake_at = min(wake_at, time.monotonic() + SWEEP)
@@ -143,6 +138,3 @@ class GreenDriver(Driver):
         for watcher in self._watchers.pop(link):
             watcher.stop()
             watcher.close()
-
-
-def _nothing() -> None: ...

@@ -42,11 +42,7 @@ def in_hub_thread() -> bool:
     hubs = sys.modules.get("gevent._hub_local")
     if hubs is not None and hubs.get_hub_if_exists() is not None:
         return True
-    get_ident = _original("_thread", "get_ident")
-    return bool(get_ident() == _main_ident())
-
-
-def _main_ident() -> object:
+    # gevent gives the main thread's object another ident, but leaves its native id alone.
     import threading
 
-    return threading.main_thread().ident
+    return threading.main_thread().native_id == threading.get_native_id()

@@ -1,0 +1,1 @@
+"""The test suite; scripts/test runs all of it."""
