@@ -28,7 +28,7 @@ def fastest_dtype(device: torch.device) -> torch.dtype:
     if device.type != "cpu":
         return torch.float32
     seconds = _layer_seconds()
-    faster = seconds[torch.bfloat16] * 1.5 < seconds[torch.float32]
+    faster = seconds[torch.bfloat16] < seconds[torch.float32]
     return torch.bfloat16 if faster else torch.float32
 
 

@@ -9,20 +9,18 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-import threading
-import time
 import weakref
 from collections.abc import Sequence
-from pathlib import Path
 from types import TracebackType
 
 from zstreamer.client.client import Client, Items
 from zstreamer.client.future import Future
 from zstreamer.config import AgentConfig, BrokerConfig
-from zstreamer.model import PredictFunction
+from zstreamer.model import Loaded, PredictFunction
 from zstreamer.process import Process
 from zstreamer.threaded import Batches
 from zstreamer.worker import target
+from zstreamer.worker.forkserver import ForkServer
 
 READY_TIMEOUT = 600.0
 """Seconds that `wait_for_worker_ready` waits for a model to load."""
@@ -137,10 +135,16 @@ class Streamer:
                 'mp_start_method="fork" cannot be used with cuda_devices: CUDA does not survive '
                 'a fork; use "spawn"'
             )
-        pickled = target.freeze(
-            predict_function_or_model, model_init_args or (), model_init_kwargs or {}
-        )
+        target.refuse_unguarded_main()
+        model = predict_function_or_model
+        args, kwargs = tuple(model_init_args or ()), dict(model_init_kwargs or {})
+        forked = mp_start_method == "fork"
+        pickled = "" if forked else target.freeze(model, args, kwargs)
         folder = tempfile.mkdtemp(prefix="zstreamer-")
+        fork_address = f"{folder}/fork" if forked else ""
+        forks: ForkServer | None = None
+        if forked:
+            forks = ForkServer(fork_address, lambda: Loaded(model, None, args, kwargs))
         clients, workers = f"ipc://{folder}/clients", f"ipc://{folder}/workers"
         self._owner = os.getpid()
         config = AgentConfig(
@@ -150,6 +154,7 @@ class Streamer:
             batch_size=batch_size,
             max_latency=max_latency,
             pickled=pickled,
+            fork_address=fork_address,
             log_level="error",
         )
         self._broker = Process(
@@ -161,7 +166,7 @@ class Streamer:
         self._workers = Process("zstreamer.worker.supervisor", config)
         self._client = Client(clients, timeout=worker_timeout)
         self._end = weakref.finalize(
-            self, _end, self._owner, self._workers, self._broker, self._client, folder
+            self, _end, self._owner, self._workers, self._broker, forks, self._client, folder
         )
         if wait_for_worker_ready:
             try:
@@ -200,7 +205,14 @@ class Streamer:
         self.destroy_workers()
 
 
-def _end(owner: int, workers: Process, broker: Process, client: Client, folder: str) -> None:
+def _end(
+    owner: int,
+    workers: Process,
+    broker: Process,
+    forks: ForkServer | None,
+    client: Client,
+    folder: str,
+) -> None:
     client.close()
     if os.getpid() != owner:
         return
@@ -208,4 +220,6 @@ def _end(owner: int, workers: Process, broker: Process, client: Client, folder: 
         process.terminate()
     for process in (workers, broker):
         process.close()
+    if forks is not None:
+        forks.close()
     shutil.rmtree(folder, ignore_errors=True)

@@ -71,7 +71,7 @@ def _table(title: str, columns: Columns, rows: Sequence[Row]) -> Table:
 
 
 def _cell(value: object, show: Callable[[Any], str]) -> str:
-    return "–" if value is None else show(value)
+    return show(value) if value or value == 0 else "–"
 
 
 def _amount(value: float) -> str:
@@ -96,8 +96,8 @@ def _size(size: float) -> str:
     return f"{size:,.1f} GiB"
 
 
-def _lines(troubles: object) -> str:
-    return str(troubles or "–")
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
 
 
 Columns = Sequence[tuple[str, str, Callable[[Any], str]]]
@@ -108,8 +108,8 @@ MODEL_COLUMNS: Columns = (
     ("running", "running", _amount),
     ("served", "served", _amount),
     ("items/s at most", "capacity", _amount),
-    ("ready", "ready", str),
-    ("trouble", "trouble", _lines),
+    ("ready", "ready", _yes),
+    ("trouble", "trouble", str),
 )
 
 WORKER_COLUMNS: Columns = (

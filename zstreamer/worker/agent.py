@@ -27,7 +27,7 @@ from zstreamer.interpreter import environment, module_command
 from zstreamer.process import Owner, read_config
 from zstreamer.signals import StopRequests
 from zstreamer.worker import core as cores
-from zstreamer.worker import pipe
+from zstreamer.worker import forkserver, pipe
 from zstreamer.worker.core import WorkerCore
 from zstreamer.worker.link import WorkerLink
 from zstreamer.worker.target import Description
@@ -47,21 +47,20 @@ LINGER = 2.0
 class ChildProcess:
     """The model's process and the channel to it; writes never block."""
 
-    def __init__(self, description: bytes, device: str | None) -> None:
+    def __init__(self, config: AgentConfig) -> None:
         self.channel, theirs = sockets.socketpair()
-        changes = {} if device is None else {"CUDA_VISIBLE_DEVICES": device}
+        self._process: subprocess.Popen[bytes] | None = None
         with theirs:
-            self._process = subprocess.Popen(
-                [*module_command("zstreamer.worker.child"), str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                env=environment(changes),
-                stdin=subprocess.DEVNULL,
-            )
+            if config.fork_address:
+                self.pid = forkserver.ask(config.fork_address, theirs)
+            else:
+                self._process = _spawn(theirs.fileno(), config.device)
+                self.pid = self._process.pid
         self.channel.setblocking(False)
-        self.pid = self._process.pid
         self._stream = pipe.Stream()
         self._unsent: deque[memoryview] = deque()
         self.ended = False
+        description = _describe(config)
         self.write(len(description).to_bytes(8, "big") + description)
 
     def fileno(self) -> int:
@@ -111,6 +110,9 @@ class ChildProcess:
     def reap(self) -> str:
         """Wait for the ended process and return in words how it ended."""
         self.channel.close()
+        if self._process is None:
+            self.kill()
+            return "ended"
         try:
             code = self._process.wait(1.0)
         except subprocess.TimeoutExpired:
@@ -122,7 +124,30 @@ class ChildProcess:
 
     def kill(self) -> None:
         """End the process at once."""
-        self._process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+
+
+def _spawn(fd: int, device: str) -> subprocess.Popen[bytes]:
+    # Set before Python starts, so before anything can import torch and look at the devices.
+    changes = {"CUDA_VISIBLE_DEVICES": device} if device else {}
+    return subprocess.Popen(
+        [*module_command("zstreamer.worker.child"), str(fd)],
+        pass_fds=[fd],
+        env=environment(changes),
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def _describe(config: AgentConfig) -> bytes:
+    return Description(
+        config.target,
+        config.pickled,
+        config.device,
+        list(config.import_path),
+        list(config.init_args),
+        config.init_kwargs,
+    ).to_bytes()
 
 
 class Agent:
@@ -222,7 +247,7 @@ class Agent:
                     log.warning("broker=%s refused: %s", link.address, link.refused)
                 self._close(link)
             case cores.StartChild():
-                self._start_child()
+                self._start_child(now)
             case cores.KillChild(why):
                 self._killed = why
                 if self._child is not None:
@@ -248,17 +273,14 @@ class Agent:
             self._poller.unregister(connection.monitor)
             connection.close()
 
-    def _start_child(self) -> None:
+    def _start_child(self, now: float) -> None:
         config = self.config
-        description = Description(
-            config.target,
-            config.pickled,
-            config.device,
-            list(config.import_path),
-            list(config.init_args),
-            config.init_kwargs,
-        )
-        self._child = ChildProcess(description.to_bytes(), config.device or None)
+        try:
+            self._child = ChildProcess(config)
+        except OSError as error:
+            log.error("cannot start the model's process: %s", error)
+            self.core.on_child_gone(now, f"could not be started: {error}")
+            return
         log.info("model process started pid=%d device=%s", self._child.pid, config.device or "-")
 
     def _finish(self) -> int:

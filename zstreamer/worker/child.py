@@ -18,7 +18,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from zstreamer import codec, errors
 from zstreamer.errors import BadRequest, ZStreamerError
@@ -50,7 +50,7 @@ class Child:
         self._outbox: deque[tuple[list[int], list[object], float]] = deque()
         self._to_write = threading.Semaphore(0)
 
-    def serve(self, model: Loaded) -> None:
+    def serve(self, model: Loaded) -> NoReturn:
         """Run batches for ever."""
         self._cost = model.cost
         runner = Runner(model.predict)
@@ -158,15 +158,20 @@ class _fatal:
             os._exit(1)
 
 
-def main(fd: int) -> None:
-    """Load the model that the agent describes and serve it; never returns."""
+def run(channel: socket.socket, load: Callable[[], Loaded] | None = None) -> NoReturn:
+    """Load the model and serve it on ``channel`` until the agent is gone; never returns.
+
+    Args:
+        channel: this process's end of the pair that the agent made.
+        load: loads the model; where None, the agent's description says what to load.
+    """
     # A terminal's Ctrl-C reaches the whole process group; only the agent ends its child.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    channel = socket.socket(fileno=fd)
     child = Child(channel)
     try:
-        model = target.load(_read_description(channel))
+        description = _read_description(channel)
+        model = load() if load is not None else target.load(description)
         model.warm_up()
     except BaseException as error:  # whatever the model's code raises, a person must see it
         child.send(pipe.Failed(target.explain(error)))
@@ -175,6 +180,9 @@ def main(fd: int) -> None:
         child.serve(model)
     except (BrokenPipeError, ConnectionResetError):
         os._exit(0)
+    except BaseException as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+        os._exit(1)
 
 
 def _read_description(channel: socket.socket) -> target.Description:
@@ -193,4 +201,4 @@ def _read_exactly(channel: socket.socket, size: int) -> bytes:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    run(socket.socket(fileno=int(sys.argv[1])))

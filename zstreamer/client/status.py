@@ -1,0 +1,62 @@
+"""Asks a broker how it is, over the clients' port."""
+
+from __future__ import annotations
+
+import time
+
+import zmq
+
+from zstreamer import protocol, transport
+from zstreamer.errors import BrokerUnreachable, from_wire
+
+
+def fetch(address: str, timeout: float = 5.0) -> dict[str, object]:
+    """Return the broker's snapshot: ``{"broker": {…}, "models": {name: {…}}}``.
+
+    Args:
+        address: one broker's client address.
+        timeout: seconds.
+
+    Raises:
+        BrokerUnreachable: nothing that is a broker answered in time.
+        ZStreamerError: the broker refused, and says why.
+    """
+    end = time.monotonic() + timeout
+    problem = f"no broker answered at {address} within {timeout:g} s"
+    while (left := end - time.monotonic()) > 0:
+        try:
+            connection = transport.Connection(address, transport.Options())
+        except zmq.ZMQError as error:
+            raise BrokerUnreachable(f"{address}: {error}") from None
+        try:
+            snapshot = _ask(connection, min(left, 1.0))
+        except protocol.ProtocolError as error:
+            problem = f"{address} is no broker: {error}"
+            snapshot = None
+        finally:
+            connection.close()
+        if snapshot is not None:
+            return snapshot
+        # A refused connection fails at once; trying again at once would only burn the time.
+        time.sleep(min(0.05, max(0.0, end - time.monotonic())))
+    raise BrokerUnreachable(f"{problem}; check the address and that `zstreamer broker` runs there")
+
+
+def _ask(connection: transport.Connection, timeout: float) -> dict[str, object] | None:
+    poller = zmq.Poller()
+    poller.register(connection.socket, zmq.POLLIN)
+    poller.register(connection.monitor, zmq.POLLIN)
+    end = time.monotonic() + timeout
+    while (left := end - time.monotonic()) > 0:
+        poller.poll(left * 1000)
+        for event in connection.events():
+            if event is transport.Event.DOWN:
+                return None
+            connection.send(protocol.plain(protocol.Status({})))
+        for frames in connection.receive():
+            message = protocol.decode(frames)
+            if isinstance(message, protocol.Status):
+                return message.info
+            if isinstance(message, protocol.Refuse):
+                raise from_wire(message.error)
+    return None
