@@ -42,13 +42,13 @@ async def on_error(_: Request, error: errors.ZStreamerError) -> JSONResponse:
 
 
 @app.post("/stream")
-async def stream(question: Question) -> list[str]:
+async def stream(question: Question) -> list[object]:
     """Answer in a batch with whoever else is asking."""
     return await client.predict([question.s] if isinstance(question.s, str) else question.s)
 
 
 @app.get("/stream")
-async def stream_one(s: str) -> list[str]:
+async def stream_one(s: str) -> list[object]:
     """Answer one sentence from the address bar."""
     return await client.predict([s])
 

@@ -18,7 +18,7 @@ from zstreamer import Streamer
 COUNT = 100
 
 
-def timed(title: str, work: Callable[[], list[str]]) -> list[str]:
+def timed(title: str, work: Callable[[], list[object]]) -> list[object]:
     """Do some work, print how long it took and return its answers."""
     start = time.perf_counter()
     answers = work()
@@ -33,10 +33,10 @@ def main() -> None:
     sentences = [f"I have {number} [MASK] in my garden." for number in range(count)]
     with Streamer(ManagedBertModel, batch_size=BATCH_SIZE, wait_for_worker_ready=True) as streamer:
 
-        def one_by_one() -> list[str]:
+        def one_by_one() -> list[object]:
             return [streamer.predict([sentence])[0] for sentence in sentences]
 
-        def with_futures() -> list[str]:
+        def with_futures() -> list[object]:
             futures = [streamer.submit([sentence]) for sentence in sentences]
             return [future.result(timeout=60)[0] for future in futures]
 

@@ -13,6 +13,7 @@ import sys
 import time
 from dataclasses import asdict
 
+from zstreamer import logs
 from zstreamer.config import AgentConfig, WorkerConfig
 from zstreamer.exitcodes import ExitCode
 from zstreamer.process import Owner, Process, owned, read_config
@@ -91,7 +92,8 @@ def run(config: WorkerConfig, owner: Owner | None = None) -> int:
             watched = [stop] if owner is None else [stop, owner]
             select.select(watched, [], [], GLANCE)
             if owner is not None and owner.gone():
-                break  # the agents see their own pipes end with this process
+                for slot in slots:
+                    slot.kill()
         return _drain(slots, stop, config.drain_grace)
 
 
@@ -129,7 +131,7 @@ def _drain(slots: list[Slot], stop: StopRequests, grace: float) -> int:
 def main() -> int:
     """Run the workers that a `Streamer` or another program of ours started."""
     config, owner = read_config(AgentConfig)
-    logging.basicConfig(level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s")
+    logs.start(config.log_level)
     return run(config, owner)
 
 

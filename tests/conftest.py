@@ -1,0 +1,62 @@
+"""Fixtures for tests on real processes; nothing that a test starts may outlive the run."""
+
+import os
+import uuid
+
+import psutil
+import pytest
+
+from tests.cluster import Cluster
+from tests.waiting import all_gone
+
+MARK = "TEST_RUN_MARK"
+"""A variable of the environment that all descendants inherit, orphans too."""
+
+
+def marked(mark):
+    """The processes, besides this one, that this test run has started."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.pid != os.getpid() and process.environ().get(MARK) == mark:
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_process_left():
+    """After the last test, everything that was started has ended."""
+    mark = os.environ[MARK] = str(uuid.uuid4())
+    yield
+    left = marked(mark)
+    if not all_gone([process.pid for process in left]):
+        words = [f"{p.pid} {' '.join(p.cmdline()[:6])}" for p in left if p.is_running()]
+        for process in left:
+            process.kill()
+        pytest.fail(f"left behind: {words}")
+
+
+@pytest.fixture(scope="session")
+def shared(no_process_left):
+    """A cluster for all tests that leave it as it is; it serves `double`, `echo` and `picky`."""
+    with Cluster() as cluster:
+        for target in ("double", "echo", "picky"):
+            cluster.worker(target, model=target, batch_size=64)
+        yield cluster
+
+
+@pytest.fixture
+def client_of(shared):
+    """Make a client for a model of the shared cluster."""
+    opened = []
+
+    def client_of(model, **settings):
+        client = shared.client(model=model, **settings)
+        opened.append(client)
+        return client
+
+    yield client_of
+    for client in opened:
+        client.close()
