@@ -119,8 +119,9 @@ class Server:
 
     def close(self) -> None:
         """Close all sockets; answers on their way get a second."""
-        for socket in self.sockets.values():
+        for side, socket in self.sockets.items():
             socket.disable_monitor()
+            self._monitors[side].close(linger=0)
             socket.close(linger=1000)
 
 

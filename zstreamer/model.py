@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 PredictFunction: TypeAlias = Callable[[list[object]], Sequence[object]]
 
@@ -36,7 +36,7 @@ class ManagedModel:
     def __init__(self, gpu_id: str | int | None = None) -> None:
         self.gpu_id = gpu_id
 
-    def init_model(self, *args: object, **kwargs: object) -> None:
+    def init_model(self, *args: Any, **kwargs: Any) -> None:
         """Load the model. Called once, in the worker's process, before anything else."""
 
     def predict(self, batch: list[object]) -> Sequence[object]:

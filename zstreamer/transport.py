@@ -127,8 +127,8 @@ class Connection:
             yield frames
 
     def events(self) -> Iterator[Event]:
-        """Yield what has become of the connection since the last look."""
-        while True:
+        """Yield what has become of the connection since the last look, until it is closed."""
+        while not self.monitor.closed:
             try:
                 message = self.monitor.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
@@ -153,6 +153,7 @@ class Connection:
     def close(self) -> None:
         """Close the socket and its monitor."""
         self.socket.disable_monitor()
+        self.monitor.close(linger=0)
         self.socket.close()
 
 

@@ -20,7 +20,7 @@ from collections import deque
 
 import zmq
 
-from zstreamer import transport
+from zstreamer import logs, transport
 from zstreamer.config import AgentConfig
 from zstreamer.exitcodes import ExitCode
 from zstreamer.interpreter import environment, module_command
@@ -301,10 +301,7 @@ class Agent:
 def main() -> int:
     """Run the agent that `Process` started."""
     config, owner = read_config(AgentConfig)
-    logging.basicConfig(
-        level=config.log_level.upper(),
-        format=f"%(asctime)s %(levelname)s worker={config.number} %(message)s",
-    )
+    logs.start(config.log_level)
     gc.freeze()
     with StopRequests() as stop:
         return Agent(config, owner, stop).run()

@@ -17,7 +17,6 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from zstreamer.model import Loaded
-from zstreamer.worker import child
 
 GLANCE = 0.5
 """Seconds between two looks at whether the program still lives."""
@@ -53,6 +52,9 @@ class ForkServer:
 
 
 def _serve(listener: socket.socket, load: Callable[[], Loaded], owner: int) -> None:
+    # Not at the top: `python -m zstreamer.worker.child` imports this package first.
+    from zstreamer.worker import child
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the models: reap them
