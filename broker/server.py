@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import gc
 import logging
+import math
 import secrets
 import time
 
 import zmq
-from zmq.utils.monitor import parse_monitor_message
 
 from broker.admin import Admin
 from broker.core import BrokerCore, Send, Side
@@ -72,7 +72,7 @@ class Server:
 
     def turn(self) -> None:
         """Wait for something to do, and do it."""
-        wait = self.core.wake_at() - time.monotonic()
+        wait = min(self.core.wake_at(), *self._probe_at.values(), math.inf) - time.monotonic()
         self.poller.poll(max(0, wait * 1000))
         now = time.monotonic()
         if now - self._turn_at > PAUSE:
@@ -98,14 +98,11 @@ class Server:
             self.core.on_gone(now, send.side, send.session)
 
     def _look_for_the_gone(self, now: float) -> None:
-        """A ROUTER's monitor says that a peer has gone, not which: probe them all."""
+        """A ROUTER's monitor says that a peer has gone, not which: probe them all, once a while."""
         for side, monitor in self._monitors.items():
-            try:
-                while parse_monitor_message(monitor.recv_multipart(zmq.NOBLOCK)):
-                    self._probe_at.setdefault(side, now)
-            except zmq.Again:
-                pass
-            if self._probe_at.get(side, now + 1) <= now:
+            while transport.monitored(monitor):
+                self._probe_at.setdefault(side, now + PROBE_PAUSE)
+            if self._probe_at.get(side, math.inf) <= now:
                 for session in self.core.sessions(side):
                     self._send(now, Send(side, session, _PING))
                 del self._probe_at[side]

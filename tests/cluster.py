@@ -117,6 +117,14 @@ class Cluster:
         """What the broker knows of one model; empty where it knows none."""
         return self.status()["models"].get(name, {})
 
+    def at_workers(self, model):
+        """How many of a model's items the workers have, running or not."""
+        return sum(w["waiting"] + w["running"] for w in self.model(model)["workers"])
+
+    def open_items(self, model):
+        """How many items of a model have no answer yet."""
+        return self.at_workers(model) + self.model(model)["queued"]
+
     def wait_up(self):
         """Wait until the broker answers."""
 

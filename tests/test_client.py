@@ -354,13 +354,12 @@ def test_a_cancelled_future_leaves_the_queue_and_is_never_run(shared):
         gate.wait_begun("first")
         waiting = [client.submit([f"w{i}", f"v{i}"]) for i in range(10)]
         model = client._settings.model
-        until(lambda: shared.model(model)["workers"][0]["waiting"] == 1)
+        until(lambda: shared.at_workers(model) == 2)
         assert all(future.cancel() for future in waiting)
         assert all(future.cancelled() and future.done() for future in waiting)
         with pytest.raises(CancelledError):
             waiting[0].result(1)
-        until(lambda: shared.model(model)["queued"] == 0)
-        until(lambda: shared.model(model)["workers"][0]["waiting"] == 0)
+        until(lambda: shared.open_items(model) == 1)
         gate.open()
         assert first.result(20)[0][0] == "first"
         assert not first.cancel()
@@ -424,6 +423,7 @@ async def test_a_cancelled_task_takes_its_items_out_of_the_queues(shared):
                 await second
             with pytest.raises((asyncio.TimeoutError, TimeoutError)):
                 await asyncio.wait_for(client.predict(["third"]), 0.05)
+            await asyncio.to_thread(until, lambda: shared.open_items(model) == 1)
             gate.open()
             assert (await first)[0][0] == "first"
             assert (await client.predict(["last"]))[0][0] == "last"
@@ -436,6 +436,7 @@ monkey.patch_all()
 import gevent, sys
 from pathlib import Path
 from zstreamer import Client
+from zstreamer.client.status import fetch
 
 address, model, folder = sys.argv[1:]
 client = Client(address, model=model)
@@ -449,6 +450,8 @@ second.kill()
 with gevent.Timeout(0.05, False):
     client.predict(["third"])
     raise SystemExit("the gate is shut")
+while fetch(address)["models"][model]["workers"][0]["waiting"]:
+    gevent.sleep(0.01)
 Path(folder, "open").touch()
 assert first.get()[0][0] == "first"
 assert client.predict(["last"])[0][0] == "last"
@@ -478,7 +481,7 @@ def test_close_ends_open_calls_with_cancelled(shared):
         thread.start()
         gate.wait_begun("a")
         model = client._settings.model
-        until(lambda: shared.model(model)["workers"][0]["waiting"] == 1)
+        until(lambda: shared.at_workers(model) == 2)
         client.close()
         thread.join(10)
         assert [str(error) for error in caught] == ["the client was closed"]
@@ -521,7 +524,7 @@ signal.pause()
         with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as program:
             until(lambda: shared.model(model)["queued"] == 4)
             program.kill()
-        until(lambda: shared.model(model)["queued"] == 0)
+        until(lambda: shared.open_items(model) == 1)
         gate.open()
         assert first.result(20)[0][0] == "first"
         client.predict(["last"])
@@ -538,7 +541,7 @@ def test_higher_priority_goes_first(shared):
         futures = [client.submit(["running"])]
         gate.wait_begun("running")
         futures += [client.submit(["gathered"])]
-        until(lambda: shared.model(model)["workers"][0]["waiting"] == 1)
+        until(lambda: shared.at_workers(model) == 2)
         futures += [client.submit([f"low{i}"], priority=-1) for i in range(3)]
         futures += [client.submit([f"usual{i}"]) for i in range(3)]
         futures += [client.submit([f"high{i}"], priority=5) for i in range(3)]

@@ -13,3 +13,14 @@ from zstreamer.streamer import Streamer, ThreadedStreamer
 __version__ = "0.1.0"
 
 __all__ = ["Client", "Future", "ManagedModel", "Streamer", "ThreadedStreamer", "__version__", "errors"]
+
+_REDIS = ("RedisStreamer", "RedisWorker", "run_redis_workers_forever")
+
+
+def __getattr__(name: str) -> object:
+    if name in _REDIS:
+        raise ImportError(
+            f"zstreamer has no {name}: its cluster needs no Redis. Run `zstreamer broker` and "
+            "`zstreamer worker MODULE:CLASS`, and call them with zstreamer.Client(address)"
+        )
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

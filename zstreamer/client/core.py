@@ -179,6 +179,7 @@ class ClientCore:
         link.enter(LinkState.DOWN, now)
         if was_ready:
             link.attempts = 0
+            link.lost_at = now
             if not self._ready_links():
                 self._unready_since = now
         delay = min(MAX_BACKOFF, BACKOFF * 2**link.attempts) * (0.5 + 0.5 * self._jitter())
@@ -239,10 +240,9 @@ class ClientCore:
                 wake = min(wake, link.ack_at)
             elif link.state is LinkState.DOWN:
                 wake = min(wake, link.retry_at if self._wanted(link) else math.inf)
-                if link.sent:
-                    wake = min(wake, self._gives_up_at(link))
             else:
                 wake = min(wake, link.since + GREETING_TIMEOUT)
+            wake = min(wake, self._gives_up_at(link))
         for watch in self._watches:
             wake = min(wake, watch.deadline)
         if not ready and (self._calls or self._watches):
@@ -259,9 +259,9 @@ class ClientCore:
         return bool(self._calls or self._watches or link.sent or link.epoch)
 
     def _check_link(self, now: float, link: Link) -> None:
+        if now >= self._gives_up_at(link):
+            self._move(link)
         if link.state is LinkState.DOWN:
-            if link.sent and now >= self._gives_up_at(link):
-                self._move(link)
             if now >= link.retry_at and self._wanted(link):
                 link.enter(LinkState.CONNECTING, now)
                 self._actions.append(Connect(link))
@@ -274,8 +274,10 @@ class ClientCore:
         self.on_lost(now, link)
 
     def _gives_up_at(self, link: Link) -> float:
-        """When the items sent on a link that is down stop waiting for its return."""
-        return link.since + (MOVE_AFTER if self._ready_links() else math.inf)
+        """When the items sent on a link that was lost stop waiting for its return."""
+        # Not while greeting: HELLO has claimed them, and WELCOME says what becomes of them.
+        lost = link.state in (LinkState.DOWN, LinkState.CONNECTING)
+        return link.lost_at + MOVE_AFTER if lost and link.sent and self._ready_links() else math.inf
 
     def _move(self, link: Link) -> None:
         """Its broker does not come back: others take its items."""

@@ -31,6 +31,7 @@ class Link:
     Attributes:
         sent: items sent on it that have no answer, by id; they outlive its connections.
         since: monotonic seconds at which `state` was entered.
+        lost_at: monotonic seconds at which it was READY last, over all attempts since.
         retry_at: when DOWN, the monotonic seconds of the next attempt.
         draining: it takes no new work.
         notices: by model, why items wait there.
@@ -41,6 +42,7 @@ class Link:
         self.address = address
         self.state = LinkState.DOWN
         self.since = now
+        self.lost_at = now
         self.retry_at = now
         self.attempts = 0
         self.epoch = 0
