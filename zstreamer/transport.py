@@ -128,12 +128,7 @@ class Connection:
 
     def events(self) -> Iterator[Event]:
         """Yield what has become of the connection since the last look, until it is closed."""
-        while not self.monitor.closed:
-            try:
-                message = self.monitor.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                return
-            event = parse_monitor_message(message)["event"]
+        while not self.monitor.closed and (event := monitored(self.monitor)):
             yield Event.UP if event & _UP else Event.DOWN
 
     def pending(self) -> bool:
