@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 
-from flask import Flask, Response, jsonify
+from flask import Flask, Response, jsonify, request
 
 from examples.problem import problem
 from examples.sentence import sentences
@@ -32,6 +32,14 @@ client = Client(
 def stream() -> Response:
     """Answer in a batch with whoever else is asking, on any web server."""
     return jsonify(client.predict(sentences()))
+
+
+@app.after_request
+def name_request(response: Response) -> Response:
+    """Give a caller's X-Request-ID back, so that answers can be told apart in a log."""
+    if request_id := request.headers.get("X-Request-ID"):
+        response.headers["X-Request-ID"] = request_id
+    return response
 
 
 @app.get("/healthz")

@@ -79,10 +79,14 @@ class Cluster:
     def worker(self, target, *, model="default", **settings):
         """Start `num` workers of tests.models:target; returns their supervisor's process."""
         config = AgentConfig(
-            target=f"tests.models:{target}",
             model=model,
             broker=(self.worker_address,),
-            **{"log_level": "error", "import_path": (str(ROOT),), **settings},
+            **{
+                "target": target if ":" in target else f"tests.models:{target}",
+                "log_level": "error",
+                "import_path": (str(ROOT),),
+                **settings,
+            },
         )
         return self._stack.enter_context(Process("zstreamer.worker.supervisor", config))
 
