@@ -26,7 +26,9 @@ def refusal(core: BrokerCore, client: Client, model: Model | None, run: Run) -> 
     count = len(run.ids)
     config = core.config
     wait = predicted_wait(client, model, run)
-    if core.queued_items + count > config.max_items or core.queued_bytes + size > config.max_bytes:
+    queue = core.scheduler
+    items, bytes_ = queue.queued_items + count, queue.queued_bytes + size
+    if items > config.max_items or bytes_ > config.max_bytes:
         return Overloaded("the broker's queue is full", retry_after=wait or 1.0)
     if len(client.items) + count > config.client_items or client.bytes + size > config.client_bytes:
         return Overloaded("this client has too much open work", retry_after=wait or 1.0)

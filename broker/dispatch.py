@@ -12,8 +12,8 @@ item waits there longest. With the measured batch time T(n) = β + α·n of each
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Sequence
-from typing import Protocol, TypeAlias
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
 
 UNKNOWN_BETA = 0.010
 """Seconds assumed for a batch of a worker that has not run one yet."""
@@ -38,13 +38,15 @@ class Candidate(Protocol):
     alpha: float
 
     @property
-    def waiting(self) -> int: ...
+    def waiting(self) -> int:
+        """See above."""
+
     @property
-    def room(self) -> int: ...
+    def room(self) -> int:
+        """See above."""
 
 
-Plan: TypeAlias = "list[tuple[Candidate, int]]"
-Policy: TypeAlias = Callable[[float, Sequence[Candidate], int], Plan]
+AnyWorker = TypeVar("AnyWorker", bound=Candidate)
 
 
 def finish(now: float, worker: Candidate, more: int) -> float:
@@ -56,7 +58,9 @@ def finish(now: float, worker: Candidate, more: int) -> float:
     return max(now, worker.free_at) + whole + part
 
 
-def earliest(now: float, workers: Sequence[Candidate], items: int) -> Plan:
+def earliest(
+    now: float, workers: Sequence[AnyWorker], items: int
+) -> list[tuple[AnyWorker, int]]:
     """Share ``items`` out so that each finishes as early as it can; ties to the least used.
 
     Items go out in runs, not one by one: the first choice for half a fair share at a time,
@@ -79,9 +83,3 @@ def earliest(now: float, workers: Sequence[Candidate], items: int) -> Plan:
         else:
             heapq.heapreplace(heap, (finish(now, worker, counts[i] + run), used, i))
     return [(w, n) for w, n in zip(workers, counts, strict=True) if n]
-
-
-def least_waiting(now: float, workers: Sequence[Candidate], items: int) -> Plan:
-    """Give all to the worker with the fewest items waiting; a reference to compare with."""
-    worker = min(workers, key=lambda w: (w.waiting, w.used))
-    return [(worker, min(items, worker.room))]

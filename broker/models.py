@@ -19,8 +19,10 @@ class Model:
     Attributes:
         suspects: groups of items that were in a batch whose process died. Each group runs
             as one batch of its own; a group that dies again is run in halves.
+        known: whether a worker has ever said that it serves this model.
         inquest: tickets of the one group that is out at a worker now.
         trouble: why the last worker that failed to start did so.
+        measured_rate: items a second that were answered lately.
         gave_up: that worker will not try again, and none has come since.
     """
 
@@ -30,14 +32,12 @@ class Model:
         self.workers: dict[bytes, Worker] = {}
         self.suspects: deque[list[Item]] = deque()
         self.inquest: set[int] = set()
+        self.known = False
         self.trouble = ""
         self.gave_up = False
         self.served = 0
-
-    @property
-    def known(self) -> bool:
-        """Whether a worker has ever said that it serves this model."""
-        return bool(self.workers or self.served or self.trouble)
+        self.measured_rate = 0.0
+        self._served_before = 0
 
     @property
     def open_workers(self) -> list[Worker]:
@@ -72,6 +72,12 @@ class Model:
     def batch_time(self) -> float:
         """Seconds of one full batch on the slowest warm worker."""
         return max((w.beta + w.alpha * w.batch_size for w in self.workers.values()), default=0.0)
+
+    def measure(self, seconds: float, weight: float) -> None:
+        """Bring the measured rate up to date; ``seconds`` have passed since the last time."""
+        rate = (self.served - self._served_before) / seconds
+        self._served_before = self.served
+        self.measured_rate += weight * (rate - self.measured_rate)
 
     def next_suspects(self) -> list[Item]:
         """Take out the next group of suspects that still has a caller."""

@@ -165,6 +165,6 @@ def _serve(server: Server, stop: StopRequests, admin: Admin) -> int:
     while not server.core.idle:
         server.turn()
         if stop.requests > 1 or time.monotonic() > end or server.owner_gone():
-            log.warning("stopped with work unfinished items=%d", server.core.queued_items)
+            log.warning("stopped with work unfinished items=%d", server.core.scheduler.queued_items)
             return ExitCode.NOT_DRAINED
     return ExitCode.OK

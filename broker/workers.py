@@ -7,6 +7,7 @@ import math
 from broker.items import Item, ItemState
 from broker.models import Model
 from zstreamer import protocol
+from zstreamer.config import BrokerConfig
 from zstreamer.protocol import PART, Flag, Frames, Slot, WorkerState
 from zstreamer.transfer import Receiver, Sender, cut
 
@@ -30,8 +31,7 @@ class Worker:
         model: Model,
         batch_size: int,
         pool: int,
-        window_bytes: int,
-        max_payload: int,
+        config: BrokerConfig,
         info: dict[str, object],
         now: float,
     ) -> None:
@@ -41,7 +41,7 @@ class Worker:
         self.batch_size = batch_size
         # One batch runs while the next gathers; with less the batches average half.
         self.window_items = 2 * batch_size + pool
-        self.window_bytes = window_bytes
+        self.window_bytes = config.window_bytes
         self.info = info
         self.state = WorkerState.BOOTING
         self.stalled = False
@@ -55,7 +55,7 @@ class Worker:
         self.free_at = 0.0
         self.used = 0
         self.served = 0
-        self.receiver = Receiver(max_payload)
+        self.receiver = Receiver(config.max_payload)
         self.sender: Sender[tuple[int, Item]] = Sender()
         self._out: list[tuple[int, Item]] = []
         self._alone: list[list[tuple[int, Item]]] = []
@@ -118,9 +118,24 @@ class Worker:
             self.begun -= 1
         return item
 
-    def cancel(self, ticket: int) -> None:
-        """Tell it that an item is no longer wanted."""
-        self._cancels.append(ticket)
+    def start(self, now: float, tickets: list[int]) -> None:
+        """Its model has begun these."""
+        begun = 0
+        for ticket in tickets:
+            item = self.tickets.get(ticket)
+            if item is not None and item.state is ItemState.ASSIGNED:
+                item.state = ItemState.BEGUN
+                begun += 1
+        if begun:
+            self.begun += begun
+            self.free_at = now + self.batch_time(begun)
+
+    def cancel(self, item: Item) -> None:
+        """An item is no longer wanted: take its ticket back if WORK has not left, else say so."""
+        if item.size > PART and self.sender.give_up((item.ticket, item)):
+            self.release(item.ticket)
+        else:
+            self._cancels.append(item.ticket)
 
     def tell(self, message: protocol.Message) -> None:
         """Send it a message without items."""

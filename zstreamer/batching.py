@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 DECAY = 0.97
@@ -32,7 +33,7 @@ class BatchTime:
         self._sums = (0.0, 0.0, 0.0, 0.0, 0.0)
 
     def observe(self, items: int, seconds: float) -> None:
-        """A batch of this many items took this long."""
+        """A batch of this many items (at least one) took this long."""
         w, n, t, nn, nt = (DECAY * each for each in self._sums)
         w, n, t = w + 1, n + items, t + seconds
         nn, nt = nn + items * items, nt + items * seconds
@@ -41,9 +42,10 @@ class BatchTime:
         if spread > 0.25:
             alpha = (nt / w - n * t / w**2) / spread
             self.alpha = min(max(alpha, 0.0), t / n)
-        elif not self.alpha:
-            # All batches alike: the line through their mean cannot be told; split it evenly.
-            self.alpha = t / n / 2
+        else:
+            # All batches alike: the line through their mean cannot be told; split it evenly,
+            # or keep the slope that was known as far as the mean bears it.
+            self.alpha = min(self.alpha or t / n / 2, t / n)
         self.beta = max(0.0, (t - self.alpha * n) / w)
 
     def __call__(self, items: int) -> float:
@@ -138,7 +140,7 @@ class Batcher(Generic[Item]):
         if not busy and (until := self._hold(now)) > now:
             return Plan((), until)
         if self._max_cost is None and not next(iter(self._items.values())).cost:
-            return Plan([item for item, _ in zip(self._items.values(), range(self.batch_size), strict=False)])
+            return Plan(list(islice(self._items.values(), self.batch_size)))
         return Plan(self._alike())
 
     def _hold(self, now: float) -> float:

@@ -213,7 +213,7 @@ def from_wire(wire: Sequence[object]) -> ZStreamerError:
     Unknown codes (a newer peer) become a plain `ZStreamerError` with the number in its text;
     unknown or ill-typed details are left out, so that no peer can crash its reader.
     """
-    code, message, details = (*wire, {}, {})[:3]
+    code, message, details = (*wire, *(None, "", {})[len(wire) :])[:3]
     text = message if isinstance(message, str) else repr(message)
     cls = CLASSES.get(code) if isinstance(code, int) else None
     if cls is None:

@@ -336,8 +336,9 @@ def decode(frames: Sequence[Buffer]) -> Message:
             another version is still decoded, so that it can be refused with words.
     """
     try:
-        kind, *fields = msgpack.unpackb(frames[0], strict_map_key=False)
-        return _DECODERS[kind](fields, frames)
+        head = msgpack.unpackb(frames[0], strict_map_key=False)
+        _require(type(head) is list and type(head[0]) is int, "the head is no message")
+        return _DECODERS[head[0]](head[1:], frames)
     except ProtocolError:
         raise
     except Exception as cause:  # whatever the bytes provoke, they are no message
@@ -355,12 +356,10 @@ def _require(condition: bool, what: str) -> None:
 
 
 _INTS = {int}
-_EMPTY: set[type] = set()
 
 
 def _columns(first: list[int], *others: Sequence[object]) -> None:
-    kinds = set(map(type, first))
-    _require(kinds == _INTS or kinds == _EMPTY, "ids are not integers")
+    _require(type(first) is list and set(map(type, first)) <= _INTS, "ids are not integers")
     for other in others:
         _require(type(other) is list and len(other) == len(first), "columns differ in length")
 

@@ -7,6 +7,7 @@
       │ PART 7 (the rest) ──────────────────────>│
       │ SUBMIT … slot = 7 ──────────────────────>│   the item itself, once all parts are out
 
+A sender that gives a payload up sends an empty part, and the receiver forgets the others.
 Between two parts other bundles pass, so that a payload of 200 MB delays nobody by more than
 a few parts. Transfers belong to one connection and end with it.
 """
@@ -18,7 +19,8 @@ from collections.abc import Iterable, Iterator
 from typing import Generic, TypeVar
 
 from zstreamer import protocol
-from zstreamer.protocol import PART, Buffer, Frames
+from zstreamer.errors import BadRequest, TooLarge, to_wire
+from zstreamer.protocol import PART, Buffer, Frames, Slot
 
 IN_FLIGHT = 4
 """Parts unread by the receiver: enough to fill a round trip of 10 ms at 400 MB/s."""
@@ -52,10 +54,11 @@ class Sender(Generic[Row]):
     def __init__(self) -> None:
         self._next = 0
         self._waiting: deque[tuple[int, Iterator[Buffer], Row]] = deque()
+        self._given_up: list[int] = []
         self._unread = 0
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._waiting) + len(self._given_up)
 
     def start(self, payload: Buffer, row: Row) -> None:
         """Queue a payload of more than `PART` bytes."""
@@ -72,6 +75,16 @@ class Sender(Generic[Row]):
         self._waiting.clear()
         return rows
 
+    def give_up(self, row: Row) -> bool:
+        """End the transfer of this row; False where none is under way."""
+        for position, (transfer, _, other) in enumerate(self._waiting):
+            if other == row:
+                del self._waiting[position]
+                if position == 0:  # the others have not begun
+                    self._given_up.append(transfer)
+                return True
+        return False
+
     def ok(self) -> None:
         """The peer has read one part."""
         self._unread = max(0, self._unread - 1)
@@ -80,6 +93,10 @@ class Sender(Generic[Row]):
         """Return the messages that may go now, and the rows whose parts are then all out."""
         messages: list[Frames] = []
         rows: list[tuple[int, Row]] = []
+        for transfer in self._given_up:
+            messages.append(protocol.part(transfer, b""))
+            self._unread += 1
+        self._given_up.clear()
         while self._waiting and self._unread < IN_FLIGHT:
             transfer, frames, row = self._waiting[0]
             frame = next(frames, None)
@@ -102,7 +119,13 @@ class Receiver:
         self._sizes: dict[int, int] = {}
 
     def part(self, transfer: int, data: Buffer) -> None:
-        """Keep one part; beyond ``max_payload`` bytes only the count goes on."""
+        """Keep one part; beyond ``max_payload`` bytes only the count goes on.
+
+        An empty part says that the sender has given the payload up.
+        """
+        if not len(data):
+            self.take(transfer)
+            return
         size = self._sizes.get(transfer, 0) + len(data)
         self._sizes[transfer] = size
         parts = self._parts.setdefault(transfer, [])
@@ -123,6 +146,19 @@ class Receiver:
             return size
         self.bytes -= size
         return Parts(parts)
+
+
+    def payload(self, slot: Slot) -> Slot:
+        """Return a slot with its payload in it, or with the error that stands for it."""
+        if type(slot) is not int:
+            return slot if slot is not None else to_wire(BadRequest("an item without payload"))
+        came = self.take(slot)
+        if isinstance(came, Parts):
+            return came
+        if came is None:
+            return to_wire(BadRequest(f"transfer {slot} is not known"))
+        words = f"a payload of {came} bytes exceeds the limit of {self.max_payload}"
+        return to_wire(TooLarge(words))
 
 
 def cut(payload: Buffer) -> Iterable[Buffer]:

@@ -188,6 +188,8 @@ class ClientCore:
 
     def on_message(self, now: float, link: Link, frames: Frames) -> None:
         """A message has come."""
+        if link.state not in (LinkState.GREETING, LinkState.READY):
+            return  # read together with what ended the connection
         try:
             message = protocol.decode(frames)
         except ProtocolError as error:
@@ -290,7 +292,9 @@ class ClientCore:
     def _resend(self, link: Link, ids: list[int], words: str) -> None:
         """Make items wait again, or fail those that may not run twice."""
         for id in ids:
-            call = link.sent[id]
+            call = link.sent.get(id)
+            if call is None:  # its call has failed with an item before it
+                continue
             index = id - call.first
             link.forget(id, len(call.payloads[index]))
             if call.once and words:
@@ -309,6 +313,8 @@ class ClientCore:
         link.window_bytes = welcome.window_bytes
         link.max_payload = welcome.max_payload
         known = set(welcome.known)
+        for id in known.difference(link.sent):
+            link.cancel(id)  # given up since HELLO
         lost = [id for id in link.sent if id not in known]
         words = f"the broker at {link.address} was restarted; this item may have run already"
         self._resend(link, lost, "" if welcome.resumed else words)
@@ -353,13 +359,15 @@ class ClientCore:
         while self._turn:
             name = self._turn[0]
             lane = self._lanes[name]
-            for _ in range(TURN):
+            for turn in range(TURN):
                 while lane and (lane[0].done or lane[0].sent == len(lane[0].payloads)):
                     lane.popleft()
                 if not lane:
                     break
                 call = lane[0]
                 if not self._add(now, links, call, call.sent):
+                    if turn:  # a window that opens item by item must not be all one lane's
+                        self._turn.rotate(-1)
                     return
                 call.sent += 1
             if lane:
@@ -382,7 +390,7 @@ class ClientCore:
         return True
 
     def _answer(self, now: float, link: Link, answer: protocol.Answer, size: int) -> None:
-        failed: set[Call] = set()
+        failed: dict[Call, None] = {}
         sent = link.sent
         for id, slot in zip(answer.ids, answer.slots, strict=True):
             outcome = link.receiver.take(slot) if type(slot) is int else slot
@@ -395,8 +403,8 @@ class ClientCore:
                 outcome = errors.to_wire(errors.BadRequest("an answer without payload"))
             call.put(index, outcome)
             if type(outcome) is list and not call.keep_errors:
-                failed.add(call)
-            elif not call.left:
+                failed[call] = None
+            elif not call.left and call not in failed:
                 self._end(call, None)
         for call in failed:
             self._end(call, call.first_error())
@@ -428,8 +436,10 @@ class ClientCore:
 
     def _cancel_items(self, link: Link, call: Call) -> None:
         for index, payload in enumerate(call.payloads):
-            if link.forget(call.first + index, len(payload)) and link.state is LinkState.READY:
-                link.cancel(call.first + index)
+            id, size = call.first + index, len(payload)
+            if link.forget(id, size) and link.state is LinkState.READY:
+                if not link.give_up(call, id, size):
+                    link.cancel(id)
 
     def _end_watch(self, watch: Watch, error: errors.ZStreamerError | None) -> None:
         if not watch.done:

@@ -122,6 +122,10 @@ class Link:
         """Tell the broker that an item is no longer wanted."""
         self._cancels.append(id)
 
+    def give_up(self, call: Call, id: int, size: int) -> bool:
+        """Stop sending an item; False where all of it has left."""
+        return size > protocol.PART and self.sender.give_up((id, call))
+
     def tell(self, message: protocol.Message) -> None:
         """Send a message without payload."""
         self._plain.append(protocol.plain(message))

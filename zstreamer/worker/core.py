@@ -221,6 +221,8 @@ class WorkerCore:
 
     def on_message(self, now: float, link: WorkerLink, frames: Frames) -> None:
         """A message has come."""
+        if link.state not in (LinkState.GREETING, LinkState.READY):
+            return  # read together with what ended the connection
         try:
             message = protocol.decode(frames)
         except ProtocolError as error:
@@ -475,7 +477,7 @@ class WorkerCore:
         self._batcher.remove(claim.ids)
 
     def _done(self, done: pipe.Done) -> None:
-        if done.seconds and len(done.ids) == len(self._running):
+        if done.seconds and done.ids and len(done.ids) == len(self._running):
             self.time.observe(len(done.ids), done.seconds)
         unclaimed = []
         for id, outcome in zip(done.ids, done.outcomes, strict=True):

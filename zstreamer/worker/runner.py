@@ -43,7 +43,9 @@ class Runner:
 
         After it returns, `clean` says whether predict ran exactly once and succeeded.
         """
-        self.clean = True
+        self.clean = bool(items)
+        if not items:  # all were given up between the plan and the claim
+            return []
         size = self.limit or len(items)
         if size >= len(items):
             outputs = self._attempt(list(items), list(once))
