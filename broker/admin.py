@@ -1,8 +1,8 @@
 """The broker's HTTP port: health, readiness and status, for probes and people.
 
-    /healthz   200 while the broker's loop turns
-    /readyz    200 while a warm worker serves at least one model, else 503 and why
-    /status    the snapshot as JSON
+/healthz   200 while the broker's loop turns
+/readyz    200 while a warm worker serves at least one model, else 503 and why
+/status    the snapshot as JSON
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ class Admin:
         self._next = 0.0
         self.snapshot: dict[str, object] = snapshot.of(core, time.monotonic())
         self.published = time.monotonic()
+        self.ready: tuple[list[str], list[str]] = ([], [])
         self._server: ThreadingHTTPServer | None = None
         if config.http_port:
             try:
@@ -55,6 +56,11 @@ class Admin:
         if self._server is not None and now >= self._next:
             self._next = now + PUBLISH
             self.snapshot = snapshot.of(self._core, now)
+            models = self._core.models.values()
+            self.ready = (
+                sorted(model.name for model in models if model.warm),
+                sorted(model.name for model in models if model.known),
+            )
             self.published = now
 
     def __enter__(self) -> Admin:
@@ -76,10 +82,8 @@ class _Handler(BaseHTTPRequestHandler):
             stuck = time.monotonic() - admin.published > STALE
             self._reply(503 if stuck else 200, {"ok": not stuck})
         elif self.path == "/readyz":
-            models = admin.snapshot["models"]
-            assert isinstance(models, dict)
-            ready = sorted(name for name, model in models.items() if model["ready"])
-            self._reply(200 if ready else 503, {"ready": ready, "known": sorted(models)})
+            ready, known = admin.ready
+            self._reply(200 if ready else 503, {"ready": ready, "known": known})
         elif self.path == "/status":
             self._reply(200, admin.snapshot)
         else:
@@ -93,5 +97,5 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(text)
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base's name
         log.debug(format, *args)

@@ -17,7 +17,9 @@ MAX_NAME = 255
 """Characters of a model's name."""
 
 
-def refusal(core: BrokerCore, client: Client, model: Model | None, run: Run) -> ZStreamerError | None:
+def refusal(
+    core: BrokerCore, client: Client, model: Model | None, run: Run
+) -> ZStreamerError | None:
     """Return why these items cannot be taken now, or None where they can.
 
     All or none of a run: its items share a call, and answering a part of a call is no use.

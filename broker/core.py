@@ -91,7 +91,7 @@ class BrokerCore:
             return
         client = self.client_sessions.get(session)
         if isinstance(message, protocol.Hello):
-            self._hello_client(session, message)
+            self._hello_client(now, session, message)
         elif isinstance(message, protocol.Status):
             status = protocol.plain(protocol.Status(snapshot.of(self, now)))
             self._out.append(Send(Side.CLIENT, session, status))
@@ -109,7 +109,7 @@ class BrokerCore:
                 for run in message.runs:
                     self._submit(now, client, run)
             case protocol.Ack():
-                client.acknowledge(message.count)
+                client.acknowledge(message.read)
             case protocol.Cancel():
                 for item in [client.items[id] for id in message.ids if id in client.items]:
                     self.scheduler.cancel(item)
@@ -218,9 +218,10 @@ class BrokerCore:
 
     # Sessions
 
-    def _hello_client(self, session: bytes, hello: protocol.Hello) -> None:
+    def _hello_client(self, now: float, session: bytes, hello: protocol.Hello) -> None:
         if not self._acceptable(Side.CLIENT, session, hello, Role.CLIENT):
             return
+        self.on_gone(now, Side.CLIENT, session)
         client = self.clients.get(hello.id)
         resumed = client is not None
         if client is None:
@@ -250,7 +251,9 @@ class BrokerCore:
             return
         for other in [w for w in self.workers.values() if w.id == hello.id]:
             self.on_gone(now, Side.WORKER, other.session)
+        self.on_gone(now, Side.WORKER, session)
         model = self.scheduler.model(name)
+        model.known = True
         worker = Worker(session, hello.id, model, batch, pool, self.config, hello.info, now)
         self.workers[session] = model.workers[session] = worker
         model.gave_up = False
@@ -269,9 +272,7 @@ class BrokerCore:
             return True
         return False
 
-    def _welcome(
-        self, peer: Client | Worker, window: int, resumed: bool, known: list[int]
-    ) -> None:
+    def _welcome(self, peer: Client | Worker, window: int, resumed: bool, known: list[int]) -> None:
         config = self.config
         welcome = protocol.Welcome(
             self.epoch, resumed, known, window, config.window_bytes, config.max_payload
@@ -307,9 +308,9 @@ class BrokerCore:
         model = None if refusal else self.scheduler.model(run.model)
         once = bool(run.flags & protocol.Flag.ONCE)
         for id, budget, slot in zip(run.ids, run.budgets, run.slots, strict=True):
+            payload = slot if type(slot) is bytes else client.receiver.payload(slot)
             if id in client.items:
                 continue
-            payload = slot if type(slot) is bytes else client.receiver.payload(slot)
             if wire is not None or model is None or type(payload) is list:
                 self.counts["refused items"] += 1
                 client.answer(id, wire or payload)

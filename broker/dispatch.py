@@ -58,9 +58,7 @@ def finish(now: float, worker: Candidate, more: int) -> float:
     return max(now, worker.free_at) + whole + part
 
 
-def earliest(
-    now: float, workers: Sequence[AnyWorker], items: int
-) -> list[tuple[AnyWorker, int]]:
+def earliest(now: float, workers: Sequence[AnyWorker], items: int) -> list[tuple[AnyWorker, int]]:
     """Share ``items`` out so that each finishes as early as it can; ties to the least used.
 
     Items go out in runs, not one by one: the first choice for half a fair share at a time,

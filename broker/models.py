@@ -52,9 +52,7 @@ class Model:
     @property
     def broken(self) -> bool:
         """Whether no worker could start and none will try again."""
-        return self.gave_up and all(
-            w.state is WorkerState.BROKEN for w in self.workers.values()
-        )
+        return self.gave_up and all(w.state is WorkerState.BROKEN for w in self.workers.values())
 
     @property
     def waiting(self) -> int:

@@ -21,7 +21,7 @@ from broker.models import Model
 from broker.workers import Worker
 from zstreamer import errors
 from zstreamer.errors import DeadlineExceeded, WorkerLost, ZStreamerError
-from zstreamer.protocol import Fate, Report, Slot
+from zstreamer.protocol import Fate, Report, Slot, WorkerState
 
 MAX_STRIKES = 4
 """A death alone counts 2, a worker lost from sight 1: WorkerLost comes after two deaths alone,
@@ -128,17 +128,27 @@ class Scheduler:
 
     def _dispatch_suspects(self, now: float, model: Model) -> None:
         workers = model.open_workers
-        group = model.next_suspects() if workers else []
+        group = self._next_suspects(now, model) if workers else []
         if not group:
             return
         worker = dispatch.earliest(now, workers, 1)[0][0]
         tickets = range(self._ticket + 1, self._ticket + 1 + len(group))
         self._ticket += len(group)
-        for item in group:
-            self._count_out(item)
         model.inquest = set(tickets)
         worker.assign_alone(list(tickets), group)
         self.dirty[worker] = None
+
+    def _next_suspects(self, now: float, model: Model) -> list[Item]:
+        """Take out the next group of suspects that can still be answered in time."""
+        late = DeadlineExceeded("the budget ended in the broker's queue")
+        while group := model.next_suspects():
+            for item in group:
+                self._count_out(item)
+            self.fail([item for item in group if item.deadline <= now], late)
+            group = [item for item in group if item.state is ItemState.QUEUED]
+            if group:
+                return group
+        return []
 
     # Back from the workers
 
@@ -150,6 +160,7 @@ class Scheduler:
         worker.start(now, report.begun)
         lost: list[Item] = []
         returned: list[Item] = []
+        died = 0
         for ticket, slot in zip(report.done, report.slots, strict=True):
             item = worker.release(ticket)
             if item is None:
@@ -157,6 +168,7 @@ class Scheduler:
                 continue
             model.inquest.discard(ticket)
             fate = slot[0] if type(slot) is list else 0
+            died += fate == Fate.LOST
             outcome = slot if type(slot) is bytes else worker.receiver.payload(slot)
             if item.state is ItemState.ENDED:
                 self.counts["unwanted"] += 1
@@ -171,13 +183,15 @@ class Scheduler:
         if not worker.begun:
             worker.free_at = now
         self._take_back(model, returned)
-        self._died(model, lost)
+        self._died(model, lost, alone=died == 1)
         self.touch(model)
 
     def worker_gone(self, worker: Worker) -> None:
         """A worker's connection is lost, and with it every ticket it held."""
         model = worker.model
         del model.workers[worker.session]
+        if worker.state not in (WorkerState.BROKEN, WorkerState.DRAINING):
+            model.gave_up = False  # it may come back
         model.inquest.difference_update(worker.tickets)
         wanted = [i for i in worker.tickets.values() if i.state is not ItemState.ENDED]
         worker.tickets.clear()
@@ -193,11 +207,12 @@ class Scheduler:
             self._take_back(model, batch)
         self.touch(model)
 
-    def _died(self, model: Model, batch: list[Item]) -> None:
-        """A model's process died while it ran this batch."""
+    def _died(self, model: Model, batch: list[Item], alone: bool) -> None:
+        """A model's process died while it ran these, perhaps with others given up meanwhile."""
         batch = self._without_once(batch)
-        if len(batch) == 1:
-            batch[0].deaths += 1
+        if alone:
+            for item in batch:
+                item.deaths += 1
             batch = self._without_struck_out(batch)
         self._suspect_halves(model, batch)
 

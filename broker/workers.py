@@ -193,4 +193,3 @@ class Worker:
         budgets = [max(0, math.ceil((item.deadline - now) * 1000)) for _, item in rows]
         slots, frames = protocol.lay_out(payloads)
         return [protocol.work(flags, tickets, budgets, slots, frames)]
-

@@ -95,7 +95,9 @@ def cluster() -> Iterator[str]:
     model = "examples.bert_model:ManagedBertModel"
     say("starting a broker, two workers with a real BERT, and a gevent web server")
     with (
-        program(*command, "broker", f"--port={clients}", f"--worker-port={workers}", "--http-port=0"),
+        program(
+            *command, "broker", f"--port={clients}", f"--worker-port={workers}", "--http-port=0"
+        ),
         program(
             *command,
             "worker",
@@ -133,7 +135,7 @@ def single_process() -> Iterator[str]:
 def program(*command: str, **variables: str) -> Iterator[None]:
     """Run a program while the context lasts, then ask it to stop and see that it does."""
     quiet = {"HF_HUB_OFFLINE": "1", "ZSTREAMER_LOG_LEVEL": "warning"}
-    log = tempfile.TemporaryFile()
+    log = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the process
     process = subprocess.Popen(
         command, env={**os.environ, **quiet, **variables}, stdout=log, stderr=log
     )

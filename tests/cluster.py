@@ -37,7 +37,9 @@ class Gated:
         (self.folder / "open").touch()
 
     def shut(self):
-        (self.folder / "open").unlink()
+        """Shut it again and forget what has passed."""
+        for name in ("open", "begun"):
+            (self.folder / name).unlink(missing_ok=True)
 
     @property
     def begun(self):
@@ -65,6 +67,7 @@ class Cluster:
         self._settings = {"http_port": 0, "log_level": "warning", **settings}
         self._stack = contextlib.ExitStack()
         self._names = count(1)
+        self._gated = None
         self.broker = None
         self.start_broker()
 
@@ -99,16 +102,21 @@ class Cluster:
             yield client
 
     @contextlib.contextmanager
-    def gate(self, **settings):
-        """As `serving`, for the model `Gate`; gives the client and the gate's other side."""
-        folder = tempfile.mkdtemp(dir=self.folder)
-        gated = Gated(folder)
-        kwargs = {"folder": folder}
-        with self.serving("Gate", **{"init_kwargs": kwargs, "batch_size": 1, **settings}) as client:
+    def gate(self):
+        """A client of the model `gate`, which runs single items, and the gate's other side."""
+        if self._gated is None:
+            self._gated = Gated(tempfile.mkdtemp(dir=self.folder))
+            kwargs = {"folder": str(self._gated.folder)}
+            self.worker("Gate", model="gate", batch_size=1, init_kwargs=kwargs)
+        self._gated.shut()
+        # The gate makes the model look slow, and a broker refuses what it expects to be late.
+        with self.client(model="gate", timeout=1000) as client:
+            client.wait_ready(30)
             try:
-                yield client, gated
+                yield client, self._gated
             finally:
-                gated.open()
+                self._gated.open()
+                until(lambda: self.open_items("gate") == 0)
 
     def client(self, **settings):
         return self._stack.enter_context(Client(self.address, **settings))

@@ -353,13 +353,12 @@ def test_a_cancelled_future_leaves_the_queue_and_is_never_run(shared):
         first = client.submit(["first"])
         gate.wait_begun("first")
         waiting = [client.submit([f"w{i}", f"v{i}"]) for i in range(10)]
-        model = client._settings.model
-        until(lambda: shared.at_workers(model) == 2)
+        until(lambda: shared.at_workers("gate") == 2)
         assert all(future.cancel() for future in waiting)
         assert all(future.cancelled() and future.done() for future in waiting)
         with pytest.raises(CancelledError):
             waiting[0].result(1)
-        until(lambda: shared.open_items(model) == 1)
+        until(lambda: shared.open_items("gate") == 1)
         gate.open()
         assert first.result(20)[0][0] == "first"
         assert not first.cancel()
@@ -413,7 +412,7 @@ def test_a_done_callback_that_raises_harms_nobody(client_of, caplog):
 async def test_a_cancelled_task_takes_its_items_out_of_the_queues(shared):
     with shared.gate() as (threaded, gate):
         model = threaded._settings.model
-        async with aio.Client(shared.address, model=model) as client:
+        async with aio.Client(shared.address, model="gate") as client:
             first = client.submit(["first"])
             second = client.submit(["second"])
             while "first" not in gate.begun:
@@ -423,7 +422,7 @@ async def test_a_cancelled_task_takes_its_items_out_of_the_queues(shared):
                 await second
             with pytest.raises((asyncio.TimeoutError, TimeoutError)):
                 await asyncio.wait_for(client.predict(["third"]), 0.05)
-            await asyncio.to_thread(until, lambda: shared.open_items(model) == 1)
+            await asyncio.to_thread(until, lambda: shared.open_items("gate") == 1)
             gate.open()
             assert (await first)[0][0] == "first"
             assert (await client.predict(["last"]))[0][0] == "last"
@@ -438,8 +437,8 @@ from pathlib import Path
 from zstreamer import Client
 from zstreamer.client.status import fetch
 
-address, model, folder = sys.argv[1:]
-client = Client(address, model=model)
+address, folder = sys.argv[1:]
+client = Client(address, model="gate")
 first = gevent.spawn(client.predict, ["first"])
 begun = Path(folder, "begun")
 while not begun.exists() or "first" not in begun.read_text():
@@ -450,7 +449,7 @@ second.kill()
 with gevent.Timeout(0.05, False):
     client.predict(["third"])
     raise SystemExit("the gate is shut")
-while fetch(address)["models"][model]["workers"][0]["waiting"]:
+while fetch(address)["models"]["gate"]["workers"][0]["waiting"]:
     gevent.sleep(0.01)
 Path(folder, "open").touch()
 assert first.get()[0][0] == "first"
@@ -462,7 +461,7 @@ print("fine")
 
 def test_a_killed_greenlet_takes_its_items_out_of_the_queues(shared):
     with shared.gate() as (client, gate):
-        run_script(KILLED_GREENLET, shared.address, client._settings.model, str(gate.folder))
+        run_script(KILLED_GREENLET, shared.address, str(gate.folder))
 
 
 @pytest.mark.gevent
@@ -480,8 +479,7 @@ def test_close_ends_open_calls_with_cancelled(shared):
         thread = threading.Thread(target=call)
         thread.start()
         gate.wait_begun("a")
-        model = client._settings.model
-        until(lambda: shared.at_workers(model) == 2)
+        until(lambda: shared.at_workers("gate") == 2)
         client.close()
         thread.join(10)
         assert [str(error) for error in caught] == ["the client was closed"]
@@ -496,7 +494,7 @@ def test_close_ends_open_calls_with_cancelled(shared):
 @pytest.mark.asyncio
 async def test_closing_an_awaited_client_ends_its_open_calls(shared):
     with shared.gate() as (threaded, gate):
-        client = aio.Client(shared.address, model=threaded._settings.model)
+        client = aio.Client(shared.address, model="gate")
         task = client.submit(["a"])
         while "a" not in gate.begun:
             await asyncio.sleep(0.01)
@@ -511,20 +509,19 @@ def test_items_of_a_program_that_was_killed_leave_the_queues(shared):
     text = """
 import os, signal, sys
 from zstreamer import Client
-client = Client(sys.argv[1], model=sys.argv[2])
+client = Client(sys.argv[1], model="gate")
 futures = [client.submit([f"lost{i}"]) for i in range(5)]
 print("sent", flush=True)
 signal.pause()
 """
     with shared.gate() as (client, gate):
-        model = client._settings.model
         first = client.submit(["first"])
         gate.wait_begun("first")
-        command = [sys.executable, "-c", text, shared.address, model]
+        command = [sys.executable, "-c", text, shared.address]
         with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as program:
-            until(lambda: shared.model(model)["queued"] == 4)
+            until(lambda: shared.model("gate")["queued"] == 4)
             program.kill()
-        until(lambda: shared.open_items(model) == 1)
+        until(lambda: shared.open_items("gate") == 1)
         gate.open()
         assert first.result(20)[0][0] == "first"
         client.predict(["last"])
@@ -537,15 +534,14 @@ signal.pause()
 @pytest.mark.gevent
 def test_higher_priority_goes_first(shared):
     with shared.gate() as (client, gate):
-        model = client._settings.model
         futures = [client.submit(["running"])]
         gate.wait_begun("running")
         futures += [client.submit(["gathered"])]
-        until(lambda: shared.at_workers(model) == 2)
+        until(lambda: shared.at_workers("gate") == 2)
         futures += [client.submit([f"low{i}"], priority=-1) for i in range(3)]
         futures += [client.submit([f"usual{i}"]) for i in range(3)]
         futures += [client.submit([f"high{i}"], priority=5) for i in range(3)]
-        until(lambda: shared.model(model)["queued"] == 9)
+        until(lambda: shared.model("gate")["queued"] == 9)
         gate.open()
         for future in futures:
             future.result(20)

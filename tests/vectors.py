@@ -119,7 +119,7 @@ def message_table(vectors: Json) -> str:
     """Return the messages as docs/protocol.md shows them."""
     rows = ["| what | message | frames |", "| --- | --- | --- |"]
     for vector in vectors["messages"]:
-        frames = "<br>".join(f"`{frame}`" for frame in vector["frames"])
+        frames = "<br>".join(f"`{f}`" if f else "(empty)" for f in vector["frames"])
         rows.append(f"| {vector['what']} | `{_compact(vector['message'])}` | {frames} |")
     return "\n".join(rows)
 

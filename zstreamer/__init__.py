@@ -12,7 +12,15 @@ from zstreamer.streamer import Streamer, ThreadedStreamer
 
 __version__ = "0.1.0"
 
-__all__ = ["Client", "Future", "ManagedModel", "Streamer", "ThreadedStreamer", "__version__", "errors"]
+__all__ = [
+    "Client",
+    "Future",
+    "ManagedModel",
+    "Streamer",
+    "ThreadedStreamer",
+    "__version__",
+    "errors",
+]
 
 _REDIS = ("RedisStreamer", "RedisWorker", "run_redis_workers_forever")
 

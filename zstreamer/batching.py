@@ -72,7 +72,8 @@ Item = TypeVar("Item", bound=Waiting)
 
 class Plan(NamedTuple, Generic[Item]):
     """The batch to run now; where it is empty, look again at ``hold_until`` (monotonic seconds,
-    None: not before the next arrival)."""
+    None: not before the next arrival).
+    """
 
     items: Sequence[Item]
     hold_until: float | None = None

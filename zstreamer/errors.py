@@ -82,6 +82,7 @@ class ModelNotFound(ZStreamerError):
         self.models = tuple(models)
 
     def details(self) -> dict[str, object]:
+        """As in the base class."""
         return {"models": list(self.models)}
 
 
@@ -106,6 +107,7 @@ class Overloaded(ZStreamerError):
         self.retry_after = retry_after
 
     def details(self) -> dict[str, object]:
+        """As in the base class."""
         return {"retry_after": self.retry_after}
 
 
@@ -136,6 +138,7 @@ class PredictError(ZStreamerError):
         return f"{text}\n\nremote {self.traceback}" if self.traceback else text
 
     def details(self) -> dict[str, object]:
+        """As in the base class."""
         return {"type": self.type, "traceback": self.traceback}
 
 
@@ -160,6 +163,7 @@ class NoWorker(ZStreamerError):
         self.final = final
 
     def details(self) -> dict[str, object]:
+        """As in the base class."""
         return {"final": self.final}
 
 

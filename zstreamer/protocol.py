@@ -54,7 +54,7 @@ class Buffer(Protocol):
 
 Row = TypeVar("Row")
 Frames: TypeAlias = list[Buffer]
-Slot: TypeAlias = "Buffer | None | int | list[object]"
+Slot: TypeAlias = "Buffer | int | list[object] | None"
 
 
 class ProtocolError(Exception):
@@ -171,9 +171,9 @@ class Cancel(NamedTuple):
 
 
 class Ack(NamedTuple):
-    """`count` ANSWERs have been read on this connection."""
+    """`read` ANSWERs have been read on this connection."""
 
-    count: int
+    read: int
 
 
 class Answer(NamedTuple):

@@ -1,7 +1,7 @@
 """The whole thing on one machine: `ThreadedStreamer` in this process, `Streamer` in its own.
 
-    ThreadedStreamer    caller ─> batcher ─> a thread that runs predict
-    Streamer            caller ─> Client ─> private broker ─> workers, over Unix sockets
+ThreadedStreamer    caller ─> batcher ─> a thread that runs predict
+Streamer            caller ─> Client ─> private broker ─> workers, over Unix sockets
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ class Batches:
         max_latency: float,
         worker_timeout: float,
     ) -> None:
-        if not isinstance(batch_size, int) or batch_size < 1:
+        if batch_size < 1:
             raise ValueError(f"batch_size must be a whole number of at least 1, not {batch_size!r}")
         self._runner = Runner(Loaded(predict_function).predict)
         self._batch_size = batch_size

@@ -147,7 +147,6 @@ class Receiver:
         self.bytes -= size
         return Parts(parts)
 
-
     def payload(self, slot: Slot) -> Slot:
         """Return a slot with its payload in it, or with the error that stands for it."""
         if type(slot) is not int:

@@ -137,8 +137,8 @@ class Connection:
         The descriptors tell edges only, and a send may swallow one.
         """
         return bool(
-            self.socket.getsockopt(zmq.EVENTS) & zmq.POLLIN  # type: ignore[operator]
-            or self.monitor.getsockopt(zmq.EVENTS) & zmq.POLLIN  # type: ignore[operator]
+            int(self.socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN
+            or int(self.monitor.getsockopt(zmq.EVENTS)) & zmq.POLLIN
         )
 
     def send(self, frames: Frames) -> bool:
@@ -176,7 +176,7 @@ def receive(socket: zmq.Socket[bytes]) -> Frames | None:
     except zmq.Again:
         return None
     while socket.getsockopt(zmq.RCVMORE):
-        frames.append(socket.recv(zmq.NOBLOCK, copy=False))  # type: ignore[arg-type]
+        frames.append(socket.recv(zmq.NOBLOCK, copy=False))
     return frames
 
 

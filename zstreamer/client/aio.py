@@ -1,8 +1,8 @@
 """The client's driver for asyncio, and the `Client` that is awaited.
 
-    coroutine ── core.submit, then awaits ──┐       once for all that was submitted before the
-    coroutine ── core.submit, then awaits ──┼─ turn loop came round: one bundle
-    descriptor ready, or timer ─────────────┘
+coroutine ── core.submit, then awaits ──┐       once for all that was submitted before the
+coroutine ── core.submit, then awaits ──┼─ turn loop came round: one bundle
+descriptor ready, or timer ─────────────┘
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ class AsyncioDriver(Driver):
             self._timer.cancel()
 
     def complete(self, call: Call | Watch) -> None:
+        """Wake the coroutine that awaits it."""
         token = call.token
         if isinstance(token, asyncio.Future) and not token.done():
             token.set_result(None)
@@ -83,11 +84,13 @@ class AsyncioDriver(Driver):
             self._timer = self.loop.call_later(max(0.0, wake_at - now), self._turn)
 
     def watch(self, link: Link, connection: transport.Connection) -> None:
+        """Have the loop watch the connection's descriptors."""
         self._filenos[link] = connection.filenos()
         for fileno in self._filenos[link]:
             self.loop.add_reader(fileno, self._turn)
 
-    def unwatch(self, link: Link, connection: transport.Connection) -> None:
+    def unwatch(self, link: Link) -> None:
+        """Have the loop forget them."""
         for fileno in self._filenos.pop(link):
             self.loop.remove_reader(fileno)
 

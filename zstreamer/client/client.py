@@ -118,7 +118,8 @@ class Client:
             address, model, timeout, connect_timeout, keys, heartbeat, heartbeat_timeout
         )
         self._closed = False
-        self._reset()
+        self._lock = native.lock()
+        self._drivers: dict[object, ThreadsDriver | GreenDriver] = {}
         _clients.add(self)
 
     def predict(
@@ -208,7 +209,7 @@ class Client:
 
             key = get_hub()
         driver = self._drivers.get(key)
-        return driver or self._start(key)
+        return self._start(key) if driver is None else driver
 
     def _start(self, key: object) -> ThreadsDriver | GreenDriver:
         with self._lock:
@@ -225,15 +226,12 @@ class Client:
                     self._drivers[key] = GreenDriver(*arguments)
             return self._drivers[key]
 
-    def _reset(self) -> None:
-        self._lock = native.lock()
-        self._drivers: dict[object, ThreadsDriver | GreenDriver] = {}
-
     def _after_fork(self) -> None:
         for driver in self._drivers.values():
             driver.abandon()
         _orphans.extend(self._drivers.values())
-        self._reset()
+        self._lock = native.lock()  # another thread may have held it when the program forked
+        self._drivers = {}
 
 
 _clients: weakref.WeakSet[Client] = weakref.WeakSet()
@@ -256,6 +254,7 @@ def check_items(items: object) -> None:
 
 
 def _seconds(name: str, value: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+    number: object = value  # whatever a caller without type checks gives
+    if isinstance(number, bool) or not isinstance(number, int | float) or not number > 0:
         raise ValueError(f"{name} must be a positive number of seconds, not {value!r}")
     return math.inf if math.isinf(value) else float(value)

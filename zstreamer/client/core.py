@@ -25,7 +25,6 @@ from zstreamer.client.calls import Call, Watch
 from zstreamer.client.link import Link, LinkState
 from zstreamer.errors import BrokerUnreachable, DeadlineExceeded, NoWorker, WorkerLost
 from zstreamer.protocol import Frames, ProtocolError
-from zstreamer.transfer import Parts
 
 BACKOFF = 0.05
 MAX_BACKOFF = 0.5
@@ -350,31 +349,39 @@ class ClientCore:
         links = [link for link in links if not link.draining] or links
         if not links:
             return
+        if self._feed_again(now, links):
+            while self._turn and self._feed_lane(now, links):
+                pass
+
+    def _feed_again(self, now: float, links: list[Link]) -> bool:
+        """Send what was sent before and must be again; whether there was room for all."""
         while self._again:
             call, index = self._again[0]
-            if not call.done and call.outcomes[index] is None:
-                if not self._add(now, links, call, index):
-                    return
+            wanted = not call.done and call.outcomes[index] is None
+            if wanted and not self._add(now, links, call, index):
+                return False
             self._again.popleft()
-        while self._turn:
-            name = self._turn[0]
-            lane = self._lanes[name]
-            for turn in range(TURN):
-                while lane and (lane[0].done or lane[0].sent == len(lane[0].payloads)):
-                    lane.popleft()
-                if not lane:
-                    break
-                call = lane[0]
-                if not self._add(now, links, call, call.sent):
-                    if turn:  # a window that opens item by item must not be all one lane's
-                        self._turn.rotate(-1)
-                    return
-                call.sent += 1
-            if lane:
-                self._turn.rotate(-1)
-            else:
+        return True
+
+    def _feed_lane(self, now: float, links: list[Link]) -> bool:
+        """Give the next lane its turn; whether there was room for all of it."""
+        name = self._turn[0]
+        lane = self._lanes[name]
+        for turn in range(TURN):
+            while lane and (lane[0].done or lane[0].sent == len(lane[0].payloads)):
+                lane.popleft()
+            if not lane:
                 del self._lanes[name]
                 self._turn.popleft()
+                return True
+            call = lane[0]
+            if not self._add(now, links, call, call.sent):
+                if turn:  # a window that opens item by item must not be all one lane's
+                    self._turn.rotate(-1)
+                return False
+            call.sent += 1
+        self._turn.rotate(-1)
+        return True
 
     def _add(self, now: float, links: list[Link], call: Call, index: int) -> bool:
         """Send one item on the least busy link; whether there was room."""
@@ -437,9 +444,10 @@ class ClientCore:
     def _cancel_items(self, link: Link, call: Call) -> None:
         for index, payload in enumerate(call.payloads):
             id, size = call.first + index, len(payload)
-            if link.forget(id, size) and link.state is LinkState.READY:
-                if not link.give_up(call, id, size):
-                    link.cancel(id)
+            if not link.forget(id, size) or link.state is not LinkState.READY:
+                continue
+            if not link.give_up(call, id, size):
+                link.cancel(id)
 
     def _end_watch(self, watch: Watch, error: errors.ZStreamerError | None) -> None:
         if not watch.done:

@@ -17,6 +17,7 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 
 import zmq
 
@@ -43,14 +44,12 @@ class Driver(ABC):
         info: dict[str, object] = {
             "host": socket.gethostname(),
             "pid": os.getpid(),
-            "program": os.path.basename(sys.argv[0] or "python"),
+            "program": Path(sys.argv[0] or "python").name,
         }
         now = time.monotonic()
         # random's shared generator is copied by a fork, and all children would jitter alike.
         jitter = random.Random(secrets.randbits(64)).random
-        self.core = ClientCore(
-            addresses, secrets.randbits(63), connect_timeout, now, jitter, info
-        )
+        self.core = ClientCore(addresses, secrets.randbits(63), connect_timeout, now, jitter, info)
         self._options = options
         self._connections: dict[Link, transport.Connection] = {}
 
@@ -59,7 +58,7 @@ class Driver(ABC):
         """Call `turn` whenever this connection has something to read."""
 
     @abstractmethod
-    def unwatch(self, link: Link, connection: transport.Connection) -> None:
+    def unwatch(self, link: Link) -> None:
         """End what `watch` began; the connection is about to be closed."""
 
     @abstractmethod
@@ -134,5 +133,5 @@ class Driver(ABC):
     def _close(self, link: Link) -> None:
         connection = self._connections.pop(link, None)
         if connection is not None:
-            self.unwatch(link, connection)
+            self.unwatch(link)
             connection.close()

@@ -5,8 +5,11 @@ from __future__ import annotations
 import concurrent.futures
 import logging
 from collections.abc import Callable
+from typing import TypeAlias
 
 log = logging.getLogger(__name__)
+
+Callback: TypeAlias = "Callable[[concurrent.futures.Future[list[object]]], object]"
 
 
 class Future(concurrent.futures.Future[list[object]]):
@@ -33,7 +36,7 @@ class Future(concurrent.futures.Future[list[object]]):
             self._on_cancel()
         return cancelled
 
-    def add_done_callback(self, fn: Callable[[concurrent.futures.Future[list[object]]], object]) -> None:
+    def add_done_callback(self, fn: Callback) -> None:
         """Call ``fn`` with this future once it is done; at once, here, where it is already."""
         if self.done():
             super().add_done_callback(fn)
@@ -41,10 +44,7 @@ class Future(concurrent.futures.Future[list[object]]):
             super().add_done_callback(lambda future: self._run_apart(lambda: _call(fn, future)))
 
 
-def _call(
-    fn: Callable[[concurrent.futures.Future[list[object]]], object],
-    future: concurrent.futures.Future[list[object]],
-) -> None:
+def _call(fn: Callback, future: concurrent.futures.Future[list[object]]) -> None:
     try:
         fn(future)
     except Exception:

@@ -94,6 +94,7 @@ class GreenDriver(Driver):
         gevent.spawn(function)
 
     def complete(self, call: Call | Watch) -> None:
+        """Switch to the greenlet that waits for it, or settle its future."""
         token = call.token
         if isinstance(token, Waiter):
             token.switch(None)
@@ -128,13 +129,15 @@ class GreenDriver(Driver):
         self._timer.start(self._turn)
 
     def watch(self, link: Link, connection: transport.Connection) -> None:
+        """Have the hub's loop watch the connection's descriptors."""
         self._watchers[link] = [
             self._loop.io(fileno, READ, ref=False) for fileno in connection.filenos()
         ]
         for watcher in self._watchers[link]:
             watcher.start(self._turn)
 
-    def unwatch(self, link: Link, connection: transport.Connection) -> None:
+    def unwatch(self, link: Link) -> None:
+        """Have the loop forget them."""
         for watcher in self._watchers.pop(link):
             watcher.stop()
             watcher.close()

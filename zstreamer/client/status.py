@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 import zmq
@@ -48,7 +49,7 @@ def _ask(connection: transport.Connection, timeout: float) -> dict[str, object] 
     poller.register(connection.monitor, zmq.POLLIN)
     end = time.monotonic() + timeout
     while (left := end - time.monotonic()) > 0:
-        poller.poll(left * 1000)
+        poller.poll(math.ceil(left * 1000))
         for event in connection.events():
             if event is transport.Event.DOWN:
                 return None

@@ -1,15 +1,17 @@
 """The client's driver for plain threads: one I/O thread owns the sockets.
 
-    caller thread ── deque, then one byte down a pipe ──> I/O thread ──> future or lock ──> caller
+caller thread ── deque, then one byte down a pipe ──> I/O thread ──> future or lock ──> caller
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import os
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import zmq
 
@@ -59,6 +61,7 @@ class ThreadsDriver(Driver):
         self._callback_lock = native.lock()
         self._callback_thread = False
         self._poller = zmq.Poller()
+        self._polled: dict[Link, transport.Connection] = {}
         self._poller.register(self._reader, zmq.POLLIN)
         self._stopped = _Waiter()
         native.start_thread(self._run)
@@ -112,10 +115,8 @@ class ThreadsDriver(Driver):
 
     def _wake(self) -> None:
         self._awake = True
-        try:
+        with suppress(BlockingIOError):  # full of bytes that will wake it
             os.write(self._writer, b"\0")
-        except BlockingIOError:
-            pass  # full of bytes that will wake it
 
     # In the I/O thread
 
@@ -124,7 +125,7 @@ class ThreadsDriver(Driver):
             wake_at = 0.0
             while not self._closing:
                 wait = min(wake_at - time.monotonic(), 3600.0)
-                self._poller.poll(max(0.0, wait * 1000))
+                self._poller.poll(max(0, math.ceil(wait * 1000)))
                 self._read_inbox()
                 wake_at = self.turn()
         except BaseException:
@@ -140,10 +141,8 @@ class ThreadsDriver(Driver):
 
     def _read_inbox(self) -> None:
         if self._awake:
-            try:
+            with suppress(BlockingIOError):  # set, but not yet written
                 os.read(self._reader, 4096)
-            except BlockingIOError:
-                pass  # set, but not yet written
             self._awake = False
         while self._inbox:
             self._inbox.popleft()()
@@ -155,6 +154,7 @@ class ThreadsDriver(Driver):
             self.core.submit(call)
 
     def complete(self, call: Call | Watch) -> None:
+        """Wake the thread that waits for it, or settle its future."""
         token = call.token
         if isinstance(token, _Waiter):
             token.wake()
@@ -162,10 +162,14 @@ class ThreadsDriver(Driver):
             settle(token, call)
 
     def watch(self, link: Link, connection: transport.Connection) -> None:
+        """Have the poller watch the connection's sockets."""
+        self._polled[link] = connection
         self._poller.register(connection.socket, zmq.POLLIN)
         self._poller.register(connection.monitor, zmq.POLLIN)
 
-    def unwatch(self, link: Link, connection: transport.Connection) -> None:
+    def unwatch(self, link: Link) -> None:
+        """Have the poller forget them."""
+        connection = self._polled.pop(link)
         self._poller.unregister(connection.socket)
         self._poller.unregister(connection.monitor)
 

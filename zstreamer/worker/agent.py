@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import logging
+import math
 import os
 import random
 import secrets
@@ -161,9 +162,7 @@ class Agent:
             "device": config.device,
         }
         self.config = config
-        self.core = WorkerCore(
-            config, secrets.randbits(63), time.monotonic(), random.random, info
-        )
+        self.core = WorkerCore(config, secrets.randbits(63), time.monotonic(), random.random, info)
         self.exit: cores.Exit | None = None
         self._options = transport.Options(config.heartbeat, config.heartbeat_timeout)
         self._connections: dict[WorkerLink, transport.Connection] = {}
@@ -196,7 +195,7 @@ class Agent:
         if self._child is not None:
             events = zmq.POLLIN | (zmq.POLLOUT if self._child.blocked else 0)
             self._poller.register(self._child, events)
-        self._poller.poll(max(0.0, wait * 1000))
+        self._poller.poll(max(0, math.ceil(wait * 1000)))
         now = time.monotonic()
         for link, connection in list(self._connections.items()):
             for frames in connection.receive():
@@ -230,7 +229,7 @@ class Agent:
             self.core.on_child_gone(now, self._killed or how)
             self._killed = ""
 
-    def _act(self, now: float, action: cores.Action) -> None:
+    def _act(self, now: float, action: cores.Action) -> None:  # noqa: C901  # a case an action
         match action:
             case cores.Send(link, frames):
                 connection = self._connections.get(link)
@@ -259,7 +258,7 @@ class Agent:
         try:
             connection = transport.Connection(link.address, self._options, LINGER)
         except zmq.ZMQError as error:
-            log.error("bad broker address=%s: %s", link.address, error)
+            log.error("bad broker address=%s: %s", link.address, error)  # noqa: TRY400
             self.core.on_lost(now, link)
             return
         self._connections[link] = connection
@@ -278,7 +277,7 @@ class Agent:
         try:
             self._child = ChildProcess(config)
         except OSError as error:
-            log.error("cannot start the model's process: %s", error)
+            log.error("cannot start the model's process: %s", error)  # noqa: TRY400
             self.core.on_child_gone(now, f"could not be started: {error}")
             return
         log.info("model process started pid=%d device=%s", self._child.pid, config.device or "-")
@@ -293,7 +292,7 @@ class Agent:
         if self.exit is None:
             return ExitCode.NOT_DRAINED
         if self.exit.broken:
-            print(self.exit.text.rstrip(), file=sys.stderr)
+            sys.stderr.write(self.exit.text.rstrip() + "\n")
             return ExitCode.MODEL
         return ExitCode.OK
 

@@ -90,7 +90,7 @@ class Child:
             self._to_write.release()
 
     def _write_answers(self) -> None:
-        with _fatal():
+        with _Fatal():
             while True:
                 self._to_write.acquire()
                 ids, outputs, seconds = self._outbox[0]
@@ -98,7 +98,7 @@ class Child:
                 self._outbox.popleft()
 
     def _read(self) -> None:
-        with _fatal():
+        with _Fatal():
             stream = pipe.Stream()
             while data := self._channel.recv(READ):
                 for message in stream.feed(data):
@@ -127,7 +127,7 @@ class Child:
                 value = codec.decode(payload)
                 if self._cost is not None:
                     costs[id] = float(self._cost(value))
-            except Exception as error:  # the user's cost() may raise anything
+            except Exception as error:  # noqa: BLE001  # the user's cost() may raise anything
                 bad_ids.append(id)
                 outcomes.append(errors.to_wire(_as_error(error)))
             else:
@@ -145,7 +145,7 @@ def _as_error(error: Exception) -> ZStreamerError:
     return errors.PredictError(f"cost() raised: {error}", type(error).__qualname__)
 
 
-class _fatal:
+class _Fatal:
     """A thread that dies must take the process with it: a child that is half dead would hang."""
 
     def __enter__(self) -> None: ...
@@ -173,14 +173,14 @@ def run(channel: socket.socket, load: Callable[[], Loaded] | None = None) -> NoR
         description = _read_description(channel)
         model = load() if load is not None else target.load(description)
         model.warm_up()
-    except BaseException as error:  # whatever the model's code raises, a person must see it
+    except BaseException as error:  # noqa: BLE001  # whatever the model's code raises, a person must see it
         child.send(pipe.Failed(target.explain(error)))
         os._exit(1)
     try:
         child.serve(model)
     except (BrokenPipeError, ConnectionResetError):
         os._exit(0)
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001  # os._exit would print nothing of it
         sys.excepthook(type(error), error, error.__traceback__)
         os._exit(1)
 

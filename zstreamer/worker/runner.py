@@ -1,8 +1,8 @@
 """Runs one batch on a model so that a bad item harms only itself.
 
-    predict raises ──> run each half again ──> … until the bad item stands alone
-    out of memory  ──> run each half again, and remember the smaller size for a while
-    an exception in an item's place ──> that item's error; nothing runs again
+predict raises ──> run each half again ──> … until the bad item stands alone
+out of memory  ──> run each half again, and remember the smaller size for a while
+an exception in an item's place ──> that item's error; nothing runs again
 """
 
 from __future__ import annotations
@@ -67,13 +67,11 @@ class Runner:
         except _WrongCount as error:
             self.clean = False
             return [error.as_predict_error()] * len(items)
-        except BaseException as error:  # also SystemExit: a model must not end its worker
+        except BaseException as error:  # noqa: BLE001  # also SystemExit: a model must not end its worker
             self.clean = False
             return self._split(error, items, once)
 
-    def _split(
-        self, error: BaseException, items: list[object], once: list[bool]
-    ) -> list[object]:
+    def _split(self, error: BaseException, items: list[object], once: list[bool]) -> list[object]:
         failure = remote(error)
         if len(items) == 1:
             return [failure]
@@ -141,7 +139,7 @@ def _check(outputs: object, count: int) -> list[object]:
     try:
         if isinstance(outputs, str | bytes | dict):
             raise TypeError
-        listed = list(outputs)  # type: ignore[call-overload]  # that it may fail is the point
+        listed: list[object] = list(outputs)  # type: ignore[call-overload]  # it may well fail
     except TypeError:
         raise _WrongCount(
             f"predict returned {type(outputs).__name__}, not a list with one output for each input"

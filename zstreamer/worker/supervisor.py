@@ -89,12 +89,11 @@ def run(config: WorkerConfig, owner: Owner | None = None) -> int:
         while not stop.requests and any(slot.final is None for slot in slots):
             for slot in slots:
                 slot.check(time.monotonic())
-            watched = [stop] if owner is None else [stop, owner]
+            watched: list[StopRequests | Owner] = [stop] if owner is None else [stop, owner]
             select.select(watched, [], [], GLANCE)
             if owner is not None and owner.gone():
-                for slot in slots:
-                    slot.kill()
-        return _drain(slots, stop, config.drain_grace)
+                break
+        return _drain(slots, stop, config.drain_grace, owner)
 
 
 def agent_config(config: WorkerConfig, number: int) -> AgentConfig:
@@ -105,7 +104,7 @@ def agent_config(config: WorkerConfig, number: int) -> AgentConfig:
     return AgentConfig(**values)
 
 
-def _drain(slots: list[Slot], stop: StopRequests, grace: float) -> int:
+def _drain(slots: list[Slot], stop: StopRequests, grace: float, owner: Owner | None) -> int:
     asked = 0
     end = time.monotonic() + grace
     while any(slot.process is not None for slot in slots):
@@ -113,7 +112,7 @@ def _drain(slots: list[Slot], stop: StopRequests, grace: float) -> int:
             asked = stop.requests
             for slot in slots:
                 slot.stop()
-        if time.monotonic() > end:
+        if time.monotonic() > end or (owner is not None and owner.gone()):
             for slot in slots:
                 slot.kill()
         for slot in slots:
@@ -136,5 +135,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    assert owned(), "started by another program only; use `zstreamer worker`"
-    sys.exit(main())
+    sys.exit(main() if owned() else "started by other programs only: use `zstreamer worker`")

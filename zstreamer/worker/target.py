@@ -10,7 +10,6 @@ import base64
 import importlib
 import io
 import multiprocessing.spawn
-import os
 import pickle
 import sys
 import traceback
@@ -125,16 +124,15 @@ def load(description: Description) -> Loaded:
 
 
 def _thaw(pickled: str) -> _Frozen:
-    global _importing_main
+    global _importing_main  # noqa: PLW0603  # one process loads one model, once
     buffer = io.BytesIO(base64.b64decode(pickled))
     _importing_main = True
     try:
-        multiprocessing.spawn.prepare(pickle.load(buffer))
-        frozen = pickle.load(buffer)
+        multiprocessing.spawn.prepare(pickle.load(buffer))  # noqa: S301  # our own parent's
+        frozen = pickle.load(buffer)  # noqa: S301
     finally:
         _importing_main = False
-    assert isinstance(frozen, _Frozen)
-    return frozen
+    return _Frozen(*frozen)
 
 
 def resolve(name: str) -> object:
@@ -149,7 +147,7 @@ def resolve(name: str) -> object:
     except ModuleNotFoundError as error:
         if error.name is None or not (module_name + ".").startswith(error.name + "."):
             raise
-        tried = ", ".join(p or os.getcwd() for p in sys.path[:3])
+        tried = ", ".join(p or "." for p in sys.path[:3])
         raise TargetError(
             f"no module {error.name!r} for the model {name!r}; looked in {tried}, … "
             "(the current folder is on the path of `zstreamer worker`)"
