@@ -73,6 +73,7 @@ class Scheduler:
         elif item.state is ItemState.ASSIGNED and worker is not None:
             worker.cancel(item)
             self.dirty[worker] = None
+            self.touch(item.model)  # its window may have room again
         elif item.state is ItemState.BEGUN and worker is not None:
             worker.begun -= 1
         item.client.end(item)
@@ -127,9 +128,12 @@ class Scheduler:
         self.dirty[worker] = None
 
     def _dispatch_suspects(self, now: float, model: Model) -> None:
-        workers = model.open_workers
-        group = self._next_suspects(now, model) if workers else []
+        group = self._next_suspects(now, model) if model.open_workers else []
         if not group:
+            return
+        workers = [w for w in model.open_workers if w.room >= len(group)]
+        if not workers:
+            self._suspect(model, group, first=True)
             return
         worker = dispatch.earliest(now, workers, 1)[0][0]
         tickets = range(self._ticket + 1, self._ticket + 1 + len(group))
@@ -232,12 +236,15 @@ class Scheduler:
             if group:
                 self._suspect(model, group)
 
-    def _suspect(self, model: Model, group: list[Item]) -> None:
+    def _suspect(self, model: Model, group: list[Item], first: bool = False) -> None:
         for item in group:
             item.suspect = True
             item.state = ItemState.QUEUED
             self._count_in(item)
-        model.suspects.append(group)
+        if first:
+            model.suspects.appendleft(group)
+        else:
+            model.suspects.append(group)
 
     def _without_once(self, items: list[Item]) -> list[Item]:
         words = "the worker was lost while it may have run this item, which may run only once"

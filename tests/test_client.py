@@ -411,7 +411,6 @@ def test_a_done_callback_that_raises_harms_nobody(client_of, caplog):
 @pytest.mark.asyncio
 async def test_a_cancelled_task_takes_its_items_out_of_the_queues(shared):
     with shared.gate() as (threaded, gate):
-        model = threaded._settings.model
         async with aio.Client(shared.address, model="gate") as client:
             first = client.submit(["first"])
             second = client.submit(["second"])

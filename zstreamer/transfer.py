@@ -54,6 +54,7 @@ class Sender(Generic[Row]):
     def __init__(self) -> None:
         self._next = 0
         self._waiting: deque[tuple[int, Iterator[Buffer], Row]] = deque()
+        self._begun = 0
         self._given_up: list[int] = []
         self._unread = 0
 
@@ -80,7 +81,7 @@ class Sender(Generic[Row]):
         for position, (transfer, _, other) in enumerate(self._waiting):
             if other == row:
                 del self._waiting[position]
-                if position == 0:  # the others have not begun
+                if transfer == self._begun:
                     self._given_up.append(transfer)
                 return True
         return False
@@ -104,6 +105,7 @@ class Sender(Generic[Row]):
                 rows.append((transfer, row))
                 self._waiting.popleft()
                 continue
+            self._begun = transfer
             messages.append(protocol.part(transfer, frame))
             self._unread += 1
         return messages, rows

@@ -345,6 +345,11 @@ class ClientCore:
     # Items
 
     def _feed(self, now: float) -> None:
+        if not self._calls:  # what is left in the lanes has ended too
+            self._lanes.clear()
+            self._turn.clear()
+            self._again.clear()
+            return
         links = self._ready_links()
         links = [link for link in links if not link.draining] or links
         if not links:

@@ -78,9 +78,12 @@ class GreenDriver(Driver):
             self._loop.run_callback_threadsafe(self.cancel, call)
 
     def close(self) -> None:
-        """End all calls and close the connections."""
-        self.shut_down()
-        self.abandon()
+        """End all calls and close the connections; from another thread, when the hub turns."""
+        if get_hub() is self.hub:
+            self.shut_down()
+            self.abandon()
+        else:
+            self._loop.run_callback_threadsafe(self.close)
 
     def abandon(self) -> None:
         """Stop watching, in a fork that must leave its parent's sockets alone."""
@@ -97,7 +100,11 @@ class GreenDriver(Driver):
         """Switch to the greenlet that waits for it, or settle its future."""
         token = call.token
         if isinstance(token, Waiter):
-            token.switch(None)
+            # Only the hub may switch to a waiter, and `close` is called by a greenlet.
+            if gevent.getcurrent() is self.hub:
+                token.switch(None)
+            else:
+                self._loop.run_callback(token.switch, None)
         elif isinstance(token, Future) and isinstance(call, Call):
             settle(token, call)
 

@@ -1,0 +1,1 @@
+"""Whole clusters of the real cores under virtual time, with seeded faults."""

@@ -1,0 +1,393 @@
+"""Brokers, workers and clients of the simulation: the real cores with virtual sockets."""
+
+from collections import Counter
+from itertools import count
+
+from broker.core import BrokerCore, Side
+from tests.simulation.world import Process, Wire
+from zstreamer.client import core as client_core
+from zstreamer.client.calls import Call
+from zstreamer.client.core import ClientCore
+from zstreamer.config import AgentConfig, BrokerConfig
+from zstreamer.worker import core as worker_core
+from zstreamer.worker import pipe
+from zstreamer.worker.core import WorkerCore
+
+PIPE = 0.0001
+"""Seconds between an agent and its child."""
+
+
+class History:
+    """What really happened to each item, as no core can know it."""
+
+    def __init__(self):
+        self.begun = Counter()  # payload → how often a model began it
+        self.died = Counter()  # … how often its process died while running it
+        self.died_alone = Counter()
+        self.lost = Counter()  # … how often its agent or link was lost while it ran
+
+
+class SimBroker(Process):
+    """A broker's process."""
+
+    def __init__(self, world, name, config):
+        super().__init__(world, name)
+        self.config = config
+        self.wires = {}
+        self._epochs = count(1)
+        self._start()
+
+    def _start(self):
+        self.core = BrokerCore(self.config, next(self._epochs), self.world.now)
+        self.wires.clear()
+        self.inbox.clear()
+        self._turn_at = None
+        self.last_turn = self.world.now
+        self.wake(self.world.now)
+
+    def crash(self, seconds):
+        """SIGKILL, and a new broker after so many seconds."""
+        self.world.note(self.name, "crashes")
+        self.alive = False
+        for wire in list(self.wires.values()):
+            wire.cut(0.001)
+        self.world.after(seconds, self._restart)
+
+    def _restart(self):
+        self.world.note(self.name, "is back")
+        self.alive = True
+        self._start()
+
+    def accept(self, wire):
+        self.wires[wire.session] = wire
+
+    def deliver(self, wire, frames):
+        self.receive(self._message, wire, frames)
+
+    def _message(self, wire, frames):
+        if wire.session not in self.wires:
+            return
+        handle = self.core.on_worker if wire.side is Side.WORKER else self.core.on_client
+        handle(self.world.now, wire.session, frames)
+
+    def gone(self, wire):
+        if self.wires.pop(wire.session, None):
+            self.core.on_gone(self.world.now, wire.side, wire.session)
+
+    def turn(self):
+        now = self.world.now
+        if now - self.last_turn > 0.5:
+            self.core.on_pause(now - self.last_turn)
+        self.last_turn = now
+        while sends := self.core.poll(now):
+            for side, session, frames in sends:
+                wire = self.wires.get(session)
+                if wire is None or not wire.send(False, frames):
+                    self.wires.pop(session, None)
+                    self.core.on_gone(now, side, session)
+        self.check()
+        return self.core.wake_at()
+
+    def check(self):
+        """What must hold after every turn."""
+        for worker in self.core.workers.values():
+            assert len(worker.tickets) <= worker.window_items, "a worker's window is exceeded"
+            begun = sum(i.state.name == "BEGUN" for i in worker.tickets.values())
+            assert worker.begun == begun, f"begun counted {worker.begun}, is {begun}"
+        for model in self.core.models.values():
+            assert len(model.inquest) <= max(
+                1, *(w.batch_size for w in model.workers.values()), 1
+            ), "more than one group of suspects is out"
+
+
+class Peer(Process):
+    """What clients and workers share: connections to brokers."""
+
+    side = Side.CLIENT
+
+    def __init__(self, world, name, brokers):
+        super().__init__(world, name)
+        self.brokers = brokers
+        self.wires = {}
+
+    def connect(self, link):
+        broker = self.brokers[link.address]
+        wire = Wire(
+            self.world,
+            self,
+            broker,
+            lambda: self._up(link, wire),
+            lambda: self._down(link, wire),
+            broker.gone,
+        )
+        wire.side = self.side
+        self.wires[link] = wire
+
+    def _up(self, link, wire):
+        if self.wires.get(link) is wire:
+            self.core.on_connected(self.world.now, link)
+
+    def _down(self, link, wire):
+        if self.wires.get(link) is wire:
+            del self.wires[link]
+            self.core.on_lost(self.world.now, link)
+
+    def deliver(self, wire, frames):
+        self.receive(self._message, wire, frames)
+
+    def _message(self, wire, frames):
+        for link, current in list(self.wires.items()):
+            if current is wire:
+                self.core.on_message(self.world.now, link, frames)
+
+    def send(self, link, frames):
+        wire = self.wires.get(link)
+        if wire is not None and not wire.send(True, frames):
+            del self.wires[link]
+            self.core.on_lost(self.world.now, link)
+
+    def close(self, link):
+        wire = self.wires.pop(link, None)
+        if wire is not None:
+            wire.cut(0.0)
+
+    def freeze(self, seconds):
+        """SIGSTOP for a while: beyond the heartbeat timeout the connections end."""
+        self.world.note(self.name, f"is frozen for {seconds:.2f} s")
+        self.frozen = True
+        if seconds > Wire.HEARTBEAT:
+            for wire in list(self.wires.values()):
+                self.world.after(Wire.HEARTBEAT, wire.cut, 0.0)
+        self.world.after(seconds, self.resume)
+
+    def stall(self, seconds):
+        """The Python loop stands still while libzmq answers for it."""
+        self.world.note(self.name, f"stalls for {seconds:.2f} s")
+        self.stalled = True
+        self.world.after(seconds, self.resume)
+
+
+class SimChild:
+    """A model's process: holds items, claims plans, runs batches."""
+
+    def __init__(self, agent, boot, history):
+        self.agent = agent
+        self.world = agent.world
+        self.history = history
+        self.alive = True
+        self.warm = False
+        self.held = {}
+        self.plan = []
+        self.serial = 0
+        self.running = []
+        self.world.after(boot, self._booted)
+
+    def _booted(self):
+        if self.alive:
+            self.warm = True
+            self.say(pipe.Booted(False))
+
+    def say(self, message):
+        self.world.after(PIPE, self.agent.from_child, self, message)
+
+    def take(self, message):
+        """The agent has written something."""
+        if not self.alive:
+            return
+        match message:
+            case pipe.Items():
+                for id, payload in zip(message.ids, message.payloads, strict=True):
+                    self.held[id] = payload
+            case pipe.Plan():
+                self.plan, self.serial = message.ids, message.serial
+            case pipe.Drop():
+                for id in message.ids:
+                    self.held.pop(id, None)
+        self._claim()
+
+    def _claim(self):
+        if not self.alive or not self.warm or self.running or not self.plan:
+            return
+        ids = [id for id in self.plan if id in self.held]
+        self.plan = []
+        batch = [(id, self.held.pop(id)) for id in ids]
+        self.say(pipe.Claim(self.serial, ids))
+        self.running = batch
+        for _, payload in batch:
+            self.history.begun[payload] += 1
+        seconds = self.agent.beta + self.agent.alpha * len(batch)
+        if any(b"kill" in payload for _, payload in batch):
+            self.world.after(seconds * self.world.random.random(), self.die, "poison")
+        else:
+            self.world.after(seconds, self._finish, batch, seconds)
+
+    def _finish(self, batch, seconds):
+        if not self.alive or self.running is not batch:
+            return
+        self.running = []
+        outcomes = [
+            [500, "bad item", {"type": "ValueError"}] if b"bad" in payload else b"=" + payload
+            for _, payload in batch
+        ]
+        self.say(pipe.Done([id for id, _ in batch], outcomes, seconds))
+        self._claim()
+
+    def die(self, why):
+        """End, as by SIGKILL; what was written before is still read."""
+        if not self.alive:
+            return
+        self.alive = False
+        self.world.note(self.agent.name, f"model dies ({why}) running", [p for _, p in self.running])
+        for _, payload in self.running:
+            self.history.died[payload] += 1
+            if len(self.running) == 1:
+                self.history.died_alone[payload] += 1
+        self.world.after(PIPE, self.agent.child_gone, self, why)
+
+
+class SimWorker(Peer):
+    """A worker's agent, and its child."""
+
+    side = Side.WORKER
+
+    def __init__(self, world, name, brokers, config, history, beta, alpha):
+        super().__init__(world, name, brokers)
+        self.history = history
+        self.beta, self.alpha = beta, alpha
+        self.child = None
+        self.exited = False
+        self.core = WorkerCore(
+            config, world.random.getrandbits(63), world.now, world.random.random
+        )
+        self.boot = world.random.uniform(0.05, 0.3)
+        self.wake(world.now)
+
+    def crash(self):
+        """SIGKILL of the agent; its child ends with it."""
+        self.world.note(self.name, "agent crashes")
+        self.alive = False
+        if self.child is not None:
+            for _, payload in self.child.running:
+                self.history.lost[payload] += 1
+            self.child.alive = False
+        for wire in list(self.wires.values()):
+            wire.cut(0.001)
+
+    def from_child(self, child, message):
+        self.receive(self._from_child, child, message)
+
+    def _from_child(self, child, message):
+        if child is self.child:
+            self.core.on_child(self.world.now, message)
+
+    def child_gone(self, child, why):
+        self.receive(self._child_gone, child, why)
+
+    def _child_gone(self, child, why):
+        if child is self.child:
+            self.child = None
+            self.core.on_child_gone(self.world.now, why)
+
+    def turn(self):
+        now = self.world.now
+        while actions := self.core.poll(now):
+            for action in actions:
+                self._act(action)
+        window = 2 * self.core.config.batch_size
+        for link in self.core.links:
+            held = sum(job.link is link for job in self.core.jobs.values())
+            assert held == link.jobs, f"link counts {link.jobs} jobs, holds {held}"
+            assert held <= window, "an agent holds more than its window"
+        return self.core.wake_at()
+
+    def _act(self, action):
+        match action:
+            case worker_core.Send(link, frames):
+                self.send(link, frames)
+            case worker_core.Tell(message):
+                if self.child is not None:
+                    self.world.after(PIPE, self.child.take, message)
+            case worker_core.Connect(link):
+                self.connect(link)
+            case worker_core.Close(link):
+                self.close(link)
+            case worker_core.StartChild():
+                self.child = SimChild(self, self.boot, self.history)
+            case worker_core.KillChild(why):
+                if self.child is not None:
+                    self.child.die(why)
+            case worker_core.Exit():
+                self.world.note(self.name, "exits")
+                self.exited = True
+                self.alive = False
+                if self.child is not None:
+                    self.child.alive = False
+                for wire in list(self.wires.values()):
+                    # What was sent before still arrives: LINGER.
+                    self.world.after(0.5, wire.cut, 0.001)
+
+
+class SimClient(Peer):
+    """A client's process, and what its calls came to."""
+
+    def __init__(self, world, name, brokers):
+        super().__init__(world, name, brokers)
+        self.core = ClientCore(
+            list(brokers), world.random.getrandbits(63), 5.0, world.now, world.random.random
+        )
+        self.submitted = []
+        self.completed = {}
+
+    def submit(self, payloads, timeout, *, once=False, priority=0):
+        """Make a call; its outcomes are kept item by item."""
+        now = self.world.now
+        call = Call(list(payloads), "m", now + timeout, now, priority, once, True)
+        call.token = tuple(payloads)
+        self.submitted.append(call)
+        self.world.note(self.name, f"calls timeout={timeout:.2f} once={once}", *payloads)
+        self.receive(self.core.submit, call)
+        return call
+
+    def cancel(self, call):
+        self.world.note(self.name, "cancels", *call.token)
+        self.receive(self.core.cancel, call)
+
+    def crash(self):
+        """SIGKILL."""
+        self.world.note(self.name, "crashes")
+        self.alive = False
+        for wire in list(self.wires.values()):
+            wire.cut(0.001)
+
+    def turn(self):
+        again = True
+        while again:
+            again = False
+            for action in self.core.poll(self.world.now):
+                again = True
+                match action:
+                    case client_core.Send(link, frames):
+                        self.send(link, frames)
+                    case client_core.Connect(link):
+                        self.connect(link)
+                    case client_core.Close(link):
+                        self.close(link)
+            for call in self.core.completed():
+                again = True
+                assert id(call) not in self.completed, "a call completed twice"
+                self.completed[id(call)] = self.world.now
+                words = repr(call.error) if call.error else call.outcomes
+                self.world.note(self.name, "completed", *call.token, "→", words)
+        for link in self.core.links:
+            assert len(link.sent) <= max(1, link.window_items), "a client's window is exceeded"
+        return self.core.wake_at()
+
+
+def broker_config(**settings):
+    """A broker's configuration without its files and ports."""
+    return BrokerConfig(http_port=0, **settings)
+
+
+def agent_config(addresses, **settings):
+    """An agent's configuration for these brokers."""
+    return AgentConfig(target="m:m", model="m", broker=tuple(addresses), **settings)

@@ -1,0 +1,371 @@
+"""One seed: a small cluster, a load, faults, and what must be true when all is over."""
+
+from dataclasses import dataclass, field
+
+from tests.simulation.cluster import (
+    History,
+    SimBroker,
+    SimClient,
+    SimWorker,
+    agent_config,
+    broker_config,
+)
+from tests.simulation.world import World
+from zstreamer import errors
+
+FAULTS_END = 5.0
+"""Virtual seconds after which nothing breaks any more."""
+
+HEAL = 9.0
+"""Seconds after the last fault by which whatever could be mended is: two heartbeat timeouts,
+a restart, back-offs, and the work that has piled up."""
+
+LATE = 0.05
+"""Seconds after its deadline by which a caller has its answer or its error."""
+
+
+@dataclass
+class Outcome:
+    """What a run came to."""
+
+    seed: int
+    calls: int = 0
+    items: int = 0
+    answered: int = 0
+    errors: dict[str, int] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+    problem: str = ""
+    trace: list[str] = field(default_factory=list)
+
+
+class Scenario:
+    """A seed's cluster and what happens to it."""
+
+    def __init__(self, seed, trace=False):
+        self.seed = seed
+        self.world = World(seed, trace)
+        self.random = self.world.random
+        self.history = History()
+        self.faults = []
+        random = self.random
+        tight = random.random() < 0.15
+        self.tight = tight
+        settings = {"window_items": random.choice((2, 8, 64, 4096))}
+        if tight:
+            settings |= {"max_items": random.choice((3, 10)), "client_items": random.choice((3, 8))}
+        config = broker_config(**settings)
+        names = [f"tcp://b{i}:1" for i in range(random.choice((1, 1, 1, 2, 3)))]
+        self.brokers = {name: SimBroker(self.world, name[6:8], config) for name in names}
+        self.batch = random.choice((1, 2, 4, 8))
+        self.beta = random.choice((0.001, 0.01, 0.05))
+        self.max_latency = random.choice((0.0, 0.0, 0.02))
+        self.workers = [self._worker(i) for i in range(random.randint(1, 3))]
+        self._next_worker = len(self.workers)
+        self.clients = [
+            SimClient(self.world, f"client{i}", self.brokers)
+            for i in range(random.randint(1, 3))
+        ]
+        self.dead_clients = []
+        self.cancelled = set()
+        self._number = 0
+
+    def _worker(self, number):
+        config = agent_config(
+            self.brokers, batch_size=self.batch, max_latency=self.max_latency, boot_attempts=5
+        )
+        alpha = self.random.choice((0.0005, 0.002))
+        return SimWorker(
+            self.world, f"worker{number}", self.brokers, config, self.history, self.beta, alpha
+        )
+
+    def run(self):
+        """Run the seed; return what it came to, with the first problem found, if any."""
+        outcome = Outcome(self.seed, faults=self.faults)
+        try:
+            self._plan_calls()
+            self._plan_faults()
+            end = max(
+                (c.deadline for client in self.clients for c in client.submitted), default=0.0
+            )
+            self.world.run(FAULTS_END)
+            end = max(
+                (c.deadline for client in self.clients for c in client.submitted), default=0.0
+            )
+            # Stop early where all calls have ended: idle seconds show nothing.
+            while self.world.now < end and not self._all_ended():
+                self.world.run(min(end, self.world.now + 0.5))
+            self.world.run(max(self.world.now, FAULTS_END + HEAL) + 4.0)
+            self._check(outcome)
+        except AssertionError as error:
+            outcome.problem = str(error) or repr(error)
+        except Exception as error:  # a core that raises is a finding like any other
+            outcome.problem = f"{type(error).__name__}: {error}"
+            if self.world.lines is not None:
+                raise
+        outcome.trace = self.world.lines or []
+        return outcome
+
+    def _all_ended(self):
+        return all(
+            id(call) in client.completed
+            for client in self.clients
+            for call in client.submitted
+        )
+
+    # Load
+
+    def _plan_calls(self):
+        random = self.random
+        for _ in range(random.randint(3, 16)):
+            client = random.choice(self.clients)
+            self.world.at(random.uniform(0.0, FAULTS_END), self._call, client)
+
+    def _call(self, client):
+        if not client.alive:
+            return
+        random = self.random
+        timeout = random.choice((0.05, 0.5, 3.0, 25.0, 25.0, 25.0))
+        once = random.random() < 0.2
+        count = random.choice((1, 1, 1, 2, 5, 12, 70 if random.random() < 0.1 else 3))
+        payloads = [self._payload() for _ in range(count)]
+        priority = random.choice((0, 0, 0, 5))
+        call = client.submit(payloads, timeout, once=once, priority=priority)
+        if random.random() < 0.1:
+            self.cancelled.add(id(call))
+            self.world.after(random.expovariate(5.0), self._cancel, client, call)
+
+    def _cancel(self, client, call):
+        if client.alive:
+            client.cancel(call)
+
+    def _payload(self):
+        self._number += 1
+        kind = self.random.random()
+        mark = b"kill" if kind < 0.01 else b"bad" if kind < 0.03 else b"ok"
+        large = b"x" * 1_200_000 if self.random.random() < 0.004 else b""
+        return b"%s%d" % (mark, self._number) + large
+
+    # Faults
+
+    def _plan_faults(self):
+        kinds = [
+            self._kill_model,
+            self._kill_agent,
+            self._freeze_agent,
+            self._stall_agent,
+            self._drain_worker,
+            self._kill_broker,
+            self._freeze_broker,
+            self._cut_client,
+            self._cut_worker,
+            self._block_wire,
+            self._kill_client,
+        ]
+        for _ in range(self.random.choice((0, 1, 1, 2, 3, 6))):
+            at = self.random.uniform(0.0, FAULTS_END - 0.01)
+            self.world.at(at, self.random.choice(kinds))
+
+    def _living(self, processes):
+        living = [p for p in processes if p.alive and not p.frozen]
+        return self.random.choice(living) if living else None
+
+    def _fault(self, name):
+        self.faults.append(name)
+
+    def _kill_model(self):
+        worker = self._living(self.workers)
+        if worker and worker.child:
+            self._fault("model killed")
+            worker.child.die("killed")
+
+    def _kill_agent(self):
+        if worker := self._living(self.workers):
+            self._fault("agent killed")
+            worker.crash()
+            self.world.after(0.3, self._replace, worker)
+
+    def _replace(self, worker):
+        self.workers.remove(worker)
+        self.workers.append(self._worker(self._next_worker))
+        self._next_worker += 1
+
+    def _freeze_agent(self):
+        if worker := self._living(self.workers):
+            self._fault("agent frozen")
+            self._lose_running(worker)
+            worker.freeze(self.random.choice((0.3, 1.0, 2.5, 4.0)))
+
+    def _lose_running(self, worker):
+        for _, payload in worker.child.running if worker.child else ():
+            self.history.lost[payload] += 1
+
+    def _stall_agent(self):
+        if worker := self._living(self.workers):
+            self._fault("agent stalled")
+            worker.stall(self.random.choice((0.3, 2.5, 4.0)))
+
+    def _drain_worker(self):
+        worker = self._living(self.workers)
+        if worker and not worker.core._draining:
+            self._fault("worker drained")
+            self.world.note(worker.name, "is asked to drain")
+            worker.receive(worker.core.drain)
+            self.world.after(1.0, self._add_worker)
+
+    def _add_worker(self):
+        self.workers.append(self._worker(self._next_worker))
+        self._next_worker += 1
+
+    def _kill_broker(self):
+        if broker := self._living(self.brokers.values()):
+            self._fault("broker killed")
+            for worker in self.workers:
+                self._lose_running(worker)
+            broker.crash(self.random.choice((0.2, 1.0, 3.0)))
+
+    def _freeze_broker(self):
+        if broker := self._living(self.brokers.values()):
+            self._fault("broker frozen")
+            seconds = self.random.choice((0.3, 1.0, 3.0))
+            self.world.note(broker.name, f"is frozen for {seconds} s")
+            broker.frozen = True
+            if seconds > 2.0:
+                for worker in self.workers:
+                    self._lose_running(worker)
+                for wire in list(broker.wires.values()):
+                    self.world.after(2.0, wire.cut, 0.0)
+            self.world.after(seconds, broker.resume)
+
+    def _wire_of(self, peers):
+        peer = self._living(peers)
+        wires = [w for w in peer.wires.values() if w.up] if peer else []
+        return (peer, self.random.choice(wires)) if wires else (None, None)
+
+    def _cut_client(self):
+        peer, wire = self._wire_of(self.clients)
+        if wire:
+            self._fault("client cut")
+            self.world.note(peer.name, "loses its connection to", wire.broker.name)
+            wire.cut(0.001)
+
+    def _cut_worker(self):
+        peer, wire = self._wire_of(self.workers)
+        if wire:
+            self._fault("worker cut")
+            self._lose_running(peer)
+            self.world.note(peer.name, "loses its connection to", wire.broker.name)
+            wire.cut(0.001)
+
+    def _block_wire(self):
+        peer, wire = self._wire_of(self.clients + self.workers)
+        if wire:
+            self._fault("wire blocked")
+            if peer in self.workers:
+                self._lose_running(peer)
+            seconds = self.random.choice((0.2, 1.5, 3.0))
+            self.world.note(peer.name, f"has its wire to {wire.broker.name} blocked", seconds)
+            wire.block(seconds)
+
+    def _kill_client(self):
+        if len(self.clients) > 1 and (client := self._living(self.clients)):
+            self._fault("client killed")
+            client.crash()
+            self.clients.remove(client)
+            self.dead_clients.append(client)
+
+    # What must be true
+
+    def _check(self, outcome):
+        for client in self.clients:
+            for call in client.submitted:
+                outcome.calls += 1
+                self._check_call(outcome, client, call)
+        self._check_tables()
+
+    def _check_call(self, outcome, client, call):
+        ended = client.completed.get(id(call))
+        assert ended is not None, f"call {call.token} never completed"
+        assert ended <= call.deadline + LATE, f"call {call.token} completed late"
+        results = self._results(call)
+        for payload, result in zip(call.token, results, strict=True):
+            outcome.items += 1
+            if isinstance(result, errors.ZStreamerError):
+                name = type(result).__name__
+                outcome.errors[name] = outcome.errors.get(name, 0) + 1
+                self._check_error(call, payload, result)
+            else:
+                outcome.answered += 1
+                assert result == b"=" + payload, f"{payload!r} got the answer {result!r}"
+            if call.once:
+                assert self.history.begun[payload] <= 1, f"{payload!r} may run once, ran twice"
+
+    def _results(self, call):
+        if call.error is not None:
+            return [call.error] * len(call.token)
+        return [
+            errors.from_wire(o) if isinstance(o, list) else o if isinstance(o, bytes) else o.join()
+            for o in call.outcomes
+        ]
+
+    def _check_error(self, call, payload, error):
+        """An error must have its reason."""
+        history = self.history
+        match error:
+            case errors.PredictError():
+                assert b"bad" in payload, f"{payload!r} is not bad: {error!r}"
+            case errors.Cancelled():
+                assert id(call) in self.cancelled, f"{payload!r} was not cancelled"
+            case errors.Overloaded():
+                short = call.deadline - call.submitted < 5.0 and "ahead" in error.message
+                assert self.tight or short, f"{payload!r} refused without overload: {error!r}"
+            case errors.WorkerLost() if not call.once:
+                strikes = 2 * history.died_alone[payload] + history.lost[payload]
+                assert strikes >= 4, f"{payload!r} was given up after {strikes} strikes: {error!r}"
+            case errors.WorkerLost():
+                assert self.faults or any(
+                    b"kill" in p for p in history.died
+                ), f"{payload!r} lost without a fault"
+            case errors.DeadlineExceeded() | errors.NoWorker() | errors.BrokerUnreachable():
+                patient = call.deadline >= FAULTS_END + HEAL
+                unreachable = isinstance(error, errors.BrokerUnreachable) and self.faults
+                assert not patient or unreachable or self.tight, (
+                    f"{payload!r} had until {call.deadline:.1f} but got {error!r}"
+                )
+            case errors.ModelNotFound():
+                # A broker that was restarted 3 s ago and that no worker has found yet.
+                assert "broker killed" in self.faults, f"{payload!r} got {error!r}"
+            case _:
+                raise AssertionError(f"{payload!r} got {error!r}")
+
+    def _check_tables(self):
+        """Nothing is left anywhere."""
+        for broker in self.brokers.values():
+            core = broker.core
+            scheduler = core.scheduler
+            assert not scheduler.queued_items, f"{scheduler.queued_items} items still queued"
+            assert not scheduler.queued_bytes, f"{scheduler.queued_bytes} bytes still queued"
+            living = {client.core.id for client in self.clients}
+            for client in core.clients.values():
+                assert not client.items, f"{broker.name} still holds {client.items}"
+                assert not client.bytes, f"{broker.name} still counts {client.bytes} bytes"
+                assert not client.unread, f"{broker.name} keeps {client.unread} unread bytes"
+                assert client.id in living, f"{broker.name} remembers a dead client"
+                assert not client.receiver.bytes, "parts are left over"
+            for worker in core.workers.values():
+                assert not worker.tickets, f"{broker.name} has tickets out: {worker.tickets}"
+                assert not worker.begun and not worker.bytes, "a worker's counts are off"
+                assert not worker.receiver.bytes, "parts are left over"
+            for model in core.models.values():
+                assert not model.inquest and not model.waiting, "suspects are left over"
+                assert not len(model.queue), "the queue counts items that are not there"
+        for worker in self.workers:
+            if worker.alive:
+                assert not worker.core.jobs, f"{worker.name} still has jobs"
+                assert not len(worker.core._batcher), f"{worker.name} still has items waiting"
+                assert not worker.core._by_ticket, f"{worker.name} still knows tickets"
+                if worker.child and worker.child.alive:
+                    assert not worker.child.held, f"{worker.name}'s model still holds items"
+        for client in self.clients:
+            core = client.core
+            assert not core.open_calls and not core._lanes and not core._again, "calls left over"
+            assert not any(link.sent or link.sent_bytes for link in core.links), "items left over"
