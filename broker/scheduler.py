@@ -164,7 +164,7 @@ class Scheduler:
         worker.start(now, report.begun)
         lost: list[Item] = []
         returned: list[Item] = []
-        died = 0
+        died = company = 0
         for ticket, slot in zip(report.done, report.slots, strict=True):
             item = worker.release(ticket)
             if item is None:
@@ -172,7 +172,9 @@ class Scheduler:
                 continue
             model.inquest.discard(ticket)
             fate = slot[0] if type(slot) is list else 0
-            died += fate == Fate.LOST
+            if fate == Fate.LOST:
+                died += 1
+                company = max(company, _batch_size(slot))
             outcome = slot if type(slot) is bytes else worker.receiver.payload(slot)
             if item.state is ItemState.ENDED:
                 self.counts["unwanted"] += 1
@@ -187,7 +189,7 @@ class Scheduler:
         if not worker.begun:
             worker.free_at = now
         self._take_back(model, returned)
-        self._died(model, lost, alone=died == 1)
+        self._died(model, lost, alone=max(died, company) == 1)
         self.touch(model)
 
     def worker_gone(self, worker: Worker) -> None:
@@ -272,3 +274,10 @@ class Scheduler:
     def _count_out(self, item: Item) -> None:
         self.queued_items -= 1
         self.queued_bytes -= item.size
+
+
+def _batch_size(lost: Slot) -> int:
+    """How many items a batch had, some perhaps another broker's, by a LOST outcome; 0 unknown."""
+    details = lost[2] if isinstance(lost, list) else None
+    size = details.get("batch") if isinstance(details, dict) else None
+    return size if isinstance(size, int) else 0

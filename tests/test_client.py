@@ -2,8 +2,6 @@
 
 import asyncio
 import datetime
-import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import CancelledError
@@ -11,21 +9,12 @@ from concurrent.futures import CancelledError
 import numpy as np
 import pytest
 
-from tests.cluster import ROOT, Cluster
+from tests.cluster import Cluster
+from tests.program import running, succeed
 from tests.waiting import until
 from zstreamer import Client, aio, errors
 
 THOUSAND = 1000
-
-
-def run_script(text, *arguments):
-    """Run a program apart, since it patches or forks itself; it prints "fine" at its end."""
-    command = [sys.executable, "-c", text, *arguments]
-    done = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, timeout=50, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split()[-1:] == ["fine"], done.stdout + done.stderr
 
 
 # Right order, right owners
@@ -132,8 +121,8 @@ print("fine")
 """
 
 
-def test_a_thousand_greenlets_each_get_their_own(shared):
-    run_script(GREENLETS, shared.address)
+def test_a_thousand_greenlets_each_get_their_own(shared, tmp_path):
+    succeed(tmp_path, GREENLETS, shared.address)
 
 
 @pytest.mark.asyncio
@@ -458,9 +447,9 @@ print("fine")
 """
 
 
-def test_a_killed_greenlet_takes_its_items_out_of_the_queues(shared):
-    with shared.gate() as (client, gate):
-        run_script(KILLED_GREENLET, shared.address, str(gate.folder))
+def test_a_killed_greenlet_takes_its_items_out_of_the_queues(shared, tmp_path):
+    with shared.gate() as (_, gate):
+        succeed(tmp_path, KILLED_GREENLET, shared.address, gate.folder)
 
 
 @pytest.mark.gevent
@@ -504,20 +493,20 @@ async def test_closing_an_awaited_client_ends_its_open_calls(shared):
             await client.predict([1])
 
 
-def test_items_of_a_program_that_was_killed_leave_the_queues(shared):
-    text = """
-import os, signal, sys
+SUBMITTER = """
+import signal, sys
 from zstreamer import Client
 client = Client(sys.argv[1], model="gate")
 futures = [client.submit([f"lost{i}"]) for i in range(5)]
-print("sent", flush=True)
 signal.pause()
 """
+
+
+def test_items_of_a_program_that_was_killed_leave_the_queues(shared, tmp_path):
     with shared.gate() as (client, gate):
         first = client.submit(["first"])
         gate.wait_begun("first")
-        command = [sys.executable, "-c", text, shared.address]
-        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as program:
+        with running(tmp_path, SUBMITTER, shared.address) as program:
             until(lambda: shared.model("gate")["queued"] == 4)
             program.kill()
         until(lambda: shared.open_items("gate") == 1)

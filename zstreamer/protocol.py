@@ -100,7 +100,7 @@ class Fate(IntEnum):
     """What a worker says in REPORT, in the place of an error code, of items it has no answer to."""
 
     RETURNED = 601  # not begun, and will not be: may run elsewhere at no charge
-    LOST = 602  # begun when the model's process died
+    LOST = 602  # begun when the model's process died; details say how many were in the batch
     DROPPED = 603  # cancelled or expired here before it began
 
 

@@ -279,7 +279,10 @@ class WorkerCore:
         words = self.text or f"the model's process {how}"
         self.child = ChildState.NONE
         for job in list(self.jobs.values()):
-            self._end(job, [Fate.LOST if job.begun else Fate.RETURNED, how, {}])
+            if job.begun:
+                self._end(job, [Fate.LOST, how, {"batch": len(self._running)}])
+            else:
+                self._end(job, [Fate.RETURNED, how, {}])
         self._batcher.clear()
         self._costed.clear()
         self._running = []
