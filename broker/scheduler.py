@@ -131,6 +131,10 @@ class Scheduler:
         group = self._next_suspects(now, model) if model.open_workers else []
         if not group:
             return
+        most = max(w.window_items for w in model.open_workers)
+        if len(group) > most:  # the worker it died on had larger batches than those that are left
+            self._suspect(model, group[most:], first=True)
+            group = group[:most]
         workers = [w for w in model.open_workers if w.room >= len(group)]
         if not workers:
             self._suspect(model, group, first=True)

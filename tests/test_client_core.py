@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
+from tests.wire import received
 from zstreamer import codec, errors, protocol
 from zstreamer.client.calls import Call, Watch
 from zstreamer.client.core import (
@@ -48,7 +50,7 @@ class Desk:
         names = addresses or ("tcp://broker",)
         self.core = ClientCore(names, 7, connect_timeout, self.now, lambda: 1.0)
         self.links = self.core.links
-        self.said: dict[Link, list[protocol.Message]] = {link: [] for link in self.links}
+        self.said: dict[Link, list[Any]] = {link: [] for link in self.links}
         self.opened: list[Link] = []
         self.closed: list[Link] = []
         self.ended: list[Call | Watch] = []
@@ -64,21 +66,21 @@ class Desk:
             for action in actions:
                 match action:
                     case Send(link, frames):
-                        self.said[link].append(protocol.decode([bytes(f) for f in frames]))  # type: ignore[call-overload]
+                        self.said[link].append(protocol.decode(received(frames)))
                     case Connect(link):
                         self.opened.append(link)
                     case Close(link):
                         self.closed.append(link)
         self.ended += self.core.completed()
 
-    def call(self, *items: object, timeout: float = 20.0, **options: object) -> Call:
+    def call(self, *items: object, timeout: float = 20.0, **options: Any) -> Call:
         payloads = codec.encode_all(items)
-        call = Call(payloads, "default", self.now + timeout, self.now, **options)  # type: ignore[arg-type]
+        call = Call(payloads, "default", self.now + timeout, self.now, **options)
         self.core.submit(call)
         return call
 
-    def raw_call(self, *payloads: bytes, **options: object) -> Call:
-        call = Call(list(payloads), "default", self.now + 20.0, self.now, **options)  # type: ignore[arg-type]
+    def raw_call(self, *payloads: bytes, **options: Any) -> Call:
+        call = Call(list(payloads), "default", self.now + 20.0, self.now, **options)
         self.core.submit(call)
         return call
 
@@ -97,13 +99,15 @@ class Desk:
         self.core.on_message(self.now, link or self.link, frames)
 
     def answer(self, *ids: int, outcome: protocol.Slot = None, link: Link | None = None) -> None:
-        slots = [codec.encode(f"out {id}") if outcome is None else outcome for id in ids]
+        slots: list[protocol.Slot] = [
+            codec.encode(f"out {id}") if outcome is None else outcome for id in ids
+        ]
         self.hear(protocol.answer(list(ids), slots, []), link)
 
     def lose(self, link: Link | None = None) -> None:
         self.core.on_lost(self.now, link or self.link)
 
-    def take(self, kind: type[protocol.Message], link: Link | None = None) -> list:
+    def take(self, kind: type[protocol.Message], link: Link | None = None) -> list[Any]:
         """Return the messages of a kind, and forget all that was said."""
         said, self.said[link or self.link] = self.said[link or self.link], []
         return [message for message in said if isinstance(message, kind)]
@@ -326,7 +330,9 @@ def test_outputs_stand_in_the_order_of_the_items_whatever_the_order_of_the_answe
 def test_the_error_of_the_lowest_index_is_raised_and_the_others_are_cancelled(desk):
     call = desk.call(*"abcd")
     desk.turn()
-    slots = [errors.to_wire(PredictError(name, "ValueError")) for name in ("third", "second")]
+    slots: list[protocol.Slot] = [
+        errors.to_wire(PredictError(name, "ValueError")) for name in ("third", "second")
+    ]
     desk.hear(protocol.answer([call.first + 2, call.first + 1], slots, []))
     desk.turn()
     error = error_of(call)
@@ -452,7 +458,7 @@ def test_a_payload_given_up_on_its_way_ends_its_transfer_and_needs_no_cancel(des
     desk.core.cancel(call)
     desk.turn()
     said = desk.said[desk.link]
-    assert [(type(m), m.transfer, len(m.data)) for m in said] == [(protocol.Part, 1, 0)]  # type: ignore[union-attr,arg-type]
+    assert [(type(m), m.transfer, len(m.data)) for m in said] == [(protocol.Part, 1, 0)]
     for _ in range(5):
         desk.hear(protocol.PartOk(1))
     desk.turn()

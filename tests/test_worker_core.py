@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from tests.wire import received
 from zstreamer import codec, protocol
 from zstreamer.config import WorkerConfig
 from zstreamer.errors import Code
@@ -38,11 +41,11 @@ class Bench:
 
     def __init__(self, *brokers: str, **config: object) -> None:
         self.now = 100.0
-        settings = {"target": "a:b", "broker": brokers or ("tcp://broker",), "batch_size": 4}
-        config = WorkerConfig(**{**settings, **config})  # type: ignore[arg-type,assignment]
-        self.core = WorkerCore(config, 7, self.now, lambda: 1.0)  # type: ignore[arg-type]
+        given: dict[str, Any] = {"batch_size": 4, **config}
+        settings = WorkerConfig("a:b", brokers or ("tcp://broker",), **given)
+        self.core = WorkerCore(settings, 7, self.now, lambda: 1.0)
         self.links = self.core.links
-        self.said: dict[WorkerLink, list[protocol.Message]] = {link: [] for link in self.links}
+        self.said: dict[WorkerLink, list[Any]] = {link: [] for link in self.links}
         self.told: list[pipe.PipeMessage] = []
         self.did: list[object] = []
         self.turn()
@@ -58,7 +61,7 @@ class Bench:
             for action in actions:
                 match action:
                     case Send(link, frames):
-                        self.said[link].append(protocol.decode([bytes(f) for f in frames]))  # type: ignore[call-overload]
+                        self.said[link].append(protocol.decode(received(frames)))
                     case Tell(message):
                         self.told.append(message)
                     case _:
@@ -111,7 +114,7 @@ class Bench:
     def done(self, ids: list[int], seconds: float = 0.0) -> None:
         self.child(pipe.Done(ids, [codec.encode("out")] * len(ids), seconds))
 
-    def take(self, kind: type[protocol.Message], link: WorkerLink | None = None) -> list:
+    def take(self, kind: type[protocol.Message], link: WorkerLink | None = None) -> list[Any]:
         """Return the messages of a kind, and forget all that was said."""
         said, self.said[link or self.link] = self.said[link or self.link], []
         return [message for message in said if isinstance(message, kind)]
@@ -328,9 +331,10 @@ def test_when_the_model_dies_what_had_begun_is_lost_and_the_rest_goes_back(bench
     bench.said[bench.link].clear()
     bench.core.on_child_gone(bench.now, "was killed by SIGKILL")
     bench.turn()
-    (report,) = [m for m in bench.said[bench.link] if isinstance(m, protocol.Report)]
     states = [m for m in bench.said[bench.link] if isinstance(m, protocol.State)]
+    (report,) = bench.take(protocol.Report)
     assert [slot[0] for slot in report.slots] == [Fate.LOST] * 4 + [Fate.RETURNED]
+    assert report.slots[0][2] == {"batch": 4}
     words = "the model's process was killed by SIGKILL"
     assert states == [protocol.State(WorkerState.RESTARTING, words)]
     assert bench.did_last(StartChild)
@@ -341,14 +345,14 @@ def test_a_model_that_dies_as_it_starts_is_tried_again_with_growing_pauses_then_
     bench.connect()
     pauses = []
     for _ in range(2):
+        bench.did.clear()
         bench.child(pipe.Failed("ImportError: torch"))
         bench.core.on_child_gone(bench.now, "ended with exit code 1")
         bench.turn()
         start = bench.now
-        while not bench.did_last(StartChild):
+        while StartChild() not in bench.did:
             bench.turn(bench.core.wake_at() - bench.now)
         pauses.append(bench.now - start)
-        bench.did.append(None)
     assert pauses == pytest.approx([0.2, 0.4])
     bench.child(pipe.Failed("ImportError: torch"))
     bench.core.on_child_gone(bench.now, "ended with exit code 1")
@@ -395,7 +399,8 @@ def test_when_the_connection_is_lost_only_what_runs_goes_on_and_its_outcome_is_d
     ids = bench.claim()
     bench.core.on_lost(bench.now, bench.link)
     bench.turn()
-    assert bench.told[-2:] == [pipe.Drop([5]), pipe.Plan(3, [])] or pipe.Drop([5]) in bench.told
+    assert pipe.Drop([5]) in bench.told
+    assert bench.plan().ids == []
     bench.connect()
     bench.said[bench.link].clear()
     bench.done(ids)
@@ -444,7 +449,7 @@ def test_a_model_that_counts_cost_asks_for_a_pool_to_choose_from():
     bench.said[bench.link].clear()
     bench.connect()
     hello, state = bench.said[bench.link]
-    assert hello.info["pool"] == 16  # type: ignore[union-attr]
+    assert hello.info["pool"] == 16
     assert state == protocol.State(WorkerState.WARM, "")
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -61,7 +61,8 @@ def message(form: Json) -> Message:
 
 def _plain(form: Json) -> Json:
     if isinstance(form, dict) and form.keys() in ({"bin"}, {"frame"}):
-        return bytes.fromhex(form.get("bin", form.get("frame")))
+        (shown,) = form.values()
+        return bytes.fromhex(shown)
     if isinstance(form, dict):
         return {name: _plain(value) for name, value in form.items()}
     return [_plain(each) for each in form] if isinstance(form, list) else form
@@ -73,19 +74,20 @@ def encode(form: Json) -> Frames:
     frames: Frames = list(_frames_of(form))
     match what:
         case protocol.Hello():
-            return protocol.hello(what)
+            packed = protocol.hello(what)
         case protocol.Submit():
-            return protocol.submit(what.ack, what.runs, frames)
+            packed = protocol.submit(what.ack, what.runs, frames)
         case protocol.Answer():
-            return protocol.answer(what.ids, what.slots, frames)
+            packed = protocol.answer(what.ids, what.slots, frames)
         case protocol.Work():
-            return protocol.work(what.flags, what.tickets, what.budgets, what.slots, frames)
+            packed = protocol.work(what.flags, what.tickets, what.budgets, what.slots, frames)
         case protocol.Report():
-            return protocol.report(what, frames)
+            packed = protocol.report(what, frames)
         case protocol.Part():
-            return protocol.part(what.transfer, frames[0])
+            packed = protocol.part(what.transfer, frames[0])
         case _:
-            return protocol.plain(what)
+            packed = protocol.plain(what)
+    return packed
 
 
 def _without_frames(form: Json) -> Json:
@@ -155,18 +157,15 @@ def tables() -> dict[str, str]:
     }
 
 
-def marked(page: str, mark: str, replace: Callable[[str], str] = str) -> str:
-    """Return the text between ``<!-- mark -->`` and ``<!-- end of mark -->``, replaced."""
-    found = re.search(f"(?s)(?<=<!-- {mark} -->\n).*?(?=<!-- end of {mark} -->)", page)
-    assert found, f"no mark {mark!r}"
-    return page[: found.start()] + replace(found.group()) + page[found.end() :]
-
-
 def shown(mark: str) -> str:
     """Return what docs/protocol.md shows under a mark."""
-    found: list[str] = []
-    marked(PAGE.read_text(), mark, lambda text: found.append(text) or text)  # type: ignore[func-returns-value]
-    return found[0].strip()
+    return _marked(PAGE.read_text(), mark).group().strip()
+
+
+def _marked(page: str, mark: str) -> re.Match[str]:
+    found = re.search(f"(?s)(?<=<!-- {mark} -->\n).*?(?=<!-- end of {mark} -->)", page)
+    assert found, f"docs/protocol.md has no mark {mark!r}"
+    return found
 
 
 def _compact(form: Json) -> str:
@@ -176,7 +175,8 @@ def _compact(form: Json) -> str:
 def _write() -> None:
     page = PAGE.read_text()
     for mark, table in tables().items():
-        page = marked(page, mark, lambda _, table=table: f"\n{table}\n\n")  # type: ignore[misc]
+        found = _marked(page, mark)
+        page = f"{page[: found.start()]}\n{table}\n\n{page[found.end() :]}"
     PAGE.write_text(page)
 
 

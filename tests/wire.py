@@ -37,6 +37,7 @@ from zstreamer.worker.runner import Runner, encode
 
 Peer: TypeAlias = "Client | Worker"
 M = TypeVar("M", bound=Message)
+P = TypeVar("P", "Client", "Worker")
 
 SPIN = 1000
 """Rounds at one moment of virtual time after which the cores are said to spin."""
@@ -171,7 +172,7 @@ class Cluster:
     def _poll(self) -> None:
         for broker in self.brokers.values():
             broker.poll()
-        for peer in self.peers:
+        for peer in list(self.peers):
             if not peer.frozen:
                 peer.poll()
 
@@ -201,7 +202,11 @@ class Cluster:
         self.after(self.latency, lambda: self._connected(connection))
 
     def _connected(self, connection: Connection) -> None:
-        if connection.peer.connections.get(connection.link.address) is connection:
+        if connection.peer.connections.get(connection.link.address) is not connection:
+            return
+        if not connection.broker.running:
+            connection.peer.lost(connection.link, connection)
+        else:
             connection.up = True
             connection.broker.connections[connection.session] = connection
             connection.peer.core.on_connected(self.now, connection.link)  # type: ignore[arg-type]
@@ -223,7 +228,7 @@ class Cluster:
 
         def arrive() -> None:
             if connection.up:
-                connection.broker.receive(connection, _received(frames))
+                connection.broker.receive(connection, received(frames))
 
         self.after(self.latency, arrive)
 
@@ -236,12 +241,12 @@ class Cluster:
             if connection.up and peer.frozen:
                 peer.unread.append(arrive)
             elif connection.up:
-                peer.core.on_message(self.now, connection.link, _received(frames))  # type: ignore[arg-type]
+                peer.core.on_message(self.now, connection.link, received(frames))  # type: ignore[arg-type]
 
         self.after(self.latency, arrive)
 
     def _see(self, sender: str, receiver: str, frames: Frames) -> None:
-        self.seen.append(Seen(self.now, sender, receiver, protocol.decode(_received(frames))))
+        self.seen.append(Seen(self.now, sender, receiver, protocol.decode(received(frames))))
 
     def messages(self, kind: type[M], sender: str = "", receiver: str = "") -> list[M]:
         """Return the messages of one kind that have left so far."""
@@ -431,9 +436,15 @@ class Worker(_Peer):
                 self._act(action)
 
     def kill(self) -> None:
-        """End the agent and its model at once."""
+        """End the agent and its model at once; what is on its way is lost."""
+        self._end()
+        self._hang_up()
+
+    def _end(self) -> None:
         self.cluster.peers.remove(self)
         self.process = None
+
+    def _hang_up(self) -> None:
         for connection in list(self.connections.values()):
             self.cluster.close(connection)
 
@@ -453,7 +464,9 @@ class Worker(_Peer):
                 self.kill_model(why)
             case workers.Exit():
                 self.exit = action
-                self.kill()
+                self._end()
+                # The sockets linger: what was sent last still arrives.
+                self.cluster.after(self.cluster.latency, self._hang_up)
             case _:
                 super()._act(action)
 
@@ -527,9 +540,6 @@ class ModelProcess:
         self.worker.cluster.after(seconds, unless_dead)
 
 
-P = TypeVar("P", Client, Worker)
-
-
-def _received(frames: Frames) -> Frames:
+def received(frames: Frames) -> Frames:
     """Return a message as it comes out of a socket: its bytes, and nothing of its sender's."""
     return [bytes(memoryview(frame)) for frame in frames]  # type: ignore[arg-type]

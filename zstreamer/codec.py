@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 ARRAY = 1
 SCALAR = 2
-MAX_DEPTH = 200  # msgpack itself stops at 511; ours leaves room for the walk that names the place
+MAX_DEPTH = 200  # of the walk that names the place; msgpack itself stops at 511 or later
 
 
 def encode_all(items: Sequence[object]) -> list[bytes]:
@@ -96,6 +96,9 @@ def _decode_extension(kind: int, data: bytes) -> object:
     unpacker = msgpack.Unpacker(max_buffer_size=len(data))
     unpacker.feed(data[:4096])  # the head is short; feeding all would copy the array
     dtype, shape = unpacker.unpack()
+    sizes = type(shape) is list and all(type(n) is int and n >= 0 for n in shape)
+    if type(dtype) is not str or not sizes or (kind == SCALAR and shape):
+        raise BadRequest(f"payload holds an array of dtype {dtype!r} and shape {shape!r}")
     kind_of = np.dtype(dtype)
     if kind_of.kind in "OV":
         raise BadRequest(f"payload holds an array of dtype {dtype!r}")

@@ -142,21 +142,26 @@ class Streamer:
         pickled = "" if forked else target.freeze(model, args, kwargs)
         folder = tempfile.mkdtemp(prefix="zstreamer-")
         fork_address = f"{folder}/fork" if forked else ""
+        clients, workers = f"ipc://{folder}/clients", f"ipc://{folder}/workers"
+        self._owner = os.getpid()
+        try:
+            self._client = Client(clients, timeout=worker_timeout)
+            config = AgentConfig(
+                broker=(workers,),
+                num=worker_num,
+                devices=tuple(str(device) for device in cuda_devices or ()),
+                batch_size=batch_size,
+                max_latency=max_latency,
+                pickled=pickled,
+                fork_address=fork_address,
+                log_level="error",
+            )
+        except BaseException:
+            shutil.rmtree(folder)
+            raise
         forks: ForkServer | None = None
         if forked:
             forks = ForkServer(fork_address, lambda: Loaded(model, None, args, kwargs))
-        clients, workers = f"ipc://{folder}/clients", f"ipc://{folder}/workers"
-        self._owner = os.getpid()
-        config = AgentConfig(
-            broker=(workers,),
-            num=worker_num,
-            devices=tuple(str(device) for device in cuda_devices or ()),
-            batch_size=batch_size,
-            max_latency=max_latency,
-            pickled=pickled,
-            fork_address=fork_address,
-            log_level="error",
-        )
         self._broker = Process(
             "broker",
             BrokerConfig(
@@ -164,7 +169,6 @@ class Streamer:
             ),
         )
         self._workers = Process("zstreamer.worker.supervisor", config)
-        self._client = Client(clients, timeout=worker_timeout)
         self._end = weakref.finalize(
             self, _end, self._owner, self._workers, self._broker, forks, self._client, folder
         )

@@ -8,6 +8,7 @@ so that a predict which computes does not stop the hub. Greenlets are woken thro
 
 from __future__ import annotations
 
+import operator
 import os
 import time
 import weakref
@@ -71,7 +72,7 @@ class Batches:
         max_latency: float,
         worker_timeout: float,
     ) -> None:
-        if batch_size < 1:
+        if operator.index(batch_size) < 1:
             raise ValueError(f"batch_size must be a whole number of at least 1, not {batch_size!r}")
         self._runner = Runner(Loaded(predict_function).predict)
         self._batch_size = batch_size

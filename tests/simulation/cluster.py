@@ -22,6 +22,7 @@ class History:
 
     def __init__(self):
         self.begun = Counter()  # payload → how often a model began it
+        self.begun_at = {}  # … when it last did
         self.died = Counter()  # … how often its process died while running it
         self.died_alone = Counter()
         self.lost = Counter()  # … how often its agent or link was lost while it ran
@@ -79,7 +80,10 @@ class SimBroker(Process):
         if now - self.last_turn > 0.5:
             self.core.on_pause(now - self.last_turn)
         self.last_turn = now
+        rounds = 0
         while sends := self.core.poll(now):
+            rounds += 1
+            assert rounds < 1000, "the broker's loop does not come to rest"
             for side, session, frames in sends:
                 wire = self.wires.get(session)
                 if wire is None or not wire.send(False, frames):
@@ -215,6 +219,7 @@ class SimChild:
         self.running = batch
         for _, payload in batch:
             self.history.begun[payload] += 1
+            self.history.begun_at[payload] = self.world.now
         seconds = self.agent.beta + self.agent.alpha * len(batch)
         if any(b"kill" in payload for _, payload in batch):
             self.world.after(seconds * self.world.random.random(), self.die, "poison")
@@ -290,7 +295,10 @@ class SimWorker(Peer):
 
     def turn(self):
         now = self.world.now
+        rounds = 0
         while actions := self.core.poll(now):
+            rounds += 1
+            assert rounds < 1000, "the agent's loop does not come to rest"
             for action in actions:
                 self._act(action)
         window = 2 * self.core.config.batch_size
@@ -336,6 +344,7 @@ class SimClient(Peer):
             list(brokers), world.random.getrandbits(63), 5.0, world.now, world.random.random
         )
         self.submitted = []
+        self.crashed_at = float("inf")
         self.completed = {}
 
     def submit(self, payloads, timeout, *, once=False, priority=0):
@@ -355,14 +364,18 @@ class SimClient(Peer):
     def crash(self):
         """SIGKILL."""
         self.world.note(self.name, "crashes")
+        self.crashed_at = self.world.now
         self.alive = False
         for wire in list(self.wires.values()):
             wire.cut(0.001)
 
     def turn(self):
         again = True
+        rounds = 0
         while again:
             again = False
+            rounds += 1
+            assert rounds < 1000, "the client's loop does not come to rest"
             for action in self.core.poll(self.world.now):
                 again = True
                 match action:

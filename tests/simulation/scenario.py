@@ -57,7 +57,7 @@ class Scenario:
         names = [f"tcp://b{i}:1" for i in range(random.choice((1, 1, 1, 2, 3)))]
         self.brokers = {name: SimBroker(self.world, name[6:8], config) for name in names}
         self.batch = random.choice((1, 2, 4, 8))
-        self.beta = random.choice((0.001, 0.01, 0.05))
+        self.beta = random.choice((0.001, 0.01, 0.05, 0.4))
         self.max_latency = random.choice((0.0, 0.0, 0.02))
         self.workers = [self._worker(i) for i in range(random.randint(1, 3))]
         self._next_worker = len(self.workers)
@@ -66,8 +66,9 @@ class Scenario:
             for i in range(random.randint(1, 3))
         ]
         self.dead_clients = []
-        self.cancelled = set()
+        self.cancelled = {}  # id of a call → when
         self._number = 0
+        self._large = False
 
     def _worker(self, number):
         config = agent_config(
@@ -131,8 +132,9 @@ class Scenario:
         priority = random.choice((0, 0, 0, 5))
         call = client.submit(payloads, timeout, once=once, priority=priority)
         if random.random() < 0.1:
-            self.cancelled.add(id(call))
-            self.world.after(random.expovariate(5.0), self._cancel, client, call)
+            seconds = random.expovariate(5.0)
+            self.cancelled[id(call)] = self.world.now + seconds
+            self.world.after(seconds, self._cancel, client, call)
 
     def _cancel(self, client, call):
         if client.alive:
@@ -143,6 +145,7 @@ class Scenario:
         kind = self.random.random()
         mark = b"kill" if kind < 0.01 else b"bad" if kind < 0.03 else b"ok"
         large = b"x" * 1_200_000 if self.random.random() < 0.004 else b""
+        self._large = self._large or bool(large)
         return b"%s%d" % (mark, self._number) + large
 
     # Faults
@@ -280,7 +283,26 @@ class Scenario:
             for call in client.submitted:
                 outcome.calls += 1
                 self._check_call(outcome, client, call)
+        self._check_unwanted()
         self._check_tables()
+
+    def _check_unwanted(self):
+        """What nobody waits for any more is not begun."""
+        begun_at = self.history.begun_at
+        for client in self.dead_clients:
+            # Its broker keeps its items for the grace of 2 s, and may see its end late.
+            limit = client.crashed_at + 2.0 + 3.0
+            for payload in (p for call in client.submitted for p in call.token):
+                late = begun_at.get(payload, 0.0) > limit
+                assert not late, f"{payload!r} was begun long after its client had died"
+        if self.faults or self._large:
+            return
+        for client in self.clients:
+            for call in client.submitted:
+                limit = self.cancelled.get(id(call), float("inf")) + 0.15
+                for payload in call.token:
+                    late = begun_at.get(payload, 0.0) > limit
+                    assert not late, f"{payload!r} was begun after it was cancelled"
 
     def _check_call(self, outcome, client, call):
         ended = client.completed.get(id(call))
@@ -326,7 +348,8 @@ class Scenario:
                     b"kill" in p for p in history.died
                 ), f"{payload!r} lost without a fault"
             case errors.DeadlineExceeded() | errors.NoWorker() | errors.BrokerUnreachable():
-                patient = call.deadline >= FAULTS_END + HEAL
+                work = self._number * (self.beta / self.batch + 0.002)  # s, on one worker
+                patient = call.deadline >= FAULTS_END + HEAL + work
                 unreachable = isinstance(error, errors.BrokerUnreachable) and self.faults
                 assert not patient or unreachable or self.tight, (
                     f"{payload!r} had until {call.deadline:.1f} but got {error!r}"

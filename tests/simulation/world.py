@@ -11,6 +11,9 @@ import random
 from collections import deque
 from itertools import count
 
+MAX_EVENTS = 200_000
+"""Events of one `run`, some hundred times what a scenario needs."""
+
 
 class World:
     """The clock, the heap of events, the generator and the trace."""
@@ -32,9 +35,12 @@ class World:
     def run(self, until):
         """Let everything happen up to a time."""
         heap = self._heap
+        events = 0
         while heap and heap[0][0] <= until:
             self.now, _, action, args = heapq.heappop(heap)
             action(*args)
+            events += 1
+            assert events < MAX_EVENTS, "something goes on for ever without time passing"
         self.now = until
 
     def note(self, who, words, *details):

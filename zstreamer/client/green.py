@@ -45,6 +45,7 @@ class GreenDriver(Driver):
         self._timer_at = 0.0
         self._watchers: dict[Link, list[gevent._interfaces.IWatcher]] = {}
         self._scheduled = False
+        self._abandoned = False
 
     def wait(self, call: Call | Watch) -> None:
         """Submit a call and let other greenlets run until it has ended."""
@@ -86,7 +87,8 @@ class GreenDriver(Driver):
             self._loop.run_callback_threadsafe(self.close)
 
     def abandon(self) -> None:
-        """Stop watching, in a fork that must leave its parent's sockets alone."""
+        """Do nothing more, in a fork that must leave its parent's sockets alone."""
+        self._abandoned = True
         self._timer.stop()
         for watchers in self._watchers.values():
             for watcher in watchers:
@@ -97,14 +99,11 @@ class GreenDriver(Driver):
         gevent.spawn(function)
 
     def complete(self, call: Call | Watch) -> None:
-        """Switch to the greenlet that waits for it, or settle its future."""
+        """Wake the greenlet that waits for it, or settle its future."""
         token = call.token
         if isinstance(token, Waiter):
-            # Only the hub may switch to a waiter, and `close` is called by a greenlet.
-            if gevent.getcurrent() is self.hub:
-                token.switch(None)
-            else:
-                self._loop.run_callback(token.switch, None)
+            # Not from here: its greenlet may close the client or fork before it switches back.
+            self._loop.run_callback(token.switch, None)
         elif isinstance(token, Future) and isinstance(call, Call):
             settle(token, call)
 
@@ -116,6 +115,8 @@ class GreenDriver(Driver):
 
     def _turn(self) -> None:
         self._scheduled = False
+        if self._abandoned:
+            return
         wake_at = self.turn()
         if self.core.open_calls:
             wake_at = min(wake_at, time.monotonic() + SWEEP)

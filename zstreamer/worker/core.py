@@ -550,6 +550,8 @@ def _payload(link: WorkerLink, slot: protocol.Slot) -> bytes | errors.ZStreamerE
         came = link.receiver.take(slot)
         if isinstance(came, Parts):
             return came.join()
+        if came is None:
+            return errors.BadRequest(f"transfer {slot} is not known")
         return errors.TooLarge("the input exceeds this worker's max_payload")
     if slot is None or isinstance(slot, int | list):
         return errors.BadRequest("an item without payload")

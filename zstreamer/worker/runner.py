@@ -125,7 +125,7 @@ def _encode_one(output: object) -> Outcome:
 
 
 def _error(error: BaseException) -> list[object]:
-    if not isinstance(error, errors.ZStreamerError):
+    if not isinstance(error, errors.ZStreamerError) or type(error) is errors.ZStreamerError:
         error = PredictError(str(error), type(error).__qualname__)
     return errors.to_wire(error)
 

@@ -1,0 +1,167 @@
+"""Deliberate bugs, each of which the simulator must find.
+
+A mutant replaces one method by a version with one thing forgotten or mistaken. `MUTANTS` maps a
+name to a context manager that makes the bug while it lasts.
+"""
+
+import contextlib
+import math
+from unittest import mock
+
+from broker.clients import Client
+from broker.core import BrokerCore
+from broker.items import ItemState
+from broker.scheduler import Scheduler
+from broker.workers import Worker
+from zstreamer.client.core import ClientCore
+from zstreamer.client.link import Link
+from zstreamer.protocol import Fate
+from zstreamer.transfer import Sender
+from zstreamer.worker.core import WorkerCore
+
+MUTANTS = {}
+
+
+def mutant(cls, method):
+    """Register the decorated function as a wrong version of ``cls.method``.
+
+    It is given the right version before the method's own arguments.
+    """
+
+    def register(wrong):
+        right = getattr(cls, method)
+
+        @contextlib.contextmanager
+        def bug():
+            def replaced(*args, **kwargs):
+                return wrong(right, *args, **kwargs)
+
+            with mock.patch.object(cls, method, replaced):
+                yield
+
+        MUTANTS[wrong.__name__.replace("_", " ")] = bug
+        return wrong
+
+    return register
+
+
+@mutant(Worker, "release")
+def a_window_credit_is_forgotten_when_the_item_had_ended(release, self, ticket):
+    item = self.tickets.get(ticket)
+    return item if item and item.state is ItemState.ENDED else release(self, ticket)
+
+
+@mutant(Scheduler, "_take_back")
+def items_that_had_not_begun_are_charged(take_back, self, model, items):
+    for item in items:
+        item.deaths += 1
+    take_back(self, model, self._without_struck_out(items))
+
+
+@mutant(Scheduler, "_without_once")
+def items_that_may_run_once_are_run_again(without_once, self, items):
+    return items
+
+
+@mutant(Scheduler, "_suspect_halves")
+def suspects_go_back_into_the_common_queue(suspect_halves, self, model, batch):
+    for item in batch:
+        self._count_in(item)
+        model.queue.push_returned(item)
+
+
+@mutant(Scheduler, "worker_gone")
+def begun_items_of_a_lost_worker_are_forgotten(worker_gone, self, worker):
+    for ticket in [t for t, i in worker.tickets.items() if i.state is ItemState.BEGUN]:
+        del worker.tickets[ticket]
+    worker_gone(self, worker)
+
+
+@mutant(WorkerCore, "on_lost")
+def an_agent_reports_tickets_of_a_lost_connection_on_the_next(on_lost, self, now, link):
+    running = [job for job in self.jobs.values() if job.link is link and job.begun]
+    on_lost(self, now, link)
+    for job in running:  # fencing skipped
+        job.link = link
+        link.jobs += 1
+
+
+@mutant(Client, "flush")
+def answers_are_not_kept_until_they_are_read(flush, self):
+    messages = flush(self)
+    self._kept.clear()
+    self.unread = 0
+    return messages
+
+
+@mutant(BrokerCore, "_forget")
+def a_dead_clients_items_stay(forget, self, client):
+    del self.clients[client.id]
+
+
+@mutant(Scheduler, "cancel")
+def a_cancelled_item_at_a_worker_is_still_counted_as_begun(cancel, self, item):
+    begun = item.state is ItemState.BEGUN and item.worker
+    cancel(self, item)
+    if begun:
+        begun.begun += 1
+
+
+@mutant(ClientCore, "_welcome")
+def a_client_takes_all_its_items_for_known_after_a_reconnect(welcome, self, now, link, message):
+    welcome(self, now, link, message._replace(resumed=True, known=list(link.sent)))
+
+
+@mutant(ClientCore, "_welcome")
+def a_client_sends_everything_again_after_a_reconnect(welcome, self, now, link, message):
+    self._resend(link, list(link.sent), "")
+    welcome(self, now, link, message)
+
+
+@mutant(ClientCore, "_check_deadlines")
+def a_client_lets_deadlines_pass(check_deadlines, self, now):
+    check_deadlines(self, now - 0.2)
+
+
+@mutant(Link, "room_for")
+def a_client_ignores_the_window(room_for, self, size):
+    return True
+
+
+@mutant(Link, "forget")
+def a_cancelled_items_bytes_stay_on_the_window(forget, self, id, size):
+    return forget(self, id, 0)
+
+
+@mutant(WorkerCore, "_end")
+def an_agent_keeps_quiet_about_items_that_had_not_begun(end, self, job, outcome):
+    if isinstance(outcome, list) and outcome[0] == Fate.RETURNED:
+        self._forget(job)
+        if job.link is not None:
+            job.link.jobs -= 1
+        return
+    end(self, job, outcome)
+
+
+@mutant(WorkerCore, "_drop")
+def a_cancelled_item_stays_in_the_batcher(drop, self, ids):
+    pass
+
+
+@mutant(Sender, "ok")
+def a_part_that_was_read_frees_nothing(ok, self):
+    pass
+
+
+@mutant(WorkerCore, "drain")
+def a_draining_worker_leaves_at_once(drain, self):
+    drain(self)
+    for link in self.links:
+        link.drained = True
+    for job in list(self.jobs.values()):
+        self._forget(job)
+
+
+@mutant(ClientCore, "_gives_up_at")
+def calls_do_not_move_from_a_lost_broker_to_another(gives_up_at, self, link):
+    return math.inf
