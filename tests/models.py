@@ -29,11 +29,6 @@ def pids(batch):
     return [os.getpid()] * len(batch)
 
 
-def modules(batch):
-    """Answers an item that names a module with whether the model's process has imported it."""
-    return [name in sys.modules for name in batch]
-
-
 def picky(batch):
     """Raises on "boom", returns an error in the place of "bad"."""
     if "boom" in batch:

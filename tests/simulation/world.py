@@ -46,7 +46,7 @@ class World:
     def note(self, who, words, *details):
         """Write a line into the trace."""
         if self.lines is not None:
-            said = " ".join(map(str, (words, *details)))
+            said = " ".join(map(str, (words, *details))).replace("x" * 1000, "")
             self.lines.append(f"{self.now:9.4f}  {who:<10} {said}")
 
 

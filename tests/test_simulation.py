@@ -1,0 +1,34 @@
+"""Simulated clusters keep every promise, and the simulator finds those who break one."""
+
+import pytest
+
+from tests.simulation.mutants import MUTANTS
+from tests.simulation.scenario import Scenario
+
+SEEDS = 2000
+CHUNK = 250
+ENOUGH = 600  # seeds within which every mutant is found
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, CHUNK))
+def test_every_promise_is_kept_under_faults(first):
+    for seed in range(first, first + CHUNK):
+        outcome = Scenario(seed).run()
+        assert not outcome.problem, f"scripts/simulate --seed {seed} --trace: {outcome.problem}"
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_deliberate_bug_is_found(name):
+    with MUTANTS[name]():
+        assert any(Scenario(seed).run().problem for seed in range(ENOUGH)), "nothing was noticed"
+
+
+def test_the_same_seed_is_the_same_run():
+    runs = [Scenario(7, trace=True).run() for _ in range(2)]
+    assert runs[0].trace == runs[1].trace
+    assert len(runs[0].trace) > 5
+
+
+def test_faults_do_happen():
+    faults = {fault for seed in range(200) for fault in Scenario(seed).run().faults}
+    assert len(faults) == 11, faults
