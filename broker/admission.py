@@ -10,15 +10,16 @@ from zstreamer.protocol import Run, Slot
 
 if TYPE_CHECKING:
     from broker.clients import Client
-    from broker.core import BrokerCore
     from broker.models import Model
+    from broker.scheduler import Scheduler
+    from zstreamer.config import BrokerConfig
 
 MAX_NAME = 255
 """Characters of a model's name."""
 
 
 def refusal(
-    core: BrokerCore, client: Client, model: Model | None, run: Run
+    config: BrokerConfig, queued: Scheduler, client: Client, model: Model | None, run: Run
 ) -> ZStreamerError | None:
     """Return why these items cannot be taken now, or None where they can.
 
@@ -26,10 +27,8 @@ def refusal(
     """
     size = sum(map(_size, run.slots))
     count = len(run.ids)
-    config = core.config
     wait = predicted_wait(client, model, run)
-    queue = core.scheduler
-    items, bytes_ = queue.queued_items + count, queue.queued_bytes + size
+    items, bytes_ = queued.queued_items + count, queued.queued_bytes + size
     if items > config.max_items or bytes_ > config.max_bytes:
         return Overloaded("the broker's queue is full", retry_after=wait or 1.0)
     if len(client.items) + count > config.client_items or client.bytes + size > config.client_bytes:

@@ -334,7 +334,7 @@ class BrokerCore:
                 return self._model_not_found(run.model)
         elif model.broken:
             return errors.NoWorker(model.state_in_words(), final=True)
-        return admission.refusal(self, client, model, run)
+        return admission.refusal(self.config, self.scheduler, client, model, run)
 
     @staticmethod
     def _draining() -> ZStreamerError:

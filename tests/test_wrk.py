@@ -86,8 +86,10 @@ def test_every_answer_is_right_and_memory_does_not_grow_under_128_connections(
                 )
             )
             wrk = subprocess.Popen(
-                ["wrk", "-t2", "-c128", f"-d{SECONDS}s", "--timeout=10s", "--latency"]
-                + ["-s", str(ROOT / "tests/check_answers.lua"), url, "--", str(questions)],
+                [
+                    *("wrk", "-t2", "-c128", f"-d{SECONDS}s", "--timeout=10s", "--latency"),
+                    *("-s", str(ROOT / "tests/check_answers.lua"), url, "--", str(questions)),
+                ],
                 stdout=subprocess.PIPE,
                 text=True,
             )

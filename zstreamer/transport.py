@@ -20,6 +20,7 @@ from zstreamer.protocol import MAX_FRAME, Frames
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+
 class Options(NamedTuple):
     """Liveness of a connection, in seconds.
 

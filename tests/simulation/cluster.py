@@ -242,7 +242,9 @@ class SimChild:
         if not self.alive:
             return
         self.alive = False
-        self.world.note(self.agent.name, f"model dies ({why}) running", [p for _, p in self.running])
+        self.world.note(
+            self.agent.name, f"model dies ({why}) running", [p for _, p in self.running]
+        )
         for _, payload in self.running:
             self.history.died[payload] += 1
             if len(self.running) == 1:
@@ -261,9 +263,7 @@ class SimWorker(Peer):
         self.beta, self.alpha = beta, alpha
         self.child = None
         self.exited = False
-        self.core = WorkerCore(
-            config, world.random.getrandbits(63), world.now, world.random.random
-        )
+        self.core = WorkerCore(config, world.random.getrandbits(63), world.now, world.random.random)
         self.boot = world.random.uniform(0.05, 0.3)
         self.wake(world.now)
 

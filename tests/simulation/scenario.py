@@ -65,8 +65,7 @@ class Scenario:
         self.workers = [self._worker(i) for i in range(random.randint(1, 3))]
         self._next_worker = len(self.workers)
         self.clients = [
-            SimClient(self.world, f"client{i}", self.brokers)
-            for i in range(random.randint(1, 3))
+            SimClient(self.world, f"client{i}", self.brokers) for i in range(random.randint(1, 3))
         ]
         self.dead_clients = []
         self.cancelled = {}  # id of a call → when
@@ -111,9 +110,7 @@ class Scenario:
 
     def _all_ended(self):
         return all(
-            id(call) in client.completed
-            for client in self.clients
-            for call in client.submitted
+            id(call) in client.completed for client in self.clients for call in client.submitted
         )
 
     # Load
@@ -348,9 +345,9 @@ class Scenario:
                 strikes = 2 * history.died_alone[payload] + history.lost[payload]
                 assert strikes >= 4, f"{payload!r} was given up after {strikes} strikes: {error!r}"
             case errors.WorkerLost():
-                assert self.faults or any(
-                    b"kill" in p for p in history.died
-                ), f"{payload!r} lost without a fault"
+                assert self.faults or any(b"kill" in p for p in history.died), (
+                    f"{payload!r} lost without a fault"
+                )
             case errors.DeadlineExceeded() | errors.NoWorker() | errors.BrokerUnreachable():
                 patient = call.deadline >= FAULTS_END + HEAL + self._work()
                 unreachable = isinstance(error, errors.BrokerUnreachable) and self.faults
