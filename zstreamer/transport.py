@@ -64,6 +64,9 @@ def _common(socket: zmq.Socket[bytes], options: Options) -> None:
     socket.setsockopt(zmq.HEARTBEAT_IVL, int(options.heartbeat * 1000))
     socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, int(options.timeout * 1000))
     socket.setsockopt(zmq.HEARTBEAT_TTL, int(options.timeout * 1000))
+    # A ping waits behind what is being written, so it cannot tell of a peer that vanished
+    # amid a large message; TCP can, by data that is not acknowledged.
+    socket.setsockopt(zmq.TCP_MAXRT, int(options.timeout * 1000))
     socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
     socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, 30)
     socket.setsockopt(zmq.TCP_KEEPALIVE_INTVL, 10)

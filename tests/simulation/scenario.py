@@ -290,8 +290,9 @@ class Scenario:
         """What nobody waits for any more is not begun."""
         begun_at = self.history.begun_at
         for client in self.dead_clients:
-            # Its broker keeps its items for the grace of 2 s, and may see its end late.
-            limit = client.crashed_at + 2.0 + 3.0
+            # Its broker keeps its items for the grace of 2 s, may see its end 2 s late, and
+            # does not count the time for which it was frozen itself, at most twice 3 s.
+            limit = client.crashed_at + 2.0 + 2.0 + 6.0
             for payload in (p for call in client.submitted for p in call.token):
                 late = begun_at.get(payload, 0.0) > limit
                 assert not late, f"{payload!r} was begun long after its client had died"

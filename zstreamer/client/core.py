@@ -499,14 +499,15 @@ class ClientCore:
             return
         if now < self._unreachable_at():
             return
-        since = now - self._connect_timeout
         words = (
             f"no broker answered at {self._addresses()} within {self._connect_timeout:.3g} s; "
             "check the address and that `zstreamer broker` runs there"
         )
-        for call in [c for c in self._calls.values() if not c.sent and c.submitted <= since]:
+        timeout = self._connect_timeout
+        waiting = [c for c in self._calls.values() if not c.sent and now >= c.submitted + timeout]
+        for call in waiting:
             self._end(call, self._refusal() or BrokerUnreachable(words))
-        for watch in [w for w in self._watches if w.submitted <= since]:
+        for watch in [w for w in self._watches if now >= w.submitted + timeout]:
             self._end_watch(watch, self._refusal() or BrokerUnreachable(words))
 
     def _refusal(self) -> errors.ZStreamerError | None:
