@@ -83,8 +83,8 @@ class Cluster:
         """Start `num` workers of tests.models:target; returns their supervisor's process."""
         config = AgentConfig(
             model=model,
-            broker=(self.worker_address,),
             **{
+                "broker": (self.worker_address,),
                 "target": target if ":" in target else f"tests.models:{target}",
                 "log_level": "error",
                 "import_path": (str(ROOT),),

@@ -180,9 +180,7 @@ def test_items_of_the_only_model_process_run_again_when_it_is_back(cluster, tmp_
     assert victim not in {pid for _, pid in answers}
 
 
-def test_items_of_an_agent_that_is_killed_are_run_elsewhere_and_it_is_started_again(
-    cluster, gated
-):
+def test_items_of_an_agent_that_is_killed_are_run_elsewhere_and_it_is_started_again(cluster, gated):
     supervisor, gate = gated
     client = cluster.client(timeout=40)
     futures = [client.submit([f"i{n}"]) for n in range(8)]

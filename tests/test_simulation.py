@@ -31,4 +31,4 @@ def test_the_same_seed_is_the_same_run():
 
 def test_faults_do_happen():
     faults = {fault for seed in range(200) for fault in Scenario(seed).run().faults}
-    assert len(faults) == 11, faults
+    assert len(faults) == 12, faults

@@ -1,0 +1,1 @@
+"""Faults on real processes and real connections under constant load; see scripts/chaos."""
