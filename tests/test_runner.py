@@ -9,6 +9,7 @@ from hypothesis import strategies as some
 
 from zstreamer import codec, errors
 from zstreamer.errors import PredictError, ZStreamerError
+from zstreamer.model import ItemError
 from zstreamer.worker.runner import PROBE_AFTER, Runner, encode
 
 
@@ -218,3 +219,31 @@ def test_any_error_in_an_items_place_can_be_sent(error):
     (outcome,) = encode([error])
     assert isinstance(outcome, list)
     assert isinstance(errors.from_wire(outcome), PredictError)
+
+
+def test_an_error_that_names_its_item_runs_the_others_again_together():
+    batches = []
+
+    def predict(batch):
+        batches.append(list(batch))
+        if "bad" in batch:
+            raise ItemError(batch.index("bad"), "it is bad")
+        return [x.upper() for x in batch]
+
+    outputs = Runner(predict).run(["a", "bad", "c", "d"], [False] * 4)
+
+    assert batches == [["a", "bad", "c", "d"], ["a", "c", "d"]]
+    assert [outputs[0], outputs[2], outputs[3]] == ["A", "C", "D"]
+    assert (outputs[1].type, outputs[1].message) == ("ItemError", "it is bad")
+
+
+def test_an_error_that_names_no_item_of_the_batch_is_like_any_other():
+    def predict(batch):
+        if "bad" in batch:
+            raise ItemError(17, "somewhere")
+        return batch
+
+    outputs = Runner(predict).run(["a", "bad", "c"], [False] * 3)
+
+    assert (outputs[0], outputs[2]) == ("a", "c")
+    assert outputs[1].message == "somewhere"

@@ -7,7 +7,7 @@ machine; `ThreadedStreamer` does without processes. `ManagedModel` is what a wor
 from zstreamer import errors
 from zstreamer.client.client import Client
 from zstreamer.client.future import Future
-from zstreamer.model import ManagedModel
+from zstreamer.model import ItemError, ManagedModel
 from zstreamer.streamer import Streamer, ThreadedStreamer
 
 __version__ = "0.1.0"
@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Client",
     "Future",
+    "ItemError",
     "ManagedModel",
     "Streamer",
     "ThreadedStreamer",

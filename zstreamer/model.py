@@ -9,6 +9,26 @@ from typing import Any, ClassVar, TypeAlias
 PredictFunction: TypeAlias = Callable[[list[object]], Sequence[object]]
 
 
+class ItemError(Exception):
+    """Raise it in `predict` to say which item of the batch is to blame.
+
+    The others are then run again in one go, in place of halves upon halves.
+
+    Args:
+        index: the item's place in the batch.
+        message: what is wrong with it.
+
+        >>> def predict(self, batch):
+        ...     for i, text in enumerate(batch):
+        ...         if "[MASK]" not in text:
+        ...             raise ItemError(i, "no [MASK] in the sentence")
+    """
+
+    def __init__(self, index: int, message: str) -> None:
+        super().__init__(message)
+        self.index = index
+
+
 class ManagedModel:
     """A model that a worker loads in a process of its own.
 
@@ -44,7 +64,8 @@ class ManagedModel:
 
         An exception may stand in an item's place: its caller gets a `PredictError`, the
         others their answers. An exception that is raised makes the batch run again in
-        halves until the bad item stands alone, so returning one is cheaper.
+        halves until the bad item stands alone, so returning one is cheaper; an `ItemError`
+        names the item, and the others run again together.
         """
         raise NotImplementedError(f"{type(self).__name__} does not define predict")
 

@@ -1,6 +1,7 @@
 """Runs one batch on a model so that a bad item harms only itself.
 
 predict raises ──> run each half again ──> … until the bad item stands alone
+an ItemError   ──> run the others again, together
 out of memory  ──> run each half again, and remember the smaller size for a while
 an exception in an item's place ──> that item's error; nothing runs again
 """
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 
 from zstreamer import codec, errors
 from zstreamer.errors import BadRequest, PredictError
-from zstreamer.model import PredictFunction
+from zstreamer.model import ItemError, PredictFunction
 from zstreamer.worker.pipe import Outcome
 
 PROBE_AFTER = 50
@@ -81,12 +82,10 @@ class Runner:
         error.__traceback__ = None  # it would keep the failed batch's tensors alive
         outputs: list[object] = [failure] * len(items)
         again = [i for i, single in enumerate(once) if not single]
-        half = len(again) // 2 if len(again) == len(items) else len(again)
-        for part in (again[:half], again[half:]):
-            if part:
-                results = self._attempt([items[i] for i in part], [False] * len(part))
-                for i, output in zip(part, results, strict=True):
-                    outputs[i] = output
+        for part in _parts(again, error, len(items)):
+            results = self._attempt([items[i] for i in part], [False] * len(part))
+            for i, output in zip(part, results, strict=True):
+                outputs[i] = output
         return outputs
 
     def _probe_upward(self) -> None:
@@ -96,6 +95,17 @@ class Runner:
         if self._batches_at_limit >= PROBE_AFTER:
             self.limit += 1
             self._batches_at_limit = 0
+
+
+def _parts(again: list[int], error: BaseException, count: int) -> list[list[int]]:
+    """Return which items to run together after an error in a batch of ``count``."""
+    if isinstance(error, ItemError) and error.index in range(count):
+        parts = [[i for i in again if i != error.index]]
+    elif len(again) < count:
+        parts = [again]  # those that may run only once are out, and may be to blame
+    else:
+        parts = [again[: count // 2], again[count // 2 :]]
+    return [part for part in parts if part]
 
 
 def encode(outputs: Sequence[object]) -> list[Outcome]:
