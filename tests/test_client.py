@@ -1,7 +1,7 @@
 """The client on a real cluster, in threads, greenlets and asyncio."""
 
 import asyncio
-import datetime
+import datetime as dt
 import threading
 import time
 from concurrent.futures import CancelledError
@@ -230,7 +230,7 @@ def test_text_bytes_and_nested_values_come_back_equal(client_of):
         [],
         {},
         {"a": [1, {"b": [None, "ü", b"\xff"]}], 7: [[[]]]},
-        datetime.datetime(2026, 2, 3, 4, 5, 6, 789, tzinfo=datetime.timezone.utc),
+        dt.datetime(2026, 2, 3, 4, 5, 6, 789, tzinfo=dt.timezone.utc),
     ]
     answers = client_of("echo").predict(items)
     assert all(map(same, items, answers))
@@ -399,7 +399,7 @@ def test_a_done_callback_that_raises_harms_nobody(client_of, caplog):
 
 @pytest.mark.asyncio
 async def test_a_cancelled_task_takes_its_items_out_of_the_queues(shared):
-    with shared.gate() as (threaded, gate):
+    with shared.gate() as (_, gate):
         async with aio.Client(shared.address, model="gate") as client:
             first = client.submit(["first"])
             second = client.submit(["second"])
@@ -481,7 +481,7 @@ def test_close_ends_open_calls_with_cancelled(shared):
 
 @pytest.mark.asyncio
 async def test_closing_an_awaited_client_ends_its_open_calls(shared):
-    with shared.gate() as (threaded, gate):
+    with shared.gate() as (_, gate):
         client = aio.Client(shared.address, model="gate")
         task = client.submit(["a"])
         while "a" not in gate.begun:

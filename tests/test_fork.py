@@ -9,6 +9,7 @@ import subprocess
 import sys
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -192,8 +193,13 @@ def test_gunicorn_serves_with_a_client_made_at_import(shared, kind, preload, var
 )
 @pytest.mark.parametrize("lazy", [[], ["--lazy-apps"]], ids=["preload", "each"])
 def test_uwsgi_with_gevent_serves_with_a_client_made_at_import(shared, lazy):
-    uwsgi = os.path.join(os.path.dirname(sys.executable), "pyuwsgi")
-    command = [uwsgi, "--master", "--processes=2", "--gevent=100", "--gevent-monkey-patch"]
+    command = [
+        str(Path(sys.executable).parent / "pyuwsgi"),
+        "--master",
+        "--processes=2",
+        "--gevent=100",
+        "--gevent-monkey-patch",
+    ]
     command += ["--http-socket=127.0.0.1:{port}", "--module=tests.web_app:app", "--die-on-term"]
     command += ["--disable-logging", f"--home={sys.prefix}", *lazy]
     with web_server(shared, command) as url:

@@ -3,14 +3,13 @@
 import contextlib
 import os
 import signal
-import statistics
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
 
-import numpy
+import numpy as np
 import psutil
 import pytest
 
@@ -226,11 +225,11 @@ def test_killing_workers_again_and_again_shows_no_caller_an_error(cluster):
     supervisor = cluster.worker("double", num=2, batch_size=8)
     cluster.wait_warm(2)
     with Callers(cluster.client(timeout=40)) as callers:
-        for round in range(6):
+        for turn in range(6):
             callers.more(30)
-            victims = children(supervisor) if round % 2 else agents(supervisor)
+            victims = children(supervisor) if turn % 2 else agents(supervisor)
             with contextlib.suppress(ProcessLookupError):
-                os.kill(victims[round // 2 % len(victims)], signal.SIGKILL)
+                os.kill(victims[turn // 2 % len(victims)], signal.SIGKILL)
         callers.more(30)
     assert callers.problems == []
 
@@ -332,7 +331,8 @@ def test_importing_it_costs_little_and_brings_nothing_heavy_along():
             seconds, *names = done.stdout.split()
             found.append(float(seconds))
             assert not heavy & set(names)
-    more = statistics.median(times["zstreamer"]) - statistics.median(times["zmq, msgpack"])
+    # The least of each: a busy machine only adds.
+    more = min(times["zstreamer"]) - min(times["zmq, msgpack"])
     assert more < 0.15
 
 
@@ -348,7 +348,7 @@ def test_agents_and_brokers_never_import_what_models_do():
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="looks into Linux's /proc")
 def test_only_the_model_process_loads_what_the_model_and_its_data_need(cluster):
     worker = cluster.worker("echo")
-    array = numpy.zeros(3)
+    array = np.zeros(3)
     assert (cluster.client().predict([array], timeout=30)[0] == array).all()
 
     def has_numpy(pid):

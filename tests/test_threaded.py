@@ -149,7 +149,7 @@ def test_a_lone_item_in_place_of_a_list_is_refused_with_the_mend(items):
 
 @pytest.mark.parametrize("size", [0, -1, 1.5, "8"])
 def test_a_batch_size_that_makes_no_sense_is_refused(size):
-    with pytest.raises((TypeError, ValueError), match="batch_size|integer"):
+    with pytest.raises((TypeError, ValueError), match=r"batch_size|integer"):
         ThreadedStreamer(models.double, size)
 
 

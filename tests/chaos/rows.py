@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from tests.chaos import deaths
+from tests.chaos import brokers, deaths, network, overload
 
 
 class Options(NamedTuple):
@@ -31,8 +31,13 @@ ROWS = {
     "child-kill": Row(deaths.child_kill, 1000, 6),
     "agent-kill": Row(deaths.agent_kill, 200, 3),
     "agent-freeze": Row(deaths.agent_freeze, 50, 1),
+    "link-freeze": Row(network.link_freeze, 50, 1),
+    "client-cut": Row(network.client_cut, 200, 10),
+    "broker-kill": Row(brokers.broker_kill, 50, 2),
+    "broker-of-two": Row(brokers.broker_of_two, 50, 2),
     "rolling": Row(deaths.rolling, 30, 3),
     "worker-term": Row(deaths.worker_term, 50, 2),
+    "overload": Row(overload.overload, 1, 1),
 }
 
 

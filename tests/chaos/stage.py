@@ -131,11 +131,12 @@ class Stage:
         return Load(address or self.address, **settings)
 
     def known_workers(self):
-        """For each broker that answers, the workers of all its models."""
+        """For each broker the workers of all its models; none where it does not answer."""
         for cluster in self.clusters:
+            models = {}
             with contextlib.suppress(BrokerUnreachable):
-                models = cluster.status()["models"].values()
-                yield [worker for model in models for worker in model["workers"]]
+                models = cluster.status()["models"]
+            yield [worker for model in models.values() for worker in model["workers"]]
 
     def counts(self):
         """What the first broker has counted."""

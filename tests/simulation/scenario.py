@@ -53,7 +53,8 @@ class Scenario:
         random = self.random
         tight = random.random() < 0.15
         self.tight = tight
-        settings = {"window_items": random.choice((2, 8, 64, 4096))}
+        self.window = random.choice((2, 8, 64, 4096))
+        settings = {"window_items": self.window}
         if tight:
             settings |= {"max_items": random.choice((3, 10)), "client_items": random.choice((3, 8))}
         config = broker_config(**settings)
@@ -376,8 +377,9 @@ class Scenario:
                 raise AssertionError(f"{payload!r} got {error!r}")
 
     def _work(self):
-        """Seconds of all the items on one worker, whose batches are half full."""
-        return self._number * (self.beta / max(1, self.batch / 2) + 0.002)
+        """Seconds of all the items on one worker, in batches half as full as can be."""
+        batch = max(1, min(self.batch, self.window) / 2)
+        return self._number * (self.beta / batch + 0.002)
 
     def _check_tables(self):
         """Nothing is left anywhere."""

@@ -1,0 +1,55 @@
+"""Ten times more work than there are workers for."""
+
+import time
+
+from tests.chaos.measure import Watch
+from tests.chaos.stage import Stage
+
+BATCH = 32
+BETA, ALPHA = 0.016, 0.0015
+CAPACITY = BATCH / (BETA + ALPHA * BATCH)
+"""Items a second: 500."""
+
+BUDGET = 2.0
+MEMORY = 64
+"""MiB that the broker may grow by."""
+
+QUICK = 0.1
+"""Seconds within which a call that cannot be done in time is refused."""
+
+
+def overload(times, options):
+    """A flood of 10 times the capacity, for 30 seconds or 6; ``times`` counts floods."""
+    seconds = 6.0 if options.quick else 30.0
+    with Stage("overload", times, gevent=options.gevent) as stage:
+        stage.crew(1, batch_size=BATCH, beta=BETA, alpha=ALPHA)
+        outcome = stage.outcome
+        broker = stage.clusters[0].broker.pid
+        finals, rates = [], []
+        with Watch(broker=broker) as watch:
+            for _ in range(times):
+                flood = {"rate": 5 * CAPACITY, "most": 10, "timeout": BUDGET}
+                with stage.load(**flood) as one, stage.load(**flood) as other:
+                    start = time.monotonic()
+                    time.sleep(seconds)
+                    end = time.monotonic()
+                    finals += [one.stop(), other.stop()]
+                    rates.append(one.rate(start, end) + other.rate(start, end))
+        outcome.check_calls(*finals, errors=("Overloaded", "DeadlineExceeded"))
+        _check(outcome, outcome.calls)
+        outcome.figures["broker_grew_mib"] = watch.peak("broker")
+        outcome.check(watch.peak("broker") <= MEMORY, f"the broker grew beyond {MEMORY} MiB")
+        share = outcome.figures["share_of_capacity"] = min(rates) / CAPACITY
+        outcome.check(share >= 0.8, f"only {share:.2f} of the capacity was used")
+    return outcome
+
+
+def _check(outcome, calls):
+    refused = calls["errors"].get("Overloaded", 0)
+    late = calls["errors"].get("DeadlineExceeded", 0)
+    met = outcome.figures["admitted_met"] = calls["answered"] / (calls["answered"] + late or 1)
+    outcome.check(met >= 0.99, f"only {met:.1%} of the admitted met their budgets")
+    outcome.check(refused > calls["answered"], "hardly anything was refused")
+    outcome.figures["refused_p99"] = calls["refused_p99"]
+    outcome.figures["refused_worst"] = worst = calls["refused_worst"]
+    outcome.check(worst <= QUICK, f"a refusal took {worst:.3f} s, promised {QUICK} s")
