@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 MAX_NAME = 255
 """Characters of a model's name."""
 
+MARGIN = 1.1
+"""Under overload everyone who is let in waits as long as the prediction allows, so that one
+that is right on average would make half of them late."""
+
 
 def refusal(
     config: BrokerConfig, queued: Scheduler, client: Client, model: Model | None, run: Run
@@ -37,7 +41,7 @@ def refusal(
     if largest > config.max_payload:
         words = f"a payload of {largest} bytes exceeds the limit of {config.max_payload}"
         return errors.TooLarge(words)
-    if wait and model and wait + model.batch_time() > max(run.budgets, default=0) / 1000:
+    if wait and wait * MARGIN > max(run.budgets, default=0) / 1000:
         return Overloaded(
             f"about {wait:.1f} s of work are ahead, more than the budget allows", retry_after=wait
         )
@@ -45,11 +49,14 @@ def refusal(
 
 
 def predicted_wait(client: Client, model: Model | None, run: Run) -> float:
-    """Return the seconds until a worker takes the first of these; 0 where that is not known."""
-    if model is None or not model.queue.items:
+    """Return the seconds until the last of these is answered; 0 where that is not known.
+
+    Where nothing waits for a worker it counts as not known, and whoever comes is let in.
+    """
+    if model is None or not model.queue.items or not (rate := model.rate):
         return 0.0
-    rate = model.rate
-    return model.queue.ahead(client.id, run.priority) / rate if rate else 0.0
+    before = model.queue.ahead(client.id, run.priority, len(run.ids)) + model.at_workers
+    return (before + len(run.ids)) / rate + model.batch_time()
 
 
 def _size(slot: Slot) -> int:

@@ -60,6 +60,11 @@ class Model:
         return len(self.queue) + sum(map(len, self.suspects))
 
     @property
+    def at_workers(self) -> int:
+        """Items that workers have, running or not, from all brokers."""
+        return sum(w.waiting + w.begun for w in self.workers.values())
+
+    @property
     def rate(self) -> float:
         """Items a second that the warm workers do in full batches; 0 where not yet known."""
         warm = [w for w in self.workers.values() if w.state is WorkerState.WARM]

@@ -132,17 +132,21 @@ class FairQueue:
         if self._given_up > 64 + self.items:
             self._compact()
 
-    def ahead(self, client: int, priority: int) -> int:
-        """Return about how many items will be served before one that ``client`` adds now."""
+    def ahead(self, client: int, priority: int, adds: int = 1) -> int:
+        """Return about how many items will be served before the last of those that ``client``
+        adds now, besides these.
+        """
         count = 0
         for level_priority, level in self._levels.items():
             if level_priority < priority:
                 continue
             count += len(level.returned)
-            queued = sum(turns.items for turns in level.clients.values())
-            if level_priority == priority:
+            if level_priority > priority:
+                queued = sum(turns.items for turns in level.clients.values())
+            else:
                 own = level.clients[client].items if client in level.clients else 0
-                queued = min(queued, (own + 1) * len(level.clients) + own)
+                others = (t.items for name, t in level.clients.items() if name != client)
+                queued = own + sum(min(items, own + adds) for items in others)
             count += queued
         return count
 

@@ -122,7 +122,7 @@ class Wire:
         self._held = []
         self._free_at = {True: 0.0, False: 0.0}
         self.delay = world.random.choice((0.0001, 0.0005, 0.002, 0.02))
-        self.bandwidth = world.random.choice((1e9, 1e8, 2e6))
+        self.bandwidth = world.random.choice((1e9, 1e8, 2e7))
         world.after(2 * self.delay, self._establish)
 
     def _establish(self):
