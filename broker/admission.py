@@ -27,7 +27,8 @@ def refusal(
 ) -> ZStreamerError | None:
     """Return why these items cannot be taken now, or None where they can.
 
-    All or none of a run: its items share a call, and answering a part of a call is no use.
+    All or none of the run. The caller asks again for each item of many small calls that came
+    as one run; one large call, with a lane of its own, is of no use in part.
     """
     size = sum(map(_size, run.slots))
     count = len(run.ids)

@@ -304,6 +304,12 @@ class BrokerCore:
     def _submit(self, now: float, client: Client, run: protocol.Run) -> None:
         self._dirty[client] = None
         refusal = self._refusal(now, client, run)
+        if isinstance(refusal, errors.Overloaded) and run.lane == 0 and len(run.ids) > 1:
+            # Many small calls in one run: what fits for some need not wait for all.
+            for id, budget, slot in zip(run.ids, run.budgets, run.slots, strict=True):
+                one = run._replace(ids=[id], budgets=[budget], slots=[slot])
+                self._submit(now, client, one)
+            return
         wire = errors.to_wire(refusal) if refusal else None
         model = None if refusal else self.scheduler.model(run.model)
         once = bool(run.flags & protocol.Flag.ONCE)

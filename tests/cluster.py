@@ -119,7 +119,8 @@ class Cluster:
                 until(lambda: self.open_items("gate") == 0)
 
     def client(self, **settings):
-        return self._stack.enter_context(Client(self.address, **settings))
+        patient = {"connect_timeout": 20.0, **settings}  # a busy machine starts a broker slowly
+        return self._stack.enter_context(Client(self.address, **patient))
 
     def status(self):
         """The broker's snapshot."""

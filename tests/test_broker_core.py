@@ -85,10 +85,11 @@ class Room:
         ack: int = 0,
         priority: int = 0,
         once: bool = False,
+        lane: int = 0,
     ) -> None:
         count = len(ids)
         budgets, slots = [int(budget * 1000)] * count, [payload] * count
-        run = Run(model, priority, int(once), 0, list(ids), budgets, slots)
+        run = Run(model, priority, int(once), lane, list(ids), budgets, slots)
         self.from_client(name, protocol.submit(ack, [run], []))
 
     def report(
@@ -494,7 +495,7 @@ def test_a_worker_that_may_come_back_keeps_its_items_waiting_though_another_gave
     assert room.codes("A") == {}
 
 
-def test_caps_on_items_refuse_whole_runs():
+def test_caps_on_items_refuse_what_does_not_fit():
     room = Room(max_items=5, client_items=3)
     for name in "AB":
         room.client(name)
@@ -502,9 +503,15 @@ def test_caps_on_items_refuse_whole_runs():
     room.submit("A", 4)
     assert room.codes("A") == {4: Code.OVERLOADED}
     room.submit("B", 1, 2, 3)
-    assert room.codes("B") == dict.fromkeys((1, 2, 3), Code.OVERLOADED)
-    room.submit("B", 4, 5)
-    assert room.codes("B") == {}
+    assert room.codes("B") == {3: Code.OVERLOADED}
+
+
+def test_a_run_with_a_lane_of_its_own_is_refused_whole():
+    room = Room(max_items=5)
+    room.client("A")
+    room.submit("A", 1, 2, 3, lane=1)
+    room.submit("A", 4, 5, 6, lane=4)
+    assert room.codes("A") == dict.fromkeys((4, 5, 6), Code.OVERLOADED)
 
 
 def test_caps_on_bytes_refuse():

@@ -121,6 +121,7 @@ def test_the_workers_port_given_to_a_client_is_an_error_that_says_so(cluster):
 def test_a_broker_that_is_killed_for_good_fails_open_calls_in_their_time(tmp_path):
     with Cluster() as cluster:
         cluster.worker("Gate", init_kwargs={"folder": str(tmp_path)})
+        cluster.wait_up()
         client = cluster.client(timeout=2, connect_timeout=1)
         client.wait_ready(30)
         future = client.submit(["a"])

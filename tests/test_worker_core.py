@@ -425,6 +425,25 @@ def test_each_broker_is_told_of_what_the_worker_holds_from_others():
     assert backlogs == [1, 2]
 
 
+def test_a_broker_hears_within_a_second_that_the_items_of_others_are_done():
+    bench = Bench("tcp://a", "tcp://b")
+    for link in bench.links:
+        bench.connect(link)
+    bench.boot()
+    first, second = bench.links
+    bench.work(1, 2, link=first)
+    ids = bench.claim()
+    bench.work(1, link=second)
+    bench.done(ids)
+    bench.done(bench.claim())
+    bench.said[first].clear()
+    bench.turn(1.1)
+    assert [report.backlog for report in bench.take(protocol.Report, first)] == [0]
+    bench.turn(1.1)
+    assert bench.take(protocol.Report, first) == []
+    assert bench.take(protocol.Ping, first) != []
+
+
 def test_tickets_of_two_brokers_are_not_mixed_up():
     bench = Bench("tcp://a", "tcp://b")
     for link in bench.links:

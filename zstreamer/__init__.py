@@ -4,11 +4,15 @@
 machine; `ThreadedStreamer` does without processes. `ManagedModel` is what a worker loads.
 """
 
+from typing import TYPE_CHECKING
+
 from zstreamer import errors
 from zstreamer.client.client import Client
 from zstreamer.client.future import Future
 from zstreamer.model import ItemError, ManagedModel
-from zstreamer.streamer import Streamer, ThreadedStreamer
+
+if TYPE_CHECKING:
+    from zstreamer.streamer import Streamer, ThreadedStreamer
 
 __version__ = "0.1.0"
 
@@ -27,6 +31,10 @@ _REDIS = ("RedisStreamer", "RedisWorker", "run_redis_workers_forever")
 
 
 def __getattr__(name: str) -> object:
+    if name in ("Streamer", "ThreadedStreamer"):  # a program that needs only Client starts faster
+        from zstreamer import streamer
+
+        return getattr(streamer, name)
     if name in _REDIS:
         raise ImportError(
             f"zstreamer has no {name}: its cluster needs no Redis. Run `zstreamer broker` and "

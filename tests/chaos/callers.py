@@ -170,6 +170,7 @@ def main():
     client.wait_ready(30)
     at = spec.pop("at", 0.0)
     work = (Flood if "rate" in spec else Callers)(client, **spec)
+    tell({"at": time.monotonic(), **sums(work.tallies)})
     time.sleep(max(0.0, at - time.monotonic()))
     work.start()
     while not select.select([sys.stdin], [], [], REPORT)[0]:

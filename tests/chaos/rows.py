@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from tests.chaos import brokers, deaths, network, overload
+from tests.chaos import brokers, clients, deaths, flaws, network, overload, soak
 
 
 class Options(NamedTuple):
@@ -37,7 +37,11 @@ ROWS = {
     "broker-of-two": Row(brokers.broker_of_two, 50, 2),
     "rolling": Row(deaths.rolling, 30, 3),
     "worker-term": Row(deaths.worker_term, 50, 2),
+    "slow-reader": Row(clients.slow_reader, 20, 2),
+    "client-vanish": Row(clients.client_vanish, 20, 1),
     "overload": Row(overload.overload, 1, 1),
+    "bad-items": Row(flaws.bad_items, 60, 1),
+    "soak": Row(soak.soak, 1, 1),
 }
 
 

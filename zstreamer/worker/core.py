@@ -318,6 +318,8 @@ class WorkerCore:
         beta, alpha = int(self.time.beta * 1e6), int(self.time.alpha * 1e6)
         for link in self.links:
             if link.state is LinkState.READY:
+                if now >= link.beat_at:
+                    link.beat(len(self.jobs) - link.jobs, beta, alpha)
                 messages = link.flush(len(self.jobs) - link.jobs, beta, alpha)
                 if messages:
                     link.beat_at = now + BEAT
@@ -353,8 +355,6 @@ class WorkerCore:
         elif link.state in (LinkState.CONNECTING, LinkState.GREETING):
             if now >= link.since + GREETING_TIMEOUT:
                 self._close(now, link)
-        elif link.state is LinkState.READY and now >= link.beat_at:
-            link.tell(protocol.Ping())
 
     def _close(self, now: float, link: WorkerLink) -> None:
         self._actions.append(Close(link))

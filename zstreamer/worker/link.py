@@ -46,6 +46,7 @@ class WorkerLink:
         self._begun: list[int] = []
         self._done: list[tuple[int, Slot]] = []
         self._plain: list[Frames] = []
+        self._told_others = 0
 
     def enter(self, state: LinkState, now: float) -> None:
         """Change the state; a new connection starts with empty hands."""
@@ -72,6 +73,16 @@ class WorkerLink:
         """Send a message without payload."""
         self._plain.append(protocol.plain(message))
 
+    def beat(self, others: int, beta: int, alpha: int) -> None:
+        """Break a long silence; the arguments are REPORT's last fields."""
+        if others == self._told_others:
+            self.tell(protocol.Ping())
+            return
+        # What other brokers' items have become is no reason for a REPORT of its own, but a
+        # broker that never heard of their end would count them for ever.
+        self._told_others = others
+        self._plain.append(protocol.report(Report([], [], [], others, beta, alpha), []))
+
     @property
     def reported(self) -> bool:
         """Whether nothing waits to be sent."""
@@ -93,8 +104,10 @@ class WorkerLink:
                 protocol.report(Report(begun, tickets, slots, others, beta, alpha), frames)
             )
             begun = []
+            self._told_others = others
         if begun:
             messages.append(protocol.report(Report(begun, [], [], others, beta, alpha), []))
+            self._told_others = others
         return messages
 
 

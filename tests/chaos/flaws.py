@@ -1,0 +1,70 @@
+"""Bad items among good ones: who is answered, and what it costs."""
+
+import time
+
+from tests.chaos.model import answer
+from tests.chaos.stage import Stage
+from tests.chaos.tally import Tally
+from zstreamer.errors import PredictError
+
+BATCH = 64
+
+SMALL = {"beta": 0.002, "alpha": 0.001}
+LARGE = {"beta": 0.050, "alpha": 0.0002}
+"""Batch times that the items make, and that the batch itself makes."""
+
+WAYS = {
+    "returned": ("returned", SMALL, 0.90),
+    "split": ("raised", SMALL, 0.25),
+    "split_large_beta": ("raised", LARGE, 0.0),
+}
+"""How a model fails, its times, and the share of the throughput that is promised."""
+
+
+def bad_items(times, options):
+    """Every batch of 64 has one bad item; ``times`` counts seconds of load a way."""
+    with Stage("bad-items", times, gevent=options.gevent) as stage:
+        outcome = stage.outcome
+        for name, (manner, costs, promised) in WAYS.items():
+            stage.crew(1, target="Flawed", batch_size=BATCH, model=name, manner=manner, **costs)
+            client = stage.clusters[0].client(model=name, timeout=60.0)
+            good, flawed = _throughput(client, times, 0), _throughput(client, times, 1)
+            share = outcome.figures[name] = flawed[1] / good[1]
+            outcome.check(share >= promised, f"{name}: {share:.2f}, promised {promised:.2f}")
+            outcome.figures[f"{name}_items"] = good[0].items + flawed[0].items
+            finals = [good[0].summary(), flawed[0].summary()]
+            before = outcome.calls
+            outcome.check_calls(before, *finals)
+    return outcome
+
+
+def _throughput(client, seconds, bad):
+    """Call with batches of which so many items are bad; returns a tally and good items a second."""
+    tally = Tally()
+    first = 0
+    open_calls = []
+    start = time.monotonic()
+    end = start + seconds
+    while time.monotonic() < end or open_calls:
+        # Three calls keep the worker busy: one runs, one waits there, one is on its way.
+        while time.monotonic() < end and len(open_calls) < 3:
+            first += BATCH
+            items = list(range(first, first + BATCH))
+            items[:bad] = [-item for item in items[:bad]]
+            tally.calls += 1
+            future = client.submit(items, return_exceptions=True)
+            open_calls.append((time.monotonic(), items, future))
+        began, items, future = open_calls.pop(0)
+        found = future.result(60)
+        tally.answer(time.monotonic() - began, BATCH - bad, right=_right(items, found))
+    return tally, tally.items / (time.monotonic() - start)
+
+
+def _right(items, found):
+    """Whether each good item has its answer, and each bad one an error of its own."""
+    return all(
+        isinstance(each, PredictError) and each.type == "ValueError"
+        if item < 0
+        else each == answer(item)
+        for item, each in zip(items, found, strict=True)
+    )
