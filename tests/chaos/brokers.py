@@ -9,7 +9,7 @@ from tests.chaos.stage import BATCH_TIME, Stage
 def broker_kill(times, options):
     """The only broker is killed, and started again within a second."""
     with Stage("broker-kill", times, gevent=options.gevent, tcp=True) as stage:
-        crew = stage.crew(2)
+        stage.crew(2)
         [cluster] = stage.clusters
         outcome = stage.outcome
         longest = 0.0
@@ -22,8 +22,7 @@ def broker_kill(times, options):
                 cluster.start_broker()
                 cluster.wait_up()
                 longest = max(longest, time.monotonic() - start)
-                for worker in crew:
-                    worker.wait_warm()
+                stage.wait_warm()
             load.more(30)
             outcome.check_calls(load.stop())
         outcome.figures["longest_absence"] = longest
@@ -34,7 +33,7 @@ def broker_kill(times, options):
 def broker_of_two(times, options):
     """One of two brokers is killed; the other one takes its calls."""
     with Stage("broker-of-two", times, gevent=options.gevent, brokers=2, tcp=True) as stage:
-        crew = stage.crew(2)
+        stage.crew(2)
         outcome = stage.outcome
         with stage.load() as load:
             for victim in islice(cycle(stage.clusters), times):
@@ -44,8 +43,7 @@ def broker_of_two(times, options):
                 load.more(30)
                 victim.start_broker()
                 victim.wait_up()
-                for worker in crew:
-                    worker.wait_warm()
+                stage.wait_warm()
             load.more(30)
             outcome.check_calls(load.stop())
         # A broker that is gone may come back for 0.5 s before its calls move.

@@ -4,6 +4,7 @@ import time
 from itertools import cycle, islice
 
 from tests.chaos.stage import BATCH_TIME, Stage
+from zstreamer.worker.supervisor import HEALTHY
 
 SEEN = 2.5
 """Seconds within which a silent worker's items run again."""
@@ -29,6 +30,8 @@ def _kill(row, which, times, options):
         with stage.load() as load:
             for victim in islice(cycle(crew), times):
                 load.more(20)
+                if which == "agent" and times > 10:
+                    time.sleep(HEALTHY / 2)  # each lives long enough to be started again at once
                 victim.kill(which)
             load.more(20)
             outcome.check_calls(load.stop())

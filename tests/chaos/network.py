@@ -37,8 +37,7 @@ def link_freeze(times, options):
         with Relay(cluster.worker_address) as one, Relay(cluster.worker_address) as other:
             relays = (one, other)
             crew = [stage.worker(broker=(relay.address,)) for relay in relays]
-            for worker in crew:
-                worker.wait_warm()
+            stage.wait_warm()
             with stage.load() as load:
                 for relay, victim in islice(cycle(zip(relays, crew, strict=True)), times):
                     load.more(20)

@@ -19,8 +19,8 @@ QUICK = 0.1
 
 
 def overload(times, options):
-    """A flood of 10 times the capacity, for 30 seconds or 6; ``times`` counts floods."""
-    seconds = 6.0 if options.quick else 30.0
+    """A flood of 10 times the capacity, for 30 seconds or 5; ``times`` counts floods."""
+    seconds = 5.0 if options.quick else 30.0
     with Stage("overload", times, gevent=options.gevent) as stage:
         stage.crew(1, batch_size=BATCH, beta=BETA, alpha=ALPHA)
         outcome = stage.outcome
@@ -34,7 +34,8 @@ def overload(times, options):
                 # items, which were let in when they had all of the worker.
                 start = time.monotonic() + 2.0
                 flood = {"rate": 5 * CAPACITY, "most": 20, "timeout": BUDGET, "at": start}
-                with stage.load(**flood) as one, stage.load(**flood) as other:
+                one, other = (stage.load(**flood) for _ in range(2))
+                with one, other:
                     time.sleep(start + seconds - time.monotonic())
                     end = time.monotonic()
                     finals += [one.stop(), other.stop()]

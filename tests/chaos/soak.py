@@ -13,9 +13,9 @@ from tests.chaos.relay import Relay
 from tests.chaos.stage import Stage
 from tests.waiting import until
 
-SECONDS, QUICK_SECONDS = 1200.0, 6.0
-WARM_UP = 60.0
-"""Seconds before memory counts: allocators and caches grow for a while in any program."""
+SECONDS, QUICK_SECONDS = 1200.0, 4.0
+LONG = 300.0
+"""Seconds from which on memory counts: allocators and caches grow for a while in any program."""
 
 GROWTH = 4.0
 """MiB by which the last third's median may exceed the second third's."""
@@ -56,12 +56,12 @@ class Faults:
     def freeze_link(self):
         with self.links.stalled():
             time.sleep(random.choice((0.5, FREEZE)))
-        self._all_warm()
+        self.stage.wait_warm()
 
     def reset_link(self):
         self.links.reset(midway=random.random() < 0.5)
         time.sleep(0.5)
-        self._all_warm()
+        self.stage.wait_warm()
 
     def cut_clients(self):
         for _ in range(5):
@@ -79,14 +79,14 @@ class Faults:
         time.sleep(random.choice((0.0, 1.0)))
         victim.start_broker()
         victim.wait_up()
-        self._all_warm()
+        self.stage.wait_warm()
 
     def freeze_broker(self):
         pid = self.stage.clusters[1].broker.pid
         os.kill(pid, signal.SIGSTOP)
         time.sleep(random.choice((0.5, FREEZE)))
         os.kill(pid, signal.SIGCONT)
-        self._all_warm()
+        self.stage.wait_warm()
 
     def lose_client(self):
         flood = {"rate": OPEN, "most": OPEN, "timeout": 60.0}
@@ -98,10 +98,6 @@ class Faults:
         with SilentPeer(self.stage.clusters[0].address, reads=random.random() < 0.5) as peer:
             peer.submit(2 * UNREAD // ANSWER, ANSWER)
             time.sleep(1.0)
-
-    def _all_warm(self):
-        for worker in self.crew:
-            worker.wait_warm()
 
     def one(self):
         """Let one of them happen; returns its name."""
@@ -120,8 +116,9 @@ def soak(times, options):
         first, second = stage.clusters
         links = stack.enter_context(Relay(first.worker_address))
         clients = stack.enter_context(Relay(first.address))
-        crew = stage.crew(3, broker=(links.address, second.worker_address))
-        stage.crew(1, target="Verbose", model="verbose", beta=0.001, alpha=0.001)
+        crew = [stage.worker(broker=(links.address, second.worker_address)) for _ in range(3)]
+        stage.worker("Verbose", model="verbose", beta=0.001, alpha=0.001)
+        stage.wait_warm()
         address = f"{clients.address},{second.address}"
         threads = stack.enter_context(stage.load(address, threads=8))
         greens = stack.enter_context(stage.load(address, threads=8, gevent=True))
@@ -154,16 +151,14 @@ def soak(times, options):
         _check_tables(outcome, stage)
         for name in lives:
             grew = outcome.figures[f"{name}_mib"] = watch.growth(name)
-            # A short run ends before memory has settled.
-            if seconds >= 5 * WARM_UP:
+            if seconds >= LONG:
                 outcome.check(grew <= GROWTH, f"{name} grew by {grew:.1f} MiB")
     return outcome
 
 
 def _settle(stage):
     """Wait until only the load is connected, and everyone is warm."""
-    for worker in stage.workers:
-        worker.wait_warm()
+    stage.wait_warm()
     until(lambda: all(c.status()["broker"]["clients"] <= 2 for c in stage.clusters), 30)
     time.sleep(1.0)
 

@@ -121,9 +121,13 @@ class Stage:
     def crew(self, number=2, **settings):
         """Start so many workers and wait until all are warm."""
         crew = [self.worker(**settings) for _ in range(number)]
-        for worker in crew:
-            worker.wait_warm()
+        self.wait_warm()
         return crew
+
+    def wait_warm(self):
+        """Wait until all workers are warm at all brokers."""
+        for worker in self.workers:
+            worker.wait_warm()
 
     def load(self, address=None, **settings):
         """Return load for a `with` statement."""

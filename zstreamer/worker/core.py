@@ -352,9 +352,10 @@ class WorkerCore:
         if link.state is LinkState.DOWN and now >= link.retry_at and not self._exiting:
             link.enter(LinkState.CONNECTING, now)
             self._actions.append(Connect(link))
-        elif link.state in (LinkState.CONNECTING, LinkState.GREETING):
-            if now >= link.since + GREETING_TIMEOUT:
-                self._close(now, link)
+        elif link.state in (LinkState.CONNECTING, LinkState.GREETING) and (
+            now >= link.since + GREETING_TIMEOUT
+        ):
+            self._close(now, link)
 
     def _close(self, now: float, link: WorkerLink) -> None:
         self._actions.append(Close(link))
