@@ -168,10 +168,11 @@ def main():
     spec.pop("gevent", None)
     client = Client(spec.pop("address"), model=spec.pop("model"), connect_timeout=20.0)
     client.wait_ready(30)
-    at = spec.pop("at", 0.0)
+    held = spec.pop("held", False)
     work = (Flood if "rate" in spec else Callers)(client, **spec)
     tell({"at": time.monotonic(), **sums(work.tallies)})
-    time.sleep(max(0.0, at - time.monotonic()))
+    if held:
+        sys.stdin.readline()
     work.start()
     while not select.select([sys.stdin], [], [], REPORT)[0]:
         tell({"at": time.monotonic(), **sums(work.tallies)})

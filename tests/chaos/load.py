@@ -21,6 +21,7 @@ class Load:
     Args:
         address: of the brokers; several with commas between.
         rate: items a second; where given, calls are made at this rate and not in threads.
+        held: wait for `release` before the first call.
         settings: for `tests.chaos.callers`.
 
     Attributes:
@@ -72,6 +73,11 @@ class Load:
         goal = self.calls + calls
         until(lambda: self.calls >= goal or self.ended(), seconds, 0.02)
         assert not self.ended(), "the callers have died"
+
+    def release(self):
+        """Let a load that is held begin."""
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
 
     def ended(self):
         return self._process.poll() is not None

@@ -3,7 +3,7 @@
 import time
 from itertools import cycle, islice
 
-from tests.chaos.deaths import FREEZE, SEEN
+from tests.chaos.deaths import FREEZE, NOISE, SEEN
 from tests.chaos.relay import Relay
 from tests.chaos.stage import BATCH_TIME, Stage
 from tests.waiting import until
@@ -46,7 +46,7 @@ def link_freeze(times, options):
                     victim.wait_warm()
                 load.more(20)
                 outcome.check_calls(load.stop())
-        outcome.check_delay(SEEN + 2 * BATCH_TIME)
+        outcome.check_delay(SEEN + 2 * BATCH_TIME + (NOISE if options.quick else 0.0))
         again = outcome.figures["run_again"] = stage.run_twice()
         outcome.check(again > 0, "no batch was hit")
     return outcome

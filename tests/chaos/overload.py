@@ -30,13 +30,15 @@ def overload(times, options):
         stage.clusters[0].client().predict(list(range(4 * BATCH)))
         with Watch(broker=broker) as watch:
             for _ in range(times):
-                # Together, since one that comes later takes a fair share from the other one's
-                # items, which were let in when they had all of the worker.
-                start = time.monotonic() + 2.0
-                flood = {"rate": 5 * CAPACITY, "most": 20, "timeout": BUDGET, "at": start}
+                flood = {"rate": 5 * CAPACITY, "most": 20, "timeout": BUDGET, "held": True}
                 one, other = (stage.load(**flood) for _ in range(2))
                 with one, other:
-                    time.sleep(start + seconds - time.monotonic())
+                    # Together, since one that comes later takes a fair share from the items of
+                    # the other one, which were let in when they had all of the worker.
+                    one.release()
+                    other.release()
+                    start = time.monotonic()
+                    time.sleep(seconds)
                     end = time.monotonic()
                     finals += [one.stop(), other.stop()]
                     rates.append(one.rate(start, end) + other.rate(start, end))
