@@ -15,6 +15,7 @@ LARGE = {"beta": 0.050, "alpha": 0.0002}
 
 WAYS = {
     "returned": ("returned", SMALL, 0.90),
+    "named": ("named", SMALL, 0.45),
     "split": ("raised", SMALL, 0.25),
     "split_large_beta": ("raised", LARGE, 0.0),
 }
@@ -65,7 +66,7 @@ def _throughput(client, seconds, bad):
 def _right(items, found):
     """Whether each good item has its answer, and each bad one an error of its own."""
     return all(
-        isinstance(each, PredictError) and each.type == "ValueError"
+        isinstance(each, PredictError) and each.type in ("ValueError", "ItemError")
         if item < 0
         else each == answer(item)
         for item, each in zip(items, found, strict=True)

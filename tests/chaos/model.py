@@ -6,7 +6,7 @@ from array import array
 from collections import Counter
 from pathlib import Path
 
-from zstreamer import ManagedModel
+from zstreamer import ItemError, ManagedModel
 
 
 def answer(number):
@@ -36,7 +36,9 @@ class Timed(ManagedModel):
 
 
 class Flawed(Timed):
-    """Fails on negative items: `manner` is "returned" in their place, or "raised" for the batch."""
+    """Fails on negative items: `manner` is "returned" in their place, "raised" for the batch, or
+    "named" where what is raised says which item it was.
+    """
 
     def init_model(self, folder, manner="returned", **settings):
         super().init_model(folder, **settings)
@@ -45,6 +47,9 @@ class Flawed(Timed):
     def predict(self, batch):
         # The time is spent before the exception, as where a model meets the item at its end.
         answers = super().predict(batch)
+        if self.manner == "named" and any(number < 0 for number in batch):
+            first = next(i for i, number in enumerate(batch) if number < 0)
+            raise ItemError(first, "a negative number")
         if self.manner == "raised" and any(number < 0 for number in batch):
             raise ValueError("a negative number")
         return [
