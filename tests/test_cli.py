@@ -349,7 +349,7 @@ def test_workers_of_up_reach_a_broker_bound_anywhere(bound, reached):
 
 def test_ctrl_c_where_there_is_nothing_to_drain_is_130(client, run, monkeypatch):
     def interrupted(*_, **__):
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)  # to this thread, whatever others there are
 
     monkeypatch.setattr(FakeClient, "predict", interrupted)
     assert run("call", "abc")[0] == ExitCode.INTERRUPTED
