@@ -51,6 +51,11 @@ class Admin:
             self._server.admin = self  # type: ignore[attr-defined]  # the handler's way back
             threading.Thread(target=self._server.serve_forever, name="admin", daemon=True).start()
 
+    @property
+    def port(self) -> int:
+        """The port that it serves, 0 for none."""
+        return int(self._server.server_address[1]) if self._server is not None else 0
+
     def publish(self, now: float) -> None:
         """Take a new snapshot where one is due."""
         if self._server is not None and now >= self._next:

@@ -347,9 +347,12 @@ class BrokerCore:
         return errors.Overloaded("the broker is shutting down", retry_after=1.0)
 
     def _model_not_found(self, name: str) -> ZStreamerError:
-        models = sorted(m.name for m in self.models.values() if m.known)
+        models = sorted(m.name for m in self.models.values() if m.workers or m.served)
         words = ", ".join(map(repr, models)) or "none"
-        return errors.ModelNotFound(f"no model {name!r} here; served: {words}", models)
+        words = f"no worker for model {name!r} has come; served: {words}"
+        if not models:
+            words += f"; start one with `zstreamer worker MODULE:CLASS --model {name}`"
+        return errors.ModelNotFound(words, models)
 
     # Models' states
 

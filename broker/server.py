@@ -140,14 +140,14 @@ def run(config: BrokerConfig, owner: Owner | None = None) -> int:
             error,
         )
         return ExitCode.UNREACHABLE
-    log.info(
-        "serving clients=%s workers=%s http=%s",
-        config.client_endpoint,
-        config.worker_endpoint,
-        config.http_port or "none",
-    )
     gc.freeze()
     with StopRequests() as stop, Admin(config, server.core) as admin:
+        log.info(
+            "serving clients=%s workers=%s http=%s",
+            config.client_endpoint,
+            config.worker_endpoint,
+            admin.port or "none",
+        )
         server.poller.register(stop, zmq.POLLIN)
         try:
             return _serve(server, stop, admin)

@@ -38,7 +38,7 @@ def _model(model: Model, now: float) -> dict[str, object]:
         "served": model.served,
         "rate": model.measured_rate,
         "capacity": model.rate,
-        "trouble": model.trouble,
+        "trouble": "" if model.warm else model.trouble,
         "ready": model.warm,
         "workers": [_worker(w, now) for w in model.workers.values()],
     }

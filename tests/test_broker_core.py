@@ -423,7 +423,11 @@ def test_an_unknown_model_waits_at_first_and_is_refused_later():
     assert room.codes("A") == {}
     room.turn(3.5)
     (wire,) = room.answers("A").values()
-    assert wire == [404, "no model 'brat' here; served: 'bert'", {"models": ["bert"]}]
+    assert wire == [
+        404,
+        "no worker for model 'brat' has come; served: 'bert'",
+        {"models": ["bert"]},
+    ]
     room.submit("A", 2, model="brat")
     assert room.codes("A") == {2: Code.MODEL_NOT_FOUND}
     assert set(room.core.models) == {"bert"}

@@ -349,6 +349,8 @@ def test_workers_of_up_reach_a_broker_bound_anywhere(bound, reached):
 
 def test_ctrl_c_where_there_is_nothing_to_drain_is_130(client, run, monkeypatch):
     def interrupted(*_, **__):
+        # A shell's background job ignores SIGINT, and so would this process.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.raise_signal(signal.SIGINT)  # to this thread, whatever others there are
 
     monkeypatch.setattr(FakeClient, "predict", interrupted)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
@@ -199,6 +200,20 @@ class ClientConfig(Config):
     model: str = setting("default", TEXT, "Name of the model to call.")
     timeout: float = setting(20.0, SECONDS, "Seconds that the whole call may take.")
     connect_timeout: float = setting(5.0, SECONDS, "Seconds to reach the broker.")
+
+    def _check(self) -> None:
+        check_addresses("address", self.address.split(","), 7787)
+
+
+def check_addresses(name: str, addresses: Iterable[str], port: int) -> None:
+    """Raise ConfigError where one is no address that a program can connect to."""
+    for address in addresses:
+        scheme, _, place = address.strip().partition("://")
+        has_port = scheme == "tcp" and re.search(r":\d+$", place)
+        if not (has_port or (scheme == "ipc" and place)):
+            raise ConfigError(
+                f"{name} {address.strip()!r} is no address: give tcp://HOST:{port} or ipc://PATH"
+            )
 
 
 def _check_heartbeat(config: BrokerConfig | WorkerConfig) -> None:

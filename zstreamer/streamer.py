@@ -18,6 +18,7 @@ from zstreamer.client.future import Future
 from zstreamer.config import AgentConfig, BrokerConfig
 from zstreamer.model import Loaded, PredictFunction
 from zstreamer.process import Process
+from zstreamer.setting import ConfigError
 from zstreamer.threaded import Batches
 from zstreamer.worker import target
 from zstreamer.worker.forkserver import ForkServer
@@ -156,6 +157,9 @@ class Streamer:
                 fork_address=fork_address,
                 log_level="error",
             )
+        except ConfigError as error:
+            shutil.rmtree(folder)
+            raise ValueError(str(error).replace("AgentConfig.", "")) from None
         except BaseException:
             shutil.rmtree(folder)
             raise

@@ -57,6 +57,8 @@ class ThreadsDriver(Driver):
         os.set_blocking(self._writer, False)
         self._awake = False
         self._closing = False
+        self._ended = False
+        self._gate = native.lock()  # between posting a command and the thread's end
         self._callbacks: deque[Callable[[], None]] = deque()
         self._callback_lock = native.lock()
         self._callback_thread = False
@@ -71,7 +73,7 @@ class ThreadsDriver(Driver):
     def wait(self, call: Call | Watch) -> None:
         """Submit a call and block until it has ended."""
         waiter = call.token = _Waiter()
-        self._post(lambda: self._submit(call))
+        self._require(self._post(lambda: self._submit(call)))
         try:
             if not waiter.wait(max(0.0, call.deadline - time.monotonic()) + LATE):
                 raise errors.DeadlineExceeded("the client's I/O thread does not answer")
@@ -83,7 +85,7 @@ class ThreadsDriver(Driver):
         """Submit a call; return the future of its outputs."""
         future = Future(lambda: self.cancel(call), self.run_apart)
         call.token = future
-        self._post(lambda: self._submit(call))
+        self._require(self._post(lambda: self._submit(call)))
         return future
 
     def cancel(self, call: Call | Watch) -> None:
@@ -108,15 +110,26 @@ class ThreadsDriver(Driver):
                 self._callback_thread = True
                 native.start_thread(self._run_callbacks)
 
-    def _post(self, command: Callable[[], None]) -> None:
-        self._inbox.append(command)
+    def _post(self, command: Callable[[], None]) -> bool:
+        """Have the I/O thread do something; False where it has ended."""
+        with self._gate:
+            if self._ended:
+                return False
+            self._inbox.append(command)
         if not self._awake:
             self._wake()
+        return True
 
     def _wake(self) -> None:
         self._awake = True
-        with suppress(BlockingIOError):  # full of bytes that will wake it
-            os.write(self._writer, b"\0")
+        with self._gate, suppress(BlockingIOError):  # full of bytes that will wake it
+            if not self._ended:
+                os.write(self._writer, b"\0")
+
+    @staticmethod
+    def _require(posted: bool) -> None:
+        if not posted:
+            raise errors.Cancelled("the client is closed")
 
     # In the I/O thread
 
@@ -133,10 +146,12 @@ class ThreadsDriver(Driver):
             raise
         finally:
             self._closing = True
-            self.shut_down()
+            with self._gate:
+                self._ended = True
             self._read_inbox()
             self.shut_down()
             os.close(self._reader)
+            os.close(self._writer)
             self._stopped.wake()
 
     def _read_inbox(self) -> None:

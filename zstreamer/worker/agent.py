@@ -26,20 +26,24 @@ from zstreamer.config import AgentConfig
 from zstreamer.exitcodes import ExitCode
 from zstreamer.interpreter import environment, module_command
 from zstreamer.process import Owner, read_config
+from zstreamer.protocol import WorkerState
 from zstreamer.signals import StopRequests
 from zstreamer.worker import core as cores
 from zstreamer.worker import forkserver, pipe
 from zstreamer.worker.core import WorkerCore
-from zstreamer.worker.link import WorkerLink
+from zstreamer.worker.link import LinkState, WorkerLink
 from zstreamer.worker.target import Description
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("zstreamer.worker.agent")  # run as __main__
 
 OWNER_CHECK = 0.5
 """Seconds between two looks at whether the owner still lives."""
 
 READ = 1024 * 1024
 """Bytes read from the child at once."""
+
+UNANSWERED = 5
+"""Attempts to connect, about a second, after which a person is told that they fail."""
 
 LINGER = 2.0
 """Seconds that the last reports get to leave when the agent exits."""
@@ -168,6 +172,8 @@ class Agent:
         self._connections: dict[WorkerLink, transport.Connection] = {}
         self._child: ChildProcess | None = None
         self._killed = ""
+        self._told: dict[WorkerLink, str] = {}
+        self._ready = False
         self._owner = owner
         self._stop = stop
         self._poller = zmq.Poller()
@@ -206,6 +212,32 @@ class Agent:
         while actions := self.core.poll(now):
             for action in actions:
                 self._act(now, action)
+        self._tell()
+
+    def _tell(self) -> None:
+        """Log what has become of brokers and model, once for each change."""
+        for link in self.core.links:
+            words = self._told.get(link, "")
+            if link.state is LinkState.READY:
+                words = "connected"
+            elif link.refused:
+                words = f"refused: {link.refused}"
+            elif words == "connected":
+                words = "lost, connecting again"
+            elif not words and link.attempts >= UNANSWERED:
+                words = "no answer yet, trying on; is a broker running there?"
+            if words != self._told.get(link, ""):
+                self._told[link] = words
+                log.log(
+                    logging.INFO if words == "connected" else logging.WARNING,
+                    "broker=%s %s",
+                    link.address,
+                    words,
+                )
+        if (ready := self.core.state is WorkerState.WARM) != self._ready:
+            self._ready = ready
+            if ready:
+                log.info("model=%s ready", self.config.model)
 
     def _event(self, now: float, link: WorkerLink, event: transport.Event) -> None:
         if event is transport.Event.UP:
@@ -242,8 +274,6 @@ class Agent:
             case cores.Connect(link):
                 self._connect(now, link)
             case cores.Close(link):
-                if link.refused:
-                    log.warning("broker=%s refused: %s", link.address, link.refused)
                 self._close(link)
             case cores.StartChild():
                 self._start_child(now)

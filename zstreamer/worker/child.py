@@ -174,7 +174,8 @@ def run(channel: socket.socket, load: Callable[[], Loaded] | None = None) -> NoR
         model = load() if load is not None else target.load(description)
         model.warm_up()
     except BaseException as error:  # noqa: BLE001  # whatever the model's code raises, a person must see it
-        child.send(pipe.Failed(target.explain(error)))
+        final = isinstance(error, target.TargetError)
+        child.send(pipe.Failed(target.explain(error), final))
         os._exit(1)
     try:
         child.serve(model)

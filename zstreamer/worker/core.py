@@ -270,6 +270,8 @@ class WorkerCore:
                     self._enter(WorkerState.WARM, "")
             case pipe.Failed():
                 self.text = message.text
+                if message.final:
+                    self._failures = self.config.boot_attempts
             case _:
                 pass
 

@@ -46,9 +46,13 @@ class Booted(NamedTuple):
 
 
 class Failed(NamedTuple):
-    """The model cannot be loaded; `text` is the traceback, or the one line that says it."""
+    """The model cannot be loaded; `text` is the traceback, or the one line that says it.
+
+    `final` where trying again cannot help: there is no such module or class.
+    """
 
     text: str
+    final: bool = False
 
 
 class Costs(NamedTuple):

@@ -70,7 +70,9 @@ class Runner:
             return [error.as_predict_error()] * len(items)
         except BaseException as error:  # noqa: BLE001  # also SystemExit: a model must not end its worker
             self.clean = False
-            return self._split(error, items, once)
+            raised = error
+        # Outside the handler, or each half's error would carry its whole's as its context.
+        return self._split(raised, items, once)
 
     def _split(self, error: BaseException, items: list[object], once: list[bool]) -> list[object]:
         failure = remote(error)
