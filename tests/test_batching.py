@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from zstreamer.batching import PATIENCE, Batcher, BatchTime
+from zstreamer.batching import PATIENCE, Batcher, BatchTime, Plan
 
 
 @dataclass(eq=False)
@@ -93,7 +93,7 @@ def test_no_batch_is_larger_than_the_batch_size_and_the_oldest_go_first():
 
 
 def test_nothing_waits_for_anything_where_nothing_waits():
-    assert batcher().next(0.0, busy=False) == ((), None, False)
+    assert batcher().next(0.0, busy=False) == Plan(())
 
 
 def test_what_was_removed_is_not_run():

@@ -4,6 +4,7 @@ import asyncio
 import datetime as dt
 import threading
 import time
+from concurrent import futures
 from concurrent.futures import CancelledError
 
 import numpy as np
@@ -326,7 +327,7 @@ def test_a_future_is_done_when_its_answer_is_there_and_waiting_for_it_cancels_no
     with shared.gate() as (client, gate):
         future = client.submit(["a"])
         assert future.done() is False
-        with pytest.raises(TimeoutError):
+        with pytest.raises(futures.TimeoutError):
             future.result(0.05)
         assert future.done() is False
         gate.wait_begun("a")

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from concurrent import futures
 
 import psutil
 import pytest
@@ -287,7 +288,7 @@ def test_destroy_workers_ends_all_processes_and_open_calls():
     started = set(descendants(os.getpid())) - before
     assert len(started) == 6  # broker, supervisor, 2 agents and 2 models
     future = streamer.submit([1])
-    with pytest.raises(TimeoutError):
+    with pytest.raises(futures.TimeoutError):
         future.result(0.2)
     begin = time.monotonic()
     streamer.destroy_workers()

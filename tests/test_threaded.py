@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import threading
 import time
+from concurrent import futures
 from concurrent.futures import CancelledError, Future
 
 import pytest
@@ -45,7 +46,7 @@ def test_submit_gives_a_future():
         future = streamer.submit([1, 2])
         assert isinstance(future, Future)
         assert future.done() is False
-        with pytest.raises(TimeoutError):
+        with pytest.raises(futures.TimeoutError):
             future.result(timeout=0.05)
         release.set()
         assert future.result(timeout=10) == [1, 2]

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import islice
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 DECAY = 0.97
 """What one batch leaves of the weight of those before it: the last 30 or so count."""
@@ -70,7 +71,8 @@ class Waiting(Protocol):
 Item = TypeVar("Item", bound=Waiting)
 
 
-class Plan(NamedTuple, Generic[Item]):
+@dataclass(frozen=True)
+class Plan(Generic[Item]):
     """The batch to run now; where it is empty, look again at ``hold_until`` (monotonic seconds,
     None: not before the next arrival).
     """
