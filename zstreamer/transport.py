@@ -62,7 +62,8 @@ def _common(socket: zmq.Socket[bytes], options: Options) -> None:
     socket.setsockopt(zmq.SNDHWM, 0)
     socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME)
     socket.setsockopt(zmq.HEARTBEAT_IVL, int(options.heartbeat * 1000))
-    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, int(options.timeout * 1000))
+    # libzmq counts from the ping, which leaves up to one interval after the last word.
+    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, int((options.timeout - options.heartbeat) * 1000))
     socket.setsockopt(zmq.HEARTBEAT_TTL, int(options.timeout * 1000))
     # A ping waits behind what is being written, so it cannot tell of a peer that vanished
     # amid a large message; TCP can, by data that is not acknowledged.

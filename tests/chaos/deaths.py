@@ -10,8 +10,7 @@ SEEN = 2.5
 """Seconds within which a silent worker's items run again."""
 
 NOISE = 0.5
-"""Seconds more for a short run, which shares its machine with the rest of the test suite; the
-heartbeat's own times (0.5 s between two, 2 s of silence) leave nothing of the above."""
+"""Seconds more for a short run, which shares its machine with the rest of the test suite."""
 
 FREEZE = 3.0
 """Seconds for which something stands still: well beyond the heartbeat's 2 s."""
