@@ -30,15 +30,15 @@ def refusal(
     All or none of the run. The caller asks again for each item of many small calls that came
     as one run; one large call, with a lane of its own, is of no use in part.
     """
-    size = sum(map(_size, run.slots))
-    count = len(run.ids)
+    sizes = _sizes(run.slots)
+    size, count = sum(sizes), len(sizes)
     wait = predicted_wait(client, model, run)
     items, bytes_ = queued.queued_items + count, queued.queued_bytes + size
     if items > config.max_items or bytes_ > config.max_bytes:
         return Overloaded("the broker's queue is full", retry_after=wait or 1.0)
     if len(client.items) + count > config.client_items or client.bytes + size > config.client_bytes:
         return Overloaded("this client has too much open work", retry_after=wait or 1.0)
-    largest = max(map(_size, run.slots), default=0)
+    largest = max(sizes, default=0)
     if largest > config.max_payload:
         words = f"a payload of {largest} bytes exceeds the limit of {config.max_payload}"
         return errors.TooLarge(words)
@@ -56,9 +56,18 @@ def predicted_wait(client: Client, model: Model | None, run: Run) -> float:
     """
     if model is None or not model.queue.items or not (rate := model.rate):
         return 0.0
-    before = model.queue.ahead(client.id, run.priority, len(run.ids)) + model.at_workers
-    return (before + len(run.ids)) / rate + model.batch_time()
+    count = len(run.ids)
+    queue = model.queue
+    at_workers = model.out + model.others + count
+    wait = (queue.at_most_ahead(client.id, run.priority, count) + at_workers) / rate
+    if (wait + model.batch_time) * MARGIN > max(run.budgets, default=0) / 1000:
+        # Close enough to look at what each of the other clients has.
+        wait = (queue.ahead(client.id, run.priority, count) + at_workers) / rate
+    return wait + model.batch_time
 
 
-def _size(slot: Slot) -> int:
-    return 0 if slot is None or isinstance(slot, int | list) else len(slot)
+def _sizes(slots: list[Slot]) -> list[int]:
+    """Return the bytes of each payload; 0 for one that came in parts, which counted them."""
+    if set(map(type, slots)) == {bytes}:
+        return list(map(len, slots))  # type: ignore[arg-type]  # as was just looked
+    return [0 if isinstance(slot, int | list | None) else len(slot) for slot in slots]

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
-from broker.items import Item, ItemState
+from broker.lots import Lot
 from zstreamer import protocol
-from zstreamer.protocol import PART, Frames, Slot
+from zstreamer.protocol import BUNDLE, PART, Frames, Slot
 from zstreamer.transfer import Receiver, Sender
 
 _ERROR_SIZE = 256  # bytes that an error is counted as
+
+
+class _Outcomes(NamedTuple):
+    """What some items came to, in columns, and its bytes."""
+
+    ids: list[int]
+    slots: list[Slot]
+    size: int
+
+    def rows(self) -> list[tuple[int, Slot]]:
+        return list(zip(self.ids, self.slots, strict=True))
 
 
 class Client:
@@ -21,7 +34,7 @@ class Client:
     Attributes:
         session: routing id of its present connection, None while it has none.
         lost_at: monotonic seconds at which the last connection was lost.
-        items: its open items, by id.
+        items: for each open item the lot that it is in, by id.
         bytes: payload bytes of its open items.
     """
 
@@ -29,38 +42,51 @@ class Client:
         self.id = id
         self.session: bytes | None = None
         self.lost_at = 0.0
-        self.items: dict[int, Item] = {}
+        self.items: dict[int, Lot] = {}
         self.bytes = 0
         self.unread = 0
         self.noticed: set[str] = set()
         self.info: dict[str, object] = {}
         self._max_payload = max_payload
-        self._out: list[tuple[int, Slot]] = []
-        self._kept: deque[tuple[list[tuple[int, Slot]], int]] = deque()
+        self._ids: list[int] = []
+        self._slots: list[Slot] = []
+        self._size = 0
+        self._kept: deque[_Outcomes] = deque()
         self._acked = 0
         self._plain: list[Frames] = []
         self.receiver = Receiver(max_payload)
         self.sender: Sender[tuple[int, Slot]] = Sender()
 
-    def open(self, item: Item) -> None:
-        """Take charge of an item."""
-        self.items[item.id] = item
-        self.bytes += item.size
+    def open(self, lot: Lot) -> None:
+        """Take charge of items."""
+        self.items.update(dict.fromkeys(lot.ids, lot))
+        self.bytes += lot.size
 
-    def end(self, item: Item) -> None:
-        """Forget an item, answered or not."""
-        if self.items.pop(item.id, None) is not None:
-            self.bytes -= item.size
-        item.state = ItemState.ENDED
+    def end(self, ids: Iterable[int], size: int) -> None:
+        """Forget open items, answered or not; ``size`` is that of their payloads."""
+        for id in ids:
+            del self.items[id]
+        self.bytes -= size
 
-    def answer(self, id: int, outcome: Slot) -> None:
-        """Send the outcome of an item, now or after the client has resumed."""
-        size = _size(outcome)
+    def answer(self, ids: list[int], slots: Sequence[Slot]) -> None:
+        """Send outcomes of items, now or after the client has resumed."""
+        size = _size(slots)
         self.unread += size
-        if size > PART:
-            self.sender.start(outcome, (id, outcome))  # type: ignore[arg-type]  # errors are small
-        else:
-            self._out.append((id, outcome))
+        if size > PART and any(_large(slot) for slot in slots):
+            self._answer_large(ids, slots)
+            return
+        self._ids += ids
+        self._slots += slots
+        self._size += size
+
+    def _answer_large(self, ids: list[int], slots: Sequence[Slot]) -> None:
+        for id, slot in zip(ids, slots, strict=True):
+            if _large(slot):
+                self.sender.start(slot, (id, slot))  # type: ignore[arg-type]  # errors are small
+            else:
+                self._ids.append(id)
+                self._slots.append(slot)
+                self._size += _size([slot])
 
     def tell(self, message: protocol.Message) -> None:
         """Send it a message without payload."""
@@ -70,7 +96,7 @@ class Client:
         """The client has read ``count`` ANSWERs on this connection."""
         while self._acked < count and self._kept:
             self._acked += 1
-            self.unread -= self._kept.popleft()[1]
+            self.unread -= self._kept.popleft().size
 
     def resume(self, session: bytes, waits_for: set[int]) -> list[int]:
         """Start a new connection; return those of the ids it waits for that are known here.
@@ -79,20 +105,20 @@ class Client:
         """
         self.disconnect()
         self.session = session
-        self._out = [row for row in self._out if row[0] in waits_for]
-        self.unread = sum(_size(outcome) for _, outcome in self._out)
-        answered = [id for id, _ in self._out]
-        rows, self._out = self._out, []
-        for id, outcome in rows:
-            self.unread -= _size(outcome)
-            self.answer(id, outcome)
-        return answered + [id for id in self.items if id in waits_for]
+        rows = [row for row in self._take().rows() if row[0] in waits_for]
+        self.unread = 0
+        for id, slot in rows:
+            self.answer([id], [slot])
+        return [id for id, _ in rows] + [id for id in self.items if id in waits_for]
 
     def disconnect(self) -> None:
         """The connection is gone; what it carried and nobody acknowledged is kept to resend."""
         self.session = None
-        unread = [row for rows, _ in self._kept for row in rows]
-        self._out = unread + self.sender.stop() + self._out
+        kept = [row for outcomes in self._kept for row in outcomes.rows()]
+        rows = kept + self.sender.stop() + self._take().rows()
+        self._ids = [id for id, _ in rows]
+        self._slots = [slot for _, slot in rows]
+        self._size = _size(self._slots)
         self._kept.clear()
         self._acked = 0
         self._plain.clear()
@@ -105,22 +131,42 @@ class Client:
         if self.session is None:
             return []
         messages, self._plain = self._plain, []
-        rows, self._out = self._out, []
-        for bundle in protocol.bundles(rows, lambda row: _size(row[1])):
-            messages.append(self._answer(bundle, [outcome for _, outcome in bundle]))
+        outcomes = self._take()
+        if outcomes.size > BUNDLE:
+            for bundle in protocol.bundles(outcomes.rows(), lambda row: _size(row[1:])):
+                messages.append(self._answer(_outcomes(bundle)))
+        elif outcomes.ids:
+            messages.append(self._answer(outcomes))
         parts, done = self.sender.poll()
         messages.extend(parts)
         for transfer, row in done:
-            messages.append(self._answer([row], [transfer]))
+            messages.append(self._answer(_outcomes([row]), [transfer]))
         return messages
 
-    def _answer(self, rows: list[tuple[int, Slot]], payloads: list[Slot]) -> Frames:
-        self._kept.append((rows, sum(_size(outcome) for _, outcome in rows)))
-        slots, frames = protocol.lay_out(payloads)
-        return protocol.answer([id for id, _ in rows], slots, frames)
+    def _take(self) -> _Outcomes:
+        outcomes = _Outcomes(self._ids, self._slots, self._size)
+        self._ids, self._slots, self._size = [], [], 0
+        return outcomes
+
+    def _answer(self, outcomes: _Outcomes, transfers: list[Slot] | None = None) -> Frames:
+        self._kept.append(outcomes)
+        slots, frames = protocol.lay_out(transfers or outcomes.slots)
+        return protocol.answer(outcomes.ids, slots, frames)
 
 
-def _size(outcome: Slot) -> int:
-    if outcome is None or type(outcome) is int or type(outcome) is list:
-        return _ERROR_SIZE
-    return len(outcome)  # type: ignore[arg-type]  # a buffer, after the above
+def _outcomes(rows: list[tuple[int, Slot]]) -> _Outcomes:
+    slots = [slot for _, slot in rows]
+    return _Outcomes([id for id, _ in rows], slots, _size(slots))
+
+
+_PLAIN = {bytes}
+
+
+def _size(slots: Sequence[Slot]) -> int:
+    if set(map(type, slots)) == _PLAIN:
+        return sum(map(len, slots))  # type: ignore[arg-type]  # as was just looked
+    return sum(_ERROR_SIZE if isinstance(s, int | list | None) else len(s) for s in slots)
+
+
+def _large(slot: Slot) -> bool:
+    return not isinstance(slot, int | list | None) and len(slot) > PART

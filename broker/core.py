@@ -17,14 +17,14 @@ from typing import NamedTuple
 
 from broker import admission, snapshot
 from broker.clients import Client
-from broker.items import Item
+from broker.lots import Lot
 from broker.models import Model
 from broker.scheduler import Scheduler
 from broker.workers import STALL, Worker
 from zstreamer import errors, protocol
 from zstreamer.config import BrokerConfig
 from zstreamer.errors import ZStreamerError
-from zstreamer.protocol import Frames, ProtocolError, Role, WorkerState
+from zstreamer.protocol import Buffer, Frames, ProtocolError, Role, WorkerState
 
 TICK = 0.25
 """Seconds between two looks at everything that only time can change."""
@@ -111,8 +111,7 @@ class BrokerCore:
             case protocol.Ack():
                 client.acknowledge(message.read)
             case protocol.Cancel():
-                for item in [client.items[id] for id in message.ids if id in client.items]:
-                    self.scheduler.cancel(item)
+                self.scheduler.cancel(client, message.ids)
             case protocol.Notice():
                 self._tell_state(client, message.model)
             case protocol.Part():
@@ -141,7 +140,7 @@ class BrokerCore:
             worker.heard = now
             if worker.stalled:
                 worker.stalled = False
-                self.scheduler.touch(worker.model)
+                self.scheduler.touch(worker.model, worker)
             self._from_worker(now, session, worker, message)
 
     def _from_worker(
@@ -230,8 +229,7 @@ class BrokerCore:
             self.client_sessions.pop(client.session, None)
         waits = hello.info.get("open", [])
         waits_for = {i for i in waits if type(i) is int} if isinstance(waits, list) else set()
-        for item in [item for id, item in client.items.items() if id not in waits_for]:
-            self.scheduler.cancel(item)
+        self.scheduler.cancel(client, [id for id in client.items if id not in waits_for])
         known = client.resume(session, waits_for)
         client.info = {**hello.info, "open": None}
         self.client_sessions[session] = client
@@ -303,6 +301,7 @@ class BrokerCore:
 
     def _submit(self, now: float, client: Client, run: protocol.Run) -> None:
         self._dirty[client] = None
+        run = self._new_items(client, run)
         refusal = self._refusal(now, client, run)
         if isinstance(refusal, errors.Overloaded) and run.lane == 0 and len(run.ids) > 1:
             # Many small calls in one run: what fits for some need not wait for all.
@@ -310,24 +309,45 @@ class BrokerCore:
                 one = run._replace(ids=[id], budgets=[budget], slots=[slot])
                 self._submit(now, client, one)
             return
-        wire = errors.to_wire(refusal) if refusal else None
-        model = None if refusal else self.scheduler.model(run.model)
+        if refusal is not None:
+            self._answer_error(client, run.ids, errors.to_wire(refusal))
+            return
+        model = self.scheduler.model(run.model)
         once = bool(run.flags & protocol.Flag.ONCE)
-        for id, budget, slot in zip(run.ids, run.budgets, run.slots, strict=True):
-            payload = slot if type(slot) is bytes else client.receiver.payload(slot)
-            if id in client.items:
-                continue
-            if wire is not None or model is None or type(payload) is list:
-                self.counts["refused items"] += 1
-                client.answer(id, wire or payload)
-                continue
-            deadline = now + min(budget, protocol.MAX_BUDGET) / 1000
-            item = Item(client, id, model, payload, deadline, run.priority, run.lane, once)  # type: ignore[arg-type]  # a payload, after the above
-            client.open(item)
-            self.scheduler.enqueue(item)
-            self.counts["items"] += 1
-        if model is not None and not model.warm and model.name not in client.noticed:
+        payloads: list[Buffer] = run.slots  # type: ignore[assignment]  # after `_new_items`
+        lot = Lot(client, model, run.ids, run.budgets, payloads, now, run.priority, run.lane, once)
+        client.open(lot)
+        for part in lot.apart():
+            self.scheduler.enqueue(part)
+        self.counts["items"] += len(lot.ids)
+        if not model.warm and model.name not in client.noticed:
             self._tell_state(client, model.name)
+
+    def _new_items(self, client: Client, run: protocol.Run) -> protocol.Run:
+        """Return the run without ids that are open already, and with payloads in all slots.
+
+        Those that came without a payload are answered with what is wrong.
+        """
+        if max(run.budgets, default=0) > protocol.MAX_BUDGET:
+            run = run._replace(budgets=[min(b, protocol.MAX_BUDGET) for b in run.budgets])
+        known = not client.items.keys().isdisjoint(run.ids) or len(set(run.ids)) < len(run.ids)
+        if not known and protocol.NO_PAYLOAD.isdisjoint(map(type, run.slots)):
+            return run
+        rows: dict[int, tuple[int, int, protocol.Slot]] = {}
+        for id, budget, slot in zip(run.ids, run.budgets, run.slots, strict=True):
+            payload = client.receiver.payload(slot)
+            if id in client.items or id in rows:
+                continue
+            if isinstance(payload, list):
+                self._answer_error(client, [id], payload)
+            else:
+                rows[id] = id, budget, payload
+        ids, budgets, slots = zip(*rows.values(), strict=True) if rows else ((), (), ())
+        return run._replace(ids=list(ids), budgets=list(budgets), slots=list(slots))
+
+    def _answer_error(self, client: Client, ids: list[int], error: list[object]) -> None:
+        self.counts["refused items"] += len(ids)
+        client.answer(ids, [error] * len(ids))
 
     def _refusal(self, now: float, client: Client, run: protocol.Run) -> ZStreamerError | None:
         if self.draining:
@@ -374,7 +394,8 @@ class BrokerCore:
             # What was sent before this echo is on its way; after it nothing follows.
             worker.tell(protocol.State(WorkerState.DRAINING, ""))
             self._dirty[worker] = None
-        self.scheduler.touch(model)
+        model.forget_speed()
+        self.scheduler.touch(model, worker)
         self._tell_all(model)
 
     def _tell_state(self, client: Client, name: str) -> None:
@@ -409,6 +430,7 @@ class BrokerCore:
         for worker in self.workers.values():
             if not worker.stalled and now - worker.heard > STALL:
                 worker.stalled = True
+                worker.model.look_at(worker)
                 self.counts["stalls"] += 1
         for client in list(self.clients.values()):
             if client.session is None and now - client.lost_at > self.config.resume_grace:
@@ -423,8 +445,7 @@ class BrokerCore:
                 self.scheduler.fail_waiting(model, self._model_not_found(model.name))
 
     def _forget(self, client: Client) -> None:
-        for item in list(client.items.values()):
-            self.scheduler.cancel(item)
+        self.scheduler.cancel(client, list(client.items))
         del self.clients[client.id]
 
     def _reset(self, client: Client) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from broker.items import Item, ItemState
+from broker.lots import Lot
 from broker.queue import FairQueue
 from zstreamer.protocol import WorkerState
 
@@ -17,6 +17,9 @@ class Model:
     """Everything the broker keeps under one model's name.
 
     Attributes:
+        open: those of its workers that may be given items now.
+        out: items that its workers have from this broker, running or not.
+        others: items that they have from other brokers.
         suspects: groups of items that were in a batch whose process died. Each group runs
             as one batch of its own; a group that dies again is run in halves.
         known: whether a worker has ever said that it serves this model.
@@ -30,7 +33,10 @@ class Model:
         self.name = name
         self.queue = FairQueue()
         self.workers: dict[bytes, Worker] = {}
-        self.suspects: deque[list[Item]] = deque()
+        self.open: dict[Worker, None] = {}
+        self.out = 0
+        self.others = 0
+        self.suspects: deque[list[Lot]] = deque()
         self.inquest: set[int] = set()
         self.known = False
         self.trouble = ""
@@ -38,11 +44,14 @@ class Model:
         self.served = 0
         self.measured_rate = 0.0
         self._served_before = 0
+        self._speed: tuple[float, float] | None = None
 
-    @property
-    def open_workers(self) -> list[Worker]:
-        """Workers that may be given items now."""
-        return [w for w in self.workers.values() if w.open]
+    def look_at(self, worker: Worker) -> None:
+        """Something has changed that may close this worker to new items, or open it."""
+        if worker.open and worker.session in self.workers:
+            self.open[worker] = None
+        else:
+            self.open.pop(worker, None)
 
     @property
     def warm(self) -> bool:
@@ -57,35 +66,44 @@ class Model:
     @property
     def waiting(self) -> int:
         """Items that no worker has yet."""
-        return len(self.queue) + sum(map(len, self.suspects))
-
-    @property
-    def at_workers(self) -> int:
-        """Items that workers have, running or not, from all brokers."""
-        return sum(w.waiting + w.begun for w in self.workers.values())
+        return len(self.queue) + sum(len(lot) for group in self.suspects for lot in group)
 
     @property
     def rate(self) -> float:
         """Items a second that the warm workers do in full batches; 0 where not yet known."""
-        warm = [w for w in self.workers.values() if w.state is WorkerState.WARM]
-        if not warm or any(not w.beta and not w.alpha for w in warm):
-            return 0.0
-        return sum(w.batch_size / (w.beta + w.alpha * w.batch_size) for w in warm)
+        return self._known_speed()[0]
 
+    @property
     def batch_time(self) -> float:
         """Seconds of one full batch on the slowest warm worker."""
-        return max((w.beta + w.alpha * w.batch_size for w in self.workers.values()), default=0.0)
+        return self._known_speed()[1]
+
+    def forget_speed(self) -> None:
+        """The workers are others now, or it is time to look at how fast they are."""
+        self._speed = None
+
+    def _known_speed(self) -> tuple[float, float]:
+        if self._speed is not None:
+            return self._speed
+        warm = [w for w in self.workers.values() if w.state is WorkerState.WARM]
+        times = [(w.batch_size, w.batch_time(w.batch_size)) for w in warm]
+        if not times or not all(seconds for _, seconds in times):
+            return 0.0, max((seconds for _, seconds in times), default=0.0)
+        rate = sum(size / seconds for size, seconds in times)
+        self._speed = rate, max(seconds for _, seconds in times)
+        return self._speed
 
     def measure(self, seconds: float, weight: float) -> None:
         """Bring the measured rate up to date; ``seconds`` have passed since the last time."""
         rate = (self.served - self._served_before) / seconds
         self._served_before = self.served
         self.measured_rate += weight * (rate - self.measured_rate)
+        self.forget_speed()
 
-    def next_suspects(self) -> list[Item]:
+    def next_suspects(self) -> list[Lot]:
         """Take out the next group of suspects that still has a caller."""
         while self.suspects:
-            group = [i for i in self.suspects.popleft() if i.state is ItemState.QUEUED]
+            group = [lot for lot in self.suspects.popleft() if lot.ids]
             if group:
                 return group
         return []

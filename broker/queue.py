@@ -1,136 +1,222 @@
 """The items that wait for a worker of one model.
 
     priority 5   returned ▸ ···
-                 client A ▸ lane 0 ▸ item item item       one item of A, one of B, one of A …
-                 client B ▸ lane 0 ▸ item                 and within B one of each lane in turn
-                            lane 7 ▸ item item item …
+                 client A ▸ lane 0 ▸ lot lot lot         A and B get an equal share of what is
+                 client B ▸ lane 0 ▸ lot                 taken, and within B each lane does
+                            lane 7 ▸ lot lot …
     priority 0   …
 
 Higher priorities first; then fair between clients and, within a client, between its lanes (a
 lane is one large call, or all of its small ones); then oldest first. Items that come back from
 a worker have waited once already and go before the others of their priority.
+
+Shares are cut from lots, not dealt out item by item: the items that one worker gets are the
+same, and those of one client stay together, on their way there and back.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
 
-from broker.items import Item, ItemState
+from broker.lots import Lot
 
 
-class _Turns:
-    """Lanes of one client, served in turn."""
+class _Waiting(Protocol):
+    items: int
 
-    __slots__ = ("items", "lanes", "turn")
+    def take(self, count: int, out: list[Lot]) -> int:
+        """Move up to ``count`` items into ``out``; return how many."""
+
+
+class _Lane:
+    """Lots in the order in which they came; any of them may leave early."""
+
+    __slots__ = ("items", "lots")
 
     def __init__(self) -> None:
         self.items = 0
-        self.lanes: dict[int, deque[Item]] = {}
-        self.turn: deque[int] = deque()
+        self.lots: OrderedDict[Lot, None] = OrderedDict()
 
-    def push(self, item: Item) -> None:
-        lane = self.lanes.get(item.lane)
-        if lane is None:
-            lane = self.lanes[item.lane] = deque()
-            self.turn.append(item.lane)
-        lane.append(item)
-        self.items += 1
+    def push(self, lot: Lot) -> None:
+        self.lots[lot] = None
+        self.items += len(lot.ids)
 
-    def pop(self) -> Item:
-        name = self.turn[0]
-        lane = self.lanes[name]
-        item = lane.popleft()
-        self.items -= 1
-        if not lane:
-            del self.lanes[name]
-            self.turn.popleft()
-        elif len(self.turn) > 1:
-            self.turn.rotate(-1)
-        return item
+    def take(self, count: int, out: list[Lot]) -> int:
+        left = count
+        while left and self.lots:
+            lot = next(iter(self.lots))
+            if len(lot.ids) > left:
+                lot = lot.take(left)
+            else:
+                del self.lots[lot]
+            out.append(lot)
+            left -= len(lot.ids)
+        self.items -= count - left
+        return count - left
+
+    def give_up(self, lot: Lot, ids: set[int]) -> int:
+        """Forget these items; return their bytes."""
+        size = lot.drop(ids)
+        if not lot.ids:
+            del self.lots[lot]
+        self.items -= len(ids)
+        return size
+
+
+Child = TypeVar("Child", bound=_Waiting)
+
+
+class _Turns(Generic[Child]):
+    """Several of a kind, each of which gets an equal share; none of them is ever empty."""
+
+    __slots__ = ("_turn", "children", "items", "new")
+
+    def __init__(self, new: Callable[[], Child]) -> None:
+        self.new = new
+        self.items = 0
+        self.children: dict[int, Child] = {}
+        self._turn: deque[int] = deque()
+
+    def child(self, key: int) -> Child:
+        child = self.children.get(key)
+        if child is None:
+            child = self.children[key] = self.new()
+            self._turn.append(key)
+        return child
+
+    def take(self, count: int, out: list[Lot]) -> int:
+        taken = 0
+        while taken < count and self._turn:
+            share = max(1, (count - taken) // len(self._turn))
+            for _ in range(len(self._turn)):
+                taken += self._take_one(min(share, count - taken), out)
+                if taken == count:
+                    break
+        self.items -= taken
+        return taken
+
+    def _take_one(self, count: int, out: list[Lot]) -> int:
+        key = self._turn[0]
+        child = self.children[key]
+        taken = child.take(count, out)
+        if not child.items:
+            del self.children[key]
+            self._turn.popleft()
+        elif len(self._turn) > 1:
+            self._turn.rotate(-1)
+        return taken
+
+    def forget_if_empty(self, key: int) -> None:
+        if not self.children[key].items:
+            del self.children[key]
+            self._turn.remove(key)
+
+
+class _Client(_Turns[_Lane]):
+    """The lanes of one client."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__(_Lane)
+
+    def push(self, lot: Lot) -> None:
+        self.child(lot.lane).push(lot)
+        self.items += len(lot.ids)
+
+    def give_up(self, lot: Lot, ids: set[int]) -> int:
+        size = self.children[lot.lane].give_up(lot, ids)
+        self.items -= len(ids)
+        self.forget_if_empty(lot.lane)
+        return size
 
 
 class _Level:
     """Items of one priority."""
 
-    __slots__ = ("clients", "returned", "turn")
+    __slots__ = ("clients", "returned")
 
     def __init__(self) -> None:
-        self.returned: deque[Item] = deque()
-        self.clients: dict[int, _Turns] = {}
-        self.turn: deque[int] = deque()
+        self.returned = _Lane()
+        self.clients: _Turns[_Client] = _Turns(_Client)
 
-    def push(self, item: Item) -> None:
-        client = item.client.id
-        turns = self.clients.get(client)
-        if turns is None:
-            turns = self.clients[client] = _Turns()
-            self.turn.append(client)
-        turns.push(item)
+    @property
+    def items(self) -> int:
+        return self.returned.items + self.clients.items
 
-    def pop(self) -> Item | None:
-        if self.returned:
-            return self.returned.popleft()
-        if not self.turn:
-            return None
-        client = self.turn[0]
-        turns = self.clients[client]
-        item = turns.pop()
-        if not turns.items:
-            del self.clients[client]
-            self.turn.popleft()
-        elif len(self.turn) > 1:
-            self.turn.rotate(-1)
-        return item
+    def push(self, lot: Lot) -> None:
+        self.clients.child(lot.client.id).push(lot)
+        self.clients.items += len(lot.ids)
+
+    def take(self, count: int, out: list[Lot]) -> int:
+        taken = self.returned.take(count, out) if self.returned.items else 0
+        if taken < count:
+            taken += self.clients.take(count - taken, out)
+        return taken
+
+    def give_up(self, lot: Lot, ids: set[int]) -> int:
+        if lot in self.returned.lots:
+            return self.returned.give_up(lot, ids)
+        size = self.clients.children[lot.client.id].give_up(lot, ids)
+        self.clients.items -= len(ids)
+        self.clients.forget_if_empty(lot.client.id)
+        return size
 
 
 class FairQueue:
-    """Waiting items of one model; see the module's picture.
-
-    Given-up items stay in place, empty, until they are met or outnumber the others: taking
-    one out of the middle of a deque would cost a scan.
-    """
+    """Waiting items of one model; see the module's picture."""
 
     def __init__(self) -> None:
         self.items = 0
         self._levels: dict[int, _Level] = {}
         self._order: list[int] = []
-        self._given_up = 0
 
     def __len__(self) -> int:
         return self.items
 
-    def push(self, item: Item) -> None:
-        """Add an item at the end of its client's lane."""
-        item.state = ItemState.QUEUED
-        self._level(item.priority).push(item)
-        self.items += 1
+    def push(self, lot: Lot) -> None:
+        """Add items at the end of their client's lane."""
+        self._level(lot.priority).push(lot)
+        self.items += len(lot.ids)
 
-    def push_returned(self, item: Item) -> None:
-        """Add an item that comes back, before those that have not been out."""
-        item.state = ItemState.QUEUED
-        self._level(item.priority).returned.append(item)
-        self.items += 1
+    def push_returned(self, lot: Lot) -> None:
+        """Add items that come back, before those that have not been out."""
+        self._level(lot.priority).returned.push(lot)
+        self.items += len(lot.ids)
 
-    def pop(self) -> Item | None:
-        """Return the next item, or None where nothing waits."""
-        while self._order:
-            item = self._levels[self._order[0]].pop()
-            if item is None:
+    def take(self, count: int) -> list[Lot]:
+        """Take out the next ``count`` items, or all where there are fewer."""
+        out: list[Lot] = []
+        taken = 0
+        while taken < count and self._order:
+            level = self._levels[self._order[0]]
+            taken += level.take(count - taken, out)
+            if not level.items:
                 del self._levels[self._order.pop(0)]
-            elif item.state is ItemState.QUEUED:
-                self.items -= 1
-                return item
-            else:
-                self._given_up -= 1
-        return None
+        self.items -= taken
+        return out
 
-    def give_up(self, item: Item) -> None:
-        """Forget a queued item."""
-        item.state = ItemState.ENDED
-        self.items -= 1
-        self._given_up += 1
-        if self._given_up > 64 + self.items:
-            self._compact()
+    def give_up(self, lot: Lot, ids: set[int]) -> int:
+        """Forget some items of a queued lot; return their bytes."""
+        self.items -= len(ids)
+        return self._levels[lot.priority].give_up(lot, ids)
+
+    def at_most_ahead(self, client: int, priority: int, adds: int) -> int:
+        """Return a number that `ahead` does not exceed, without a look at every client."""
+        count = 0
+        for level_priority in self._order:
+            if level_priority < priority:
+                break
+            level = self._levels[level_priority]
+            count += level.items
+            if level_priority == priority and (clients := level.clients).items:
+                child = clients.children.get(client)
+                own = child.items if child is not None else 0
+                shares = len(clients.children) * (own + adds)
+                count -= max(0, clients.items - own - shares)
+        return count
 
     def ahead(self, client: int, priority: int, adds: int = 1) -> int:
         """Return about how many items will be served before the last of those that ``client``
@@ -138,24 +224,19 @@ class FairQueue:
         """
         count = 0
         for level_priority, level in self._levels.items():
-            if level_priority < priority:
-                continue
-            count += len(level.returned)
             if level_priority > priority:
-                queued = sum(turns.items for turns in level.clients.values())
-            else:
-                own = level.clients[client].items if client in level.clients else 0
-                others = (t.items for name, t in level.clients.items() if name != client)
-                queued = own + sum(min(items, own + adds) for items in others)
-            count += queued
+                count += level.items
+            elif level_priority == priority:
+                clients = level.clients.children
+                own = clients[client].items if client in clients else 0
+                others = (each.items for name, each in clients.items() if name != client)
+                count += level.returned.items + own
+                count += sum(min(items, own + adds) for items in others)
         return count
 
-    def drain(self) -> list[Item]:
+    def drain(self) -> list[Lot]:
         """Take out all items, in order."""
-        items = []
-        while (item := self.pop()) is not None:
-            items.append(item)
-        return items
+        return self.take(self.items)
 
     def _level(self, priority: int) -> _Level:
         level = self._levels.get(priority)
@@ -163,19 +244,3 @@ class FairQueue:
             level = self._levels[priority] = _Level()
             self._order = sorted(self._levels, reverse=True)
         return level
-
-    def _compact(self) -> None:
-        for level in self._levels.values():
-            level.returned = deque(i for i in level.returned if i.state is ItemState.QUEUED)
-            waiting = [
-                item
-                for client in level.turn
-                for lane in level.clients[client].turn
-                for item in level.clients[client].lanes[lane]
-                if item.state is ItemState.QUEUED
-            ]
-            level.clients.clear()
-            level.turn.clear()
-            for item in waiting:
-                level.push(item)
-        self._given_up = 0

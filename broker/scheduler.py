@@ -13,15 +13,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from itertools import compress, groupby
 
 from broker import dispatch
 from broker.clients import Client
-from broker.items import Item, ItemState
+from broker.lots import Lot
 from broker.models import Model
 from broker.workers import Worker
 from zstreamer import errors
 from zstreamer.errors import DeadlineExceeded, WorkerLost, ZStreamerError
-from zstreamer.protocol import Fate, Report, Slot, WorkerState
+from zstreamer.protocol import NO_PAYLOAD, Fate, Report, Slot, WorkerState
 
 MAX_STRIKES = 4
 """A death alone counts 2, a worker lost from sight 1: WorkerLost comes after two deaths alone,
@@ -54,52 +55,71 @@ class Scheduler:
             model = self.models[name] = Model(name)
         return model
 
-    def touch(self, model: Model) -> None:
-        """Something changed for this model: look at it in the next `dispatch`."""
+    def touch(self, model: Model, worker: Worker | None = None) -> None:
+        """Something changed for this model, or this worker: look at it in the next `dispatch`."""
+        if worker is not None:
+            model.look_at(worker)
         self._ready[model] = None
 
-    def enqueue(self, item: Item) -> None:
-        """Queue a new item."""
-        self._count_in(item)
-        item.model.queue.push(item)
+    def enqueue(self, lot: Lot) -> None:
+        """Queue new items."""
+        self._count_in(lot)
+        lot.model.queue.push(lot)
 
-    def cancel(self, item: Item) -> None:
-        """The caller no longer waits."""
-        worker = item.worker
-        if item.state is ItemState.QUEUED:
-            self._count_out(item)
-            if not item.suspect:  # its group drops it when it is next looked at
-                item.model.queue.give_up(item)
-        elif item.state is ItemState.ASSIGNED and worker is not None:
-            worker.cancel(item)
-            self.dirty[worker] = None
-            self.touch(item.model)  # its window may have room again
-        elif item.state is ItemState.BEGUN and worker is not None:
-            worker.begun -= 1
-        item.client.end(item)
-        item.payload = b""
+    def cancel(self, client: Client, ids: Iterable[int]) -> None:
+        """The caller no longer waits for these, as far as they are open."""
+        lots: dict[Lot, set[int]] = {}
+        for id in ids:
+            lot = client.items.get(id)
+            if lot is not None:
+                lots.setdefault(lot, set()).add(id)
+        for lot, gone in lots.items():
+            self._give_up(lot, gone)
 
-    def finish(self, item: Item, outcome: Slot) -> None:
-        """The item has an outcome: its client gets it."""
-        client = item.client
-        client.end(item)
-        client.answer(item.id, outcome)
+    def _give_up(self, lot: Lot, ids: set[int]) -> None:
+        positions = [i for i, id in enumerate(lot.ids) if id in ids]
+        lot.client.end(ids, lot.size_of(ids))
+        if lot.worker is None:
+            self.queued_items -= len(ids)
+            if lot.suspect:  # its group drops it when it is next looked at
+                self.queued_bytes -= lot.drop(ids)
+            else:
+                self.queued_bytes -= lot.model.queue.give_up(lot, ids)
+            return
+        worker = lot.worker
+        for ticket in [lot.ticket + i for i in positions]:
+            if ticket not in worker.running:
+                worker.cancel(ticket)
+        self.dirty[worker] = None
+        self.touch(lot.model, worker)  # its window may have room again
+
+    def finish(self, lot: Lot, ids: list[int], slots: list[Slot], size: int) -> None:
+        """Some of these items have outcomes: their client gets them.
+
+        Args:
+            lot: what they are in.
+            ids: of items that are open.
+            slots: their outcomes.
+            size: bytes of their inputs.
+        """
+        client = lot.client
+        client.end(ids, size)
+        client.answer(ids, slots)
         self.dirty[client] = None
-        self.counts["answered"] += 1
+        self.counts["answered"] += len(ids)
 
-    def fail(self, items: Iterable[Item], error: ZStreamerError) -> None:
-        """These items have ended with an error."""
-        for item in items:
-            self.finish(item, errors.to_wire(error))
+    def fail(self, lots: Iterable[Lot], error: ZStreamerError) -> None:
+        """All items of these have ended with an error."""
+        for lot in lots:
+            self.finish(lot, lot.ids, [errors.to_wire(error)] * len(lot), lot.size)
 
     def fail_waiting(self, model: Model, error: ZStreamerError) -> None:
         """Fail everything that waits for a model."""
-        items = model.queue.drain()
+        lots = model.queue.drain()
         while group := model.next_suspects():
-            items.extend(group)
-        for item in items:
-            self._count_out(item)
-        self.fail(items, error)
+            lots.extend(group)
+        self._count_out(lots)
+        self.fail(lots, error)
 
     # Out to the workers
 
@@ -109,52 +129,51 @@ class Scheduler:
         for model in ready:
             if model.suspects and not model.inquest:
                 self._dispatch_suspects(now, model)
-            while model.queue.items and (workers := model.open_workers):
+            while model.queue.items and model.open:
+                workers = list(model.open)
                 for worker, count in dispatch.earliest(now, workers, model.queue.items):
                     self._assign(now, worker, count)
 
     def _assign(self, now: float, worker: Worker, count: int) -> None:
         queue = worker.model.queue
-        while count and worker.open and (item := queue.pop()) is not None:
-            self._count_out(item)
-            if item.deadline <= now:
-                self.fail([item], DeadlineExceeded("the budget ended in the broker's queue"))
-                continue
-            self._ticket += 1
-            worker.assign(self._ticket, item)
-            count -= 1
+        # Where the window may be full in bytes before it is in items, one by one.
+        step = count if self.queued_bytes <= worker.room_bytes else 1
+        while count > 0 and worker.open and queue.items:
+            count -= step
+            lots = queue.take(step)
+            self._count_out(lots)
+            for lot in self._without_late(now, lots):
+                worker.assign(self._ticket + 1, lot)
+                self._ticket += len(lot.ids)
         self._use += 1
         worker.used = self._use
         self.dirty[worker] = None
+        worker.model.look_at(worker)
 
     def _dispatch_suspects(self, now: float, model: Model) -> None:
-        group = self._next_suspects(now, model) if model.open_workers else []
+        group = self._next_suspects(now, model) if model.open else []
         if not group:
             return
-        most = max(w.window_items for w in model.open_workers)
+        most = max(w.window_items for w in model.open)
         if len(group) > most:  # the worker it died on had larger batches than those that are left
             self._suspect(model, group[most:], first=True)
             group = group[:most]
-        workers = [w for w in model.open_workers if w.room >= len(group)]
+        workers = [w for w in model.open if w.room >= len(group)]
         if not workers:
             self._suspect(model, group, first=True)
             return
         worker = dispatch.earliest(now, workers, 1)[0][0]
-        tickets = range(self._ticket + 1, self._ticket + 1 + len(group))
+        worker.assign_alone(self._ticket + 1, group)
+        model.inquest = set(range(self._ticket + 1, self._ticket + 1 + len(group)))
         self._ticket += len(group)
-        model.inquest = set(tickets)
-        worker.assign_alone(list(tickets), group)
         self.dirty[worker] = None
+        model.look_at(worker)
 
-    def _next_suspects(self, now: float, model: Model) -> list[Item]:
+    def _next_suspects(self, now: float, model: Model) -> list[Lot]:
         """Take out the next group of suspects that can still be answered in time."""
-        late = DeadlineExceeded("the budget ended in the broker's queue")
         while group := model.next_suspects():
-            for item in group:
-                self._count_out(item)
-            self.fail([item for item in group if item.deadline <= now], late)
-            group = [item for item in group if item.state is ItemState.QUEUED]
-            if group:
+            self._count_out(group)
+            if group := self._without_late(now, group):
                 return group
         return []
 
@@ -163,121 +182,178 @@ class Scheduler:
     def report(self, now: float, worker: Worker, report: Report) -> None:
         """A worker says what has begun and what is done."""
         model = worker.model
+        model.others += report.backlog - worker.others
         worker.others = report.backlog
         worker.beta, worker.alpha = report.beta / 1e6, report.alpha / 1e6
         worker.start(now, report.begun)
-        lost: list[Item] = []
-        returned: list[Item] = []
-        died = company = 0
-        for ticket, slot in zip(report.done, report.slots, strict=True):
-            item = worker.release(ticket)
-            if item is None:
-                self.counts["fenced"] += 1
-                continue
-            model.inquest.discard(ticket)
-            fate = slot[0] if type(slot) is list else 0
-            if fate == Fate.LOST:
-                died += 1
-                company = max(company, _batch_size(slot))
-            outcome = slot if type(slot) is bytes else worker.receiver.payload(slot)
-            if item.state is ItemState.ENDED:
-                self.counts["unwanted"] += 1
-            elif fate == Fate.LOST:
-                lost.append(item)
-            elif fate in (Fate.RETURNED, Fate.DROPPED):
-                returned.append(item)
+        batch = _Batch()
+        position = 0
+        for lot, same in groupby(worker.release(report.done)):
+            end = position + len(list(same))
+            tickets, slots = report.done[position:end], report.slots[position:end]
+            position = end
+            if lot is None:
+                self.counts["fenced"] += len(tickets)
+            elif NO_PAYLOAD.isdisjoint(map(type, slots)):
+                self._answered(worker, lot, tickets, slots)
             else:
-                worker.served += 1
-                model.served += 1
-                self.finish(item, outcome)
-        if not worker.begun:
+                for ticket, slot in zip(tickets, slots, strict=True):
+                    self._ended(worker, lot, ticket, slot, batch)
+        model.inquest.difference_update(report.done)
+        if not worker.running:
             worker.free_at = now
-        self._take_back(model, returned)
-        self._died(model, lost, alone=max(died, company) == 1)
-        self.touch(model)
+        self._take_back(model, batch.returned)
+        self._died(model, batch.lost, alone=max(batch.died, batch.company) == 1)
+        self.touch(model, worker)
+
+    def _answered(self, worker: Worker, lot: Lot, tickets: list[int], slots: list[Slot]) -> None:
+        """Outcomes of some of a lot's items have come."""
+        ids, size = lot.ids, lot.size
+        if tickets != list(range(lot.ticket, lot.ticket + len(ids))):
+            part = [ticket - lot.ticket for ticket in tickets]
+            ids = [ids[i] for i in part]
+            size = sum(len(lot.payloads[i]) for i in part)
+        worker.bytes -= size
+        if set(map(lot.client.items.get, ids)) != {lot}:
+            wanted = [lot.client.items.get(id) is lot for id in ids]
+            self.counts["unwanted"] += wanted.count(False)
+            ids, slots = list(compress(ids, wanted)), list(compress(slots, wanted))
+            size = lot.size_of(ids)
+        worker.served += len(ids)
+        worker.model.served += len(ids)
+        self.finish(lot, ids, slots, size)
+
+    def _ended(self, worker: Worker, lot: Lot, ticket: int, slot: Slot, batch: _Batch) -> None:
+        """One item has come back, with whatever outcome."""
+        fate = slot[0] if type(slot) is list else 0
+        if fate not in _NO_OUTCOME:
+            self._answered(worker, lot, [ticket], [worker.receiver.payload(slot)])
+            return
+        if fate == Fate.LOST:
+            batch.died += 1
+            batch.company = max(batch.company, _batch_size(slot))
+        position = ticket - lot.ticket
+        worker.bytes -= len(lot.payloads[position])
+        if lot.client.items.get(lot.ids[position]) is not lot:
+            self.counts["unwanted"] += 1
+            return
+        (batch.lost if fate == Fate.LOST else batch.returned).append(lot.pick([position]))
 
     def worker_gone(self, worker: Worker) -> None:
         """A worker's connection is lost, and with it every ticket it held."""
         model = worker.model
         del model.workers[worker.session]
+        model.forget_speed()
+        model.others -= worker.others
         if worker.state not in (WorkerState.BROKEN, WorkerState.DRAINING):
             model.gave_up = False  # it may come back
         model.inquest.difference_update(worker.tickets)
-        wanted = [i for i in worker.tickets.values() if i.state is not ItemState.ENDED]
-        worker.tickets.clear()
-        wanted = self._without_once(wanted)
-        self._take_back(model, [i for i in wanted if i.state is ItemState.ASSIGNED])
-        batch = [i for i in wanted if i.state is ItemState.BEGUN]
-        for item in batch:
-            item.losses += 1
+        assigned, begun = worker.give_back()
+        self._take_back(model, self._without_once(assigned))
+        batch = self._without_once(begun)
+        for lot in batch:
+            lot.losses += 1
         batch = self._without_struck_out(batch)
-        if any(item.losses > 1 or item.suspect for item in batch):
+        if any(lot.losses > 1 or lot.suspect for lot in batch):
             self._suspect_halves(model, batch)
         else:
             self._take_back(model, batch)
-        self.touch(model)
+        self.touch(model, worker)
 
-    def _died(self, model: Model, batch: list[Item], alone: bool) -> None:
+    def _died(self, model: Model, batch: list[Lot], alone: bool) -> None:
         """A model's process died while it ran these, perhaps with others given up meanwhile."""
         batch = self._without_once(batch)
         if alone:
-            for item in batch:
-                item.deaths += 1
+            for lot in batch:
+                lot.deaths += 1
             batch = self._without_struck_out(batch)
         self._suspect_halves(model, batch)
 
-    def _take_back(self, model: Model, items: list[Item]) -> None:
+    def _take_back(self, model: Model, lots: list[Lot]) -> None:
         """Items that may run again go on waiting, before those that have not been out."""
-        group = [item for item in items if item.suspect]
+        group = [lot for lot in lots if lot.suspect]
         if group:
             self._suspect(model, group)
-        for item in items:
-            if not item.suspect:
-                self._count_in(item)
-                model.queue.push_returned(item)
+        for lot in lots:
+            if not lot.suspect:
+                self._count_in(lot)
+                model.queue.push_returned(lot)
 
-    def _suspect_halves(self, model: Model, batch: list[Item]) -> None:
+    def _suspect_halves(self, model: Model, lots: list[Lot]) -> None:
+        batch = [single for lot in lots for single in lot.singles()]
         half = len(batch) // 2
         for group in (batch[:half], batch[half:]):
             if group:
                 self._suspect(model, group)
 
-    def _suspect(self, model: Model, group: list[Item], first: bool = False) -> None:
-        for item in group:
-            item.suspect = True
-            item.state = ItemState.QUEUED
-            self._count_in(item)
+    def _suspect(self, model: Model, group: list[Lot], first: bool = False) -> None:
+        for lot in group:
+            lot.suspect = True
+            self._count_in(lot)
         if first:
             model.suspects.appendleft(group)
         else:
             model.suspects.append(group)
 
-    def _without_once(self, items: list[Item]) -> list[Item]:
+    def _without_once(self, lots: list[Lot]) -> list[Lot]:
         words = "the worker was lost while it may have run this item, which may run only once"
-        self.fail([item for item in items if item.once], WorkerLost(words))
-        return [item for item in items if not item.once]
+        self.fail([lot for lot in lots if lot.once], WorkerLost(words))
+        return [lot for lot in lots if not lot.once]
 
-    def _without_struck_out(self, items: list[Item]) -> list[Item]:
+    def _without_struck_out(self, lots: list[Lot]) -> list[Lot]:
         left = []
-        for item in items:
-            if 2 * item.deaths + item.losses < MAX_STRIKES:
-                left.append(item)
+        for lot in lots:
+            if 2 * lot.deaths + lot.losses < MAX_STRIKES:
+                left.append(lot)
                 continue
-            words = f"the model's process died {item.deaths} times while it ran this item alone"
-            if item.losses:
-                words += f", and {item.losses} times its worker was lost from sight"
-            self.fail([item], WorkerLost(words))
+            words = f"the model's process died {lot.deaths} times while it ran this item alone"
+            if lot.losses:
+                words += f", and {lot.losses} times its worker was lost from sight"
+            self.fail([lot], WorkerLost(words))
         return left
 
-    def _count_in(self, item: Item) -> None:
-        item.worker = None
-        self.queued_items += 1
-        self.queued_bytes += item.size
-        self.touch(item.model)
+    def _without_late(self, now: float, lots: list[Lot]) -> list[Lot]:
+        """Fail those whose budget has ended; return the others."""
+        left = []
+        for lot in lots:
+            if late := lot.late(now):
+                error = DeadlineExceeded("the budget ended in the broker's queue")
+                self.fail([lot.pick(late)], error)
+                lot = lot.pick(lot.wanted())
+            if lot.ids:
+                left.append(lot)
+        return left
 
-    def _count_out(self, item: Item) -> None:
-        self.queued_items -= 1
-        self.queued_bytes -= item.size
+    def _count_in(self, lot: Lot) -> None:
+        lot.worker = None
+        self.queued_items += len(lot.ids)
+        self.queued_bytes += lot.size
+        self.touch(lot.model)
+
+    def _count_out(self, lots: Iterable[Lot]) -> None:
+        for lot in lots:
+            self.queued_items -= len(lot.ids)
+            self.queued_bytes -= lot.size
+
+
+class _Batch:
+    """What one REPORT gives back without an answer.
+
+    Attributes:
+        lost: had begun when the model's process died.
+        returned: had not.
+        died: how many had begun, whether still wanted or not.
+        company: the size of the batch that died, as the worker says.
+    """
+
+    def __init__(self) -> None:
+        self.lost: list[Lot] = []
+        self.returned: list[Lot] = []
+        self.died = 0
+        self.company = 0
+
+
+_NO_OUTCOME = (Fate.LOST, Fate.RETURNED, Fate.DROPPED)
 
 
 def _batch_size(lost: Slot) -> int:

@@ -34,7 +34,7 @@ def of(core: BrokerCore, now: float) -> dict[str, object]:
 def _model(model: Model, now: float) -> dict[str, object]:
     return {
         "queued": model.waiting,
-        "running": sum(w.begun for w in model.workers.values()),
+        "running": sum(len(w.running) for w in model.workers.values()),
         "served": model.served,
         "rate": model.measured_rate,
         "capacity": model.rate,
@@ -52,7 +52,7 @@ def _worker(worker: Worker, now: float) -> dict[str, object]:
         "state": "stalled" if worker.stalled else WorkerState(worker.state).name.lower(),
         "batch_size": worker.batch_size,
         "waiting": worker.waiting,
-        "running": worker.begun,
+        "running": len(worker.running),
         "served": worker.served,
         "beta_ms": worker.beta * 1000,
         "alpha_ms": worker.alpha * 1000,

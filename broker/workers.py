@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 
-from broker.items import Item, ItemState
+from broker.lots import Lot
 from broker.models import Model
 from zstreamer import protocol
 from zstreamer.config import BrokerConfig
-from zstreamer.protocol import PART, Flag, Frames, Slot, WorkerState
+from zstreamer.protocol import BUNDLE, Buffer, Flag, Frames, Slot, WorkerState
 from zstreamer.transfer import Receiver, Sender, cut
 
 STALL = 3.0
@@ -19,8 +19,8 @@ class Worker:
     """One worker's connection: its window, its tickets and what is to be sent to it.
 
     Attributes:
-        tickets: items assigned to it, whether begun or not, whether still wanted or not.
-        begun: how many of them its model has begun.
+        tickets: for each item that it holds, wanted or not, the lot that it went out in.
+        running: those tickets that its model has begun.
         others: items that it holds from other brokers.
     """
 
@@ -46,9 +46,9 @@ class Worker:
         self.state = WorkerState.BOOTING
         self.stalled = False
         self.heard = now
-        self.tickets: dict[int, Item] = {}
+        self.tickets: dict[int, Lot] = {}
+        self.running: set[int] = set()
         self.bytes = 0
-        self.begun = 0
         self.others = 0
         self.beta = 0.0
         self.alpha = 0.0
@@ -56,9 +56,9 @@ class Worker:
         self.used = 0
         self.served = 0
         self.receiver = Receiver(config.max_payload)
-        self.sender: Sender[tuple[int, Item]] = Sender()
-        self._out: list[tuple[int, Item]] = []
-        self._alone: list[list[tuple[int, Item]]] = []
+        self.sender: Sender[Lot] = Sender()
+        self._out: list[Lot] = []
+        self._alone: list[list[Lot]] = []
         self._cancels: list[int] = []
         self._plain: list[Frames] = []
 
@@ -75,67 +75,85 @@ class Worker:
     @property
     def waiting(self) -> int:
         """Items that it holds and has not begun, from all brokers."""
-        return len(self.tickets) - self.begun + self.others
+        return len(self.tickets) - len(self.running) + self.others
 
     @property
     def room(self) -> int:
         """Items that its window still admits."""
         return self.window_items - len(self.tickets)
 
+    @property
+    def room_bytes(self) -> int:
+        """Bytes that its window still admits."""
+        return self.window_bytes - self.bytes
+
     def batch_time(self, items: int) -> float:
         """Return the seconds that a batch of this many items is expected to take."""
         return self.beta + self.alpha * items
 
-    def assign(self, ticket: int, item: Item) -> None:
-        """Give it an item under a new ticket."""
-        self._register(ticket, item)
-        if item.size > PART:
-            self.sender.start(item.payload, (ticket, item))
+    def assign(self, ticket: int, lot: Lot) -> None:
+        """Give it items under new tickets, of which this is the first."""
+        self._register(ticket, lot)
+        if lot.large:
+            self.sender.start(lot.payloads[0], lot)
         else:
-            self._out.append((ticket, item))
+            self._out.append(lot)
 
-    def assign_alone(self, tickets: list[int], items: list[Item]) -> None:
+    def assign_alone(self, ticket: int, group: list[Lot]) -> None:
         """Give it items that are to run as one batch of their own."""
-        rows = list(zip(tickets, items, strict=True))
-        for ticket, item in rows:
-            self._register(ticket, item)
-        self._alone.append(rows)
+        for lot in group:
+            self._register(ticket, lot)
+            ticket += len(lot)
+        self._alone.append(group)
 
-    def _register(self, ticket: int, item: Item) -> None:
-        item.state = ItemState.ASSIGNED
-        item.worker = self
-        item.ticket = ticket
-        self.tickets[ticket] = item
-        self.bytes += item.size
+    def _register(self, ticket: int, lot: Lot) -> None:
+        lot.worker = self
+        lot.ticket = ticket
+        self.tickets.update(dict.fromkeys(range(ticket, ticket + len(lot)), lot))
+        self.bytes += lot.size
+        self.model.out += len(lot)
 
-    def release(self, ticket: int) -> Item | None:
-        """Take a ticket back and give the window its room; None if it is none of this worker's."""
-        item = self.tickets.pop(ticket, None)
-        if item is None:
-            return None
-        self.bytes -= item.size
-        if item.state is ItemState.BEGUN:
-            self.begun -= 1
-        return item
+    def release(self, tickets: Sequence[int]) -> list[Lot | None]:
+        """Take tickets back and give the window their room; the owner settles `bytes`.
 
-    def start(self, now: float, tickets: list[int]) -> None:
+        Returns the lot of each, None for one that is not this worker's.
+        """
+        take = self.tickets.pop
+        lots = [take(ticket, None) for ticket in tickets]
+        self.running.difference_update(tickets)
+        self.model.out -= len(lots) - lots.count(None)
+        return lots
+
+    def give_back(self) -> tuple[list[Lot], list[Lot]]:
+        """It is lost: return what of its items is still wanted, first what had not begun."""
+        assigned: list[Lot] = []
+        begun: list[Lot] = []
+        for lot in dict.fromkeys(self.tickets.values()):
+            wanted = lot.wanted()
+            for lots, has_begun in ((assigned, False), (begun, True)):
+                some = [i for i in wanted if (lot.ticket + i in self.running) is has_begun]
+                if some:
+                    lots.append(lot.pick(some))
+        self.model.out -= len(self.tickets)
+        self.tickets.clear()
+        self.running.clear()
+        return assigned, begun
+
+    def start(self, now: float, tickets: Sequence[int]) -> None:
         """Its model has begun these."""
-        begun = 0
-        for ticket in tickets:
-            item = self.tickets.get(ticket)
-            if item is not None and item.state is ItemState.ASSIGNED:
-                item.state = ItemState.BEGUN
-                begun += 1
+        begun = self.tickets.keys() & tickets
         if begun:
-            self.begun += begun
-            self.free_at = now + self.batch_time(begun)
+            self.running |= begun
+            self.free_at = now + self.batch_time(len(begun))
 
-    def cancel(self, item: Item) -> None:
+    def cancel(self, ticket: int) -> None:
         """An item is no longer wanted: take its ticket back if WORK has not left, else say so."""
-        if item.size > PART and self.sender.give_up((item.ticket, item)):
-            self.release(item.ticket)
+        lot = self.tickets[ticket]
+        if lot.large and self.sender.give_up(lot):
+            self.release([ticket])
+            self.bytes -= lot.size
         else:
-            self._cancels.append(item.ticket)
+            self._cancels.append(ticket)
 
     def tell(self, message: protocol.Message) -> None:
         """Send it a message without items."""
@@ -144,8 +162,12 @@ class Worker:
     def flush(self, now: float) -> list[Frames]:
         """Return the messages that are to leave now, in order."""
         messages, self._plain = self._plain, []
-        rows, self._out = self._out, []
-        messages.extend(self._bundles(now, rows))
+        if self._out:
+            lots, self._out = self._out, []
+            for once in (False, True):
+                share = [lot for lot in lots if lot.once is once]
+                if share:
+                    messages.extend(self._bundles(now, share, Flag.ONCE if once else 0))
         groups, self._alone = self._alone, []
         for group in groups:
             # A group must arrive as one message, so its large payloads go ahead of it,
@@ -153,43 +175,49 @@ class Worker:
             messages.extend(self._parts_first(now, group))
         parts, done = self.sender.poll()
         messages.extend(parts)
-        for transfer, (ticket, item) in done:
-            if item.state is not ItemState.ENDED:
-                messages.extend(self._bundle(now, [(ticket, item)], [transfer], 0))
+        for transfer, lot in done:
+            if lot.wanted():
+                flags = Flag.ONCE if lot.once else 0
+                messages.append(protocol.work(flags, [lot.ticket], lot.left(now), [transfer], []))
         if self._cancels:
             tickets, self._cancels = self._cancels, []
             messages.append(protocol.plain(protocol.Cancel(tickets)))
         return messages
 
-    def _parts_first(self, now: float, group: list[tuple[int, Item]]) -> list[Frames]:
-        messages: list[Frames] = []
-        slots: list[Slot] = []
-        for _, item in group:
-            if item.size > PART:
-                transfer = self.sender.reserve()
-                messages.extend(protocol.part(transfer, frame) for frame in cut(item.payload))
-                slots.append(transfer)
-            else:
-                slots.append(item.payload)
-        return messages + self._bundle(now, group, slots, Flag.ALONE)
-
-    def _bundles(self, now: float, rows: list[tuple[int, Item]]) -> list[Frames]:
-        once = [row for row in rows if row[1].once]
-        if once:
-            rows = [row for row in rows if not row[1].once]
-        messages: list[Frames] = []
-        for share in (rows, once):
-            for bundle in protocol.bundles(share, lambda row: row[1].size):
-                payloads: list[Slot] = [item.payload for _, item in bundle]
-                messages.extend(self._bundle(now, bundle, payloads, 0))
+    def _bundles(self, now: float, lots: list[Lot], flags: int) -> list[Frames]:
+        tickets, budgets = _columns(now, lots)
+        payloads: list[Buffer] = [payload for lot in lots for payload in lot.payloads]
+        if sum(lot.size for lot in lots) <= BUNDLE:
+            slots, frames = protocol.lay_out(payloads)  # type: ignore[arg-type]  # list is invariant
+            return [protocol.work(flags, tickets, budgets, slots, frames)]
+        messages = []
+        rows = list(zip(tickets, budgets, payloads, strict=True))
+        for bundle in protocol.bundles(rows, lambda row: len(row[2])):
+            slots, frames = protocol.lay_out([payload for _, _, payload in bundle])
+            columns = [ticket for ticket, _, _ in bundle], [budget for _, budget, _ in bundle]
+            messages.append(protocol.work(flags, *columns, slots, frames))
         return messages
 
-    def _bundle(
-        self, now: float, rows: list[tuple[int, Item]], payloads: list[Slot], flags: int
-    ) -> list[Frames]:
-        if rows[0][1].once:
-            flags |= Flag.ONCE
-        tickets = [ticket for ticket, _ in rows]
-        budgets = [max(0, math.ceil((item.deadline - now) * 1000)) for _, item in rows]
+    def _parts_first(self, now: float, group: list[Lot]) -> list[Frames]:
+        messages: list[Frames] = []
+        payloads: list[Slot] = []
+        for lot in group:
+            if lot.large:
+                transfer = self.sender.reserve()
+                messages.extend(protocol.part(transfer, frame) for frame in cut(lot.payloads[0]))
+                payloads.append(transfer)
+            else:
+                payloads.extend(lot.payloads)
+        flags = Flag.ALONE | (Flag.ONCE if group[0].once else 0)
         slots, frames = protocol.lay_out(payloads)
-        return [protocol.work(flags, tickets, budgets, slots, frames)]
+        return [*messages, protocol.work(flags, *_columns(now, group), slots, frames)]
+
+
+def _columns(now: float, lots: list[Lot]) -> tuple[list[int], list[int]]:
+    """Return the tickets and the budgets, in milliseconds, of these lots' items."""
+    tickets: list[int] = []
+    budgets: list[int] = []
+    for lot in lots:
+        tickets.extend(range(lot.ticket, lot.ticket + len(lot.ids)))
+        budgets += lot.left(now)
+    return tickets, budgets

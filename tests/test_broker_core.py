@@ -593,7 +593,7 @@ def test_what_has_begun_runs_on_and_its_output_is_dropped(room):
     assert room.take("W") == []
     room.report("W", ticket)
     assert room.answers("A") == {}
-    assert room.core.workers[b"W"].begun == 0
+    assert not room.core.workers[b"W"].running
 
 
 def test_an_item_given_up_on_its_way_to_a_worker_gives_its_window_back(room):
@@ -799,16 +799,17 @@ def test_only_the_item_that_kills_is_lost_and_only_after_two_deaths_alone(room):
 
 
 def _id_of(room, worker, ticket):
-    return room.core.workers[worker.encode()].tickets[ticket].id
+    lot = room.core.workers[worker.encode()].tickets[ticket]
+    return lot.ids[ticket - lot.ticket]
 
 
 def test_an_item_whose_mates_were_given_up_is_not_charged_as_if_it_had_been_alone(room):
     room.submit("A", 1, 2)
     tickets = room.work("W")
     room.report("W", begun=tickets)
-    item = room.core.clients[sum(b"A")].items[1]
     room.from_client("A", protocol.plain(protocol.Cancel([2])))
     room.report("W", *tickets, outcome=LOST)
+    item = room.core.clients[sum(b"A")].items[1]
     assert (item.deaths, item.suspect) == (0, True)
 
 
@@ -817,8 +818,8 @@ def test_an_item_that_may_run_only_once_is_lost_and_its_mate_is_not_charged(room
     room.submit("A", 2, once=True)
     tickets = room.work("W")
     room.report("W", begun=tickets)
-    item = room.core.clients[sum(b"A")].items[1]
     room.report("W", *tickets, outcome=LOST)
+    item = room.core.clients[sum(b"A")].items[1]
     assert room.codes("A") == {2: Code.WORKER_LOST}
     assert (item.deaths, item.suspect) == (0, True)
 

@@ -547,7 +547,7 @@ def _nothing_is_left(broker, workers, clients):
     core = broker.core
     assert core.scheduler.queued_items == core.scheduler.queued_bytes == 0
     assert all(not c.items and not c.bytes and not c.unread for c in core.clients.values())
-    assert all(not w.tickets and not w.bytes and not w.begun for w in core.workers.values())
+    assert all(not w.tickets and not w.bytes and not w.running for w in core.workers.values())
     assert all(not worker.core.jobs for worker in workers)
     assert all(not link.sent and not link.sent_bytes for c in clients for link in c.core.links)
 

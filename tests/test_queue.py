@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import count, islice
 
 from hypothesis import given
 from hypothesis import strategies as some
 
 from broker.clients import Client
-from broker.items import Item, ItemState
+from broker.lots import Lot
 from broker.models import Model
 from broker.queue import FairQueue
 
@@ -19,22 +20,26 @@ def clients(*ids):
     return [Client(id, 1000) for id in ids]
 
 
-def item(client, id, priority=0, lane=0):
-    return Item(client, id, MODEL, b"", 0.0, priority, lane)
+def lot(client, *ids, priority=0, lane=0):
+    count = len(ids)
+    new = Lot(client, MODEL, list(ids), [1000] * count, [b""] * count, 0.0, priority, lane)
+    client.open(new)
+    return new
 
 
-def order(queue, count=None):
-    popped: list[tuple[int, int]] = []
-    while (count is None or len(popped) < count) and (next_ := queue.pop()) is not None:
-        popped.append((next_.client.id, next_.id))
-    return popped
+def order(queue, many=None):
+    """Take out so many items, one at a time; return their tags."""
+    tags: list[tuple[int, int]] = []
+    while (many is None or len(tags) < many) and (lots := queue.take(1)):
+        tags += [(each.client.id, id) for each in lots for id in each.ids]
+    return tags
 
 
 def test_the_oldest_of_a_client_is_served_first():
     queue = FairQueue()
     (a,) = clients(1)
     for n in range(5):
-        queue.push(item(a, n))
+        queue.push(lot(a, n))
     assert order(queue) == [(1, n) for n in range(5)]
 
 
@@ -42,10 +47,10 @@ def test_clients_are_served_in_turn_however_much_one_of_them_asks():
     queue = FairQueue()
     a, b, c = clients(1, 2, 3)
     for n in range(100):
-        queue.push(item(a, n))
+        queue.push(lot(a, n))
     for n in range(3):
-        queue.push(item(b, n))
-    queue.push(item(c, 0))
+        queue.push(lot(b, n))
+    queue.push(lot(c, 0))
     assert order(queue, 7) == [(1, 0), (2, 0), (3, 0), (1, 1), (2, 1), (1, 2), (2, 2)]
 
 
@@ -53,8 +58,8 @@ def test_lanes_of_a_client_are_served_in_turn():
     queue = FairQueue()
     (a,) = clients(1)
     for n in range(10):
-        queue.push(item(a, n, lane=7))
-    queue.push(item(a, 100))
+        queue.push(lot(a, n, lane=7))
+    queue.push(lot(a, 100))
     assert order(queue, 3) == [(1, 0), (1, 100), (1, 1)]
 
 
@@ -62,86 +67,100 @@ def test_a_client_of_many_lanes_gets_no_more_than_one_of_one():
     queue = FairQueue()
     a, b = clients(1, 2)
     for lane in range(10):
-        queue.push(item(a, lane, lane=lane))
+        queue.push(lot(a, lane, lane=lane))
     for n in range(10):
-        queue.push(item(b, n))
+        queue.push(lot(b, n))
     assert Counter(client for client, _ in order(queue, 10)) == {1: 5, 2: 5}
 
 
 def test_higher_priorities_go_first():
     queue = FairQueue()
     a, b = clients(1, 2)
-    queue.push(item(a, 1, priority=0))
-    queue.push(item(a, 2, priority=9))
-    queue.push(item(b, 3, priority=5))
+    queue.push(lot(a, 1, priority=0))
+    queue.push(lot(a, 2, priority=9))
+    queue.push(lot(b, 3, priority=5))
     assert order(queue) == [(1, 2), (2, 3), (1, 1)]
 
 
 def test_what_comes_back_goes_before_others_of_its_priority_but_not_of_a_higher_one():
     queue = FairQueue()
     a, b = clients(1, 2)
-    queue.push(item(a, 1))
-    queue.push(item(b, 2, priority=1))
+    queue.push(lot(a, 1))
+    queue.push(lot(b, 2, priority=1))
     for n in (3, 4):
-        queue.push_returned(item(b, n))
+        queue.push_returned(lot(b, n))
     assert order(queue) == [(2, 2), (2, 3), (2, 4), (1, 1)]
+
+
+def test_what_is_taken_at_once_is_shared_out_and_each_clients_part_stays_together():
+    queue = FairQueue()
+    a, b, c = clients(1, 2, 3)
+    queue.push(lot(a, *range(100)))
+    queue.push(lot(b, *range(100)))
+    queue.push(lot(c, 0, 1))
+    taken = queue.take(24)
+    assert Counter(each.client.id for each in taken for _ in each.ids) == {1: 11, 2: 11, 3: 2}
+    assert [(each.client.id, each.ids) for each in taken[:2]] == [
+        (1, list(range(8))),
+        (2, list(range(8))),
+    ]
 
 
 def test_draining_takes_everything_in_order():
     queue = FairQueue()
     (a,) = clients(1)
-    items = [item(a, n) for n in range(3)]
-    for each in items:
+    lots = [lot(a, n) for n in range(3)]
+    for each in lots:
         queue.push(each)
-    queue.give_up(items[1])
-    assert queue.drain() == [items[0], items[2]]
+    queue.give_up(lots[1], {1})
+    assert queue.drain() == [lots[0], lots[2]]
     assert len(queue) == 0
 
 
-def test_given_up_items_do_not_pile_up():
+def test_given_up_items_leave_nothing_behind():
     queue = FairQueue()
-    (a,) = clients(1)
-    keep = item(a, 0)
+    a, b = clients(1, 2)
+    keep = lot(a, 0, 1, 2)
     queue.push(keep)
-    for n in range(1, 10_000):
-        each = item(a, n)
+    for n in range(3, 1000):
+        each = lot(b, n, lane=n)
         queue.push(each)
-        queue.give_up(each)
-    assert len(queue) == 1
-    lanes = [
-        lane
-        for level in queue._levels.values()
-        for t in level.clients.values()
-        for lane in t.lanes.values()
-    ]
-    assert sum(map(len, lanes)) < 100
-    assert queue.pop() is keep
-    assert queue.pop() is None
+        queue.give_up(each, {n})
+    queue.give_up(keep, {1})
+    assert len(queue) == 2
+    (level,) = queue._levels.values()
+    assert list(level.clients.children) == [1]
+    assert [each.ids for each in queue.take(10)] == [[0, 2]]
+    assert queue.take(1) == []
 
 
 def test_what_is_ahead_counts_a_clients_fair_share_only():
     queue = FairQueue()
     a, b, c = clients(1, 2, 3)
     for n in range(1000):
-        queue.push(item(a, n))
+        queue.push(lot(a, n))
     for n in range(2):
-        queue.push(item(b, n))
+        queue.push(lot(b, n))
     assert queue.ahead(1, 0) >= 1000
     assert queue.ahead(2, 0) <= 8
     assert queue.ahead(3, 0) <= 4
     assert queue.ahead(c.id, 1) == 0
-    queue.push(item(c, 0, priority=5))
+    queue.push(lot(c, 0, priority=5))
     assert queue.ahead(3, 5) >= 1
     assert queue.ahead(2, 0) >= 1
+    for client, priority, adds in ((1, 0, 1), (2, 0, 7), (3, 0, 1), (3, 5, 2), (9, -1, 1)):
+        ahead = queue.ahead(client, priority, adds)
+        assert ahead <= queue.at_most_ahead(client, priority, adds) <= len(queue)
 
 
 @given(
     some.lists(
         some.tuples(
-            some.sampled_from(["push", "return", "give up", "pop"]),
+            some.sampled_from(["push", "return", "give up", "take"]),
             some.integers(1, 3),
             some.integers(0, 1),
             some.integers(0, 2),
+            some.integers(1, 5),
         ),
         max_size=300,
     )
@@ -149,27 +168,35 @@ def test_what_is_ahead_counts_a_clients_fair_share_only():
 def test_every_item_comes_out_once_unless_it_was_given_up(moves):
     queue = FairQueue()
     known = {client.id: client for client in clients(1, 2, 3)}
-    waiting: dict[int, Item] = {}
-    out: list[Item] = []
-    for n, (move, client, priority, lane) in enumerate(moves):
+    waiting: dict[int, int] = {}  # id → priority
+    out: list[Lot] = []
+    ids = count()
+    for move, name, priority, lane, many in moves:
+        client = known[name]
         if move == "push":
-            waiting[n] = item(known[client], n, priority, lane)
-            queue.push(waiting[n])
+            new = list(islice(ids, many))
+            queue.push(lot(client, *new, priority=priority, lane=lane))
+            waiting.update(dict.fromkeys(new, priority))
         elif move == "return" and out:
             back = out.pop()
-            waiting[back.id] = back
+            waiting.update(dict.fromkeys(back.ids, back.priority))
             queue.push_returned(back)
-        elif move == "give up" and waiting:
-            queue.give_up(waiting.pop(list(waiting)[client % len(waiting)]))
-        elif move == "pop":
-            popped = queue.pop()
-            assert (popped is None) == (not waiting)
-            if popped is not None:
-                assert popped.priority == max(each.priority for each in waiting.values())
-                del waiting[popped.id]
-                out.append(popped)
+        elif move == "give up":
+            some_lot = next((client.items[id] for id in waiting if id in client.items), None)
+            if some_lot is not None:
+                gone = set(some_lot.ids[:many])
+                queue.give_up(some_lot, gone)
+                client.end(gone, 0)
+                for id in gone:
+                    del waiting[id]
+        elif move == "take":
+            taken = queue.take(many)
+            assert sum(map(len, taken)) == min(many, len(waiting))
+            for each in taken:
+                assert each.priority == max(waiting.values())
+                for id in each.ids:
+                    del waiting[id]
+                out.append(each)
         assert len(queue) == queue.items == len(waiting)
-    rest = queue.drain()
-    assert {each.id for each in rest} == set(waiting)
-    assert len(rest) == len(waiting)
-    assert all(each.state is ItemState.QUEUED for each in rest)
+    assert {id for each in queue.drain() for id in each.ids} == set(waiting)
+    assert len(queue) == 0

@@ -66,6 +66,7 @@ __all__ = [
     "MAGIC",
     "MAX_BUDGET",
     "MAX_FRAME",
+    "NO_PAYLOAD",
     "PART",
     "VERSION",
     "Ack",
@@ -155,10 +156,11 @@ def lay_out(payloads: list[Slot]) -> tuple[list[Slot], Frames]:
 
 
 def _has_own_frame(payload: Slot) -> bool:
-    return type(payload) not in _NO_FRAME and len(payload) > INLINE  # type: ignore[arg-type]
+    return type(payload) not in NO_PAYLOAD and len(payload) > INLINE  # type: ignore[arg-type]
 
 
-_NO_FRAME = {int, list, type(None)}
+NO_PAYLOAD = {int, list, type(None)}
+"""Types of slots that do not hold their payload themselves."""
 
 
 def bundles(rows: list[Row], size: Callable[[Row], int]) -> Iterator[list[Row]]:

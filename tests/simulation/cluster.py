@@ -96,12 +96,18 @@ class SimBroker(Process):
         """What must hold after every turn."""
         for worker in self.core.workers.values():
             assert len(worker.tickets) <= worker.window_items, "a worker's window is exceeded"
-            begun = sum(i.state.name == "BEGUN" for i in worker.tickets.values())
-            assert worker.begun == begun, f"begun counted {worker.begun}, is {begun}"
+            assert worker.running <= worker.tickets.keys(), "what it does not hold has begun"
         for model in self.core.models.values():
             assert len(model.inquest) <= max(
                 1, *(w.batch_size for w in model.workers.values()), 1
             ), "more than one group of suspects is out"
+            workers = model.workers.values()
+            out = sum(len(worker.tickets) for worker in workers)
+            assert model.out == out, f"items at workers counted {model.out}, are {out}"
+            open_workers = {worker for worker in workers if worker.open}
+            assert model.open.keys() == open_workers, "the wrong workers are given items"
+        queued = sum(model.waiting for model in self.core.models.values())
+        assert self.core.scheduler.queued_items == queued, "queued items are miscounted"
 
 
 class Peer(Process):

@@ -10,7 +10,7 @@ from unittest import mock
 
 from broker.clients import Client
 from broker.core import BrokerCore
-from broker.items import ItemState
+from broker.lots import Lot
 from broker.scheduler import Scheduler
 from broker.workers import Worker
 from zstreamer.client.core import ClientCore
@@ -46,35 +46,35 @@ def mutant(cls, method):
 
 
 @mutant(Worker, "release")
-def a_window_credit_is_forgotten_when_the_item_had_ended(release, self, ticket):
-    item = self.tickets.get(ticket)
-    return item if item and item.state is ItemState.ENDED else release(self, ticket)
+def a_window_credit_is_forgotten_when_the_item_had_ended(release, self, tickets):
+    ended = {t: lot for t in tickets if (lot := self.tickets.get(t)) and not lot.wanted()}
+    lots = release(self, tickets)
+    self.tickets.update(ended)
+    return lots
 
 
 @mutant(Scheduler, "_take_back")
-def items_that_had_not_begun_are_charged(take_back, self, model, items):
-    for item in items:
-        item.deaths += 1
-    take_back(self, model, self._without_struck_out(items))
+def items_that_had_not_begun_are_charged(take_back, self, model, lots):
+    for lot in lots:
+        lot.deaths += 1
+    take_back(self, model, self._without_struck_out(lots))
 
 
 @mutant(Scheduler, "_without_once")
-def items_that_may_run_once_are_run_again(without_once, self, items):
-    return items
+def items_that_may_run_once_are_run_again(without_once, self, lots):
+    return lots
 
 
 @mutant(Scheduler, "_suspect_halves")
-def suspects_go_back_into_the_common_queue(suspect_halves, self, model, batch):
-    for item in batch:
-        self._count_in(item)
-        model.queue.push_returned(item)
+def suspects_go_back_into_the_common_queue(suspect_halves, self, model, lots):
+    for lot in lots:
+        self._count_in(lot)
+        model.queue.push_returned(lot)
 
 
-@mutant(Scheduler, "worker_gone")
-def begun_items_of_a_lost_worker_are_forgotten(worker_gone, self, worker):
-    for ticket in [t for t, i in worker.tickets.items() if i.state is ItemState.BEGUN]:
-        del worker.tickets[ticket]
-    worker_gone(self, worker)
+@mutant(Worker, "give_back")
+def begun_items_of_a_lost_worker_are_forgotten(give_back, self):
+    return give_back(self)[0], []
 
 
 @mutant(WorkerCore, "on_lost")
@@ -99,12 +99,20 @@ def a_dead_clients_items_stay(forget, self, client):
     del self.clients[client.id]
 
 
-@mutant(Scheduler, "cancel")
-def a_cancelled_item_at_a_worker_is_still_counted_as_begun(cancel, self, item):
-    begun = item.state is ItemState.BEGUN and item.worker
-    cancel(self, item)
-    if begun:
-        begun.begun += 1
+@mutant(Worker, "release")
+def a_batch_that_is_done_still_counts_as_running(release, self, tickets):
+    running = set(self.running)
+    lots = release(self, tickets)
+    self.running = running
+    return lots
+
+
+@mutant(Lot, "take")
+def the_rest_of_a_lot_keeps_the_bytes_of_what_was_cut_off(take, self, count):
+    size = self.size
+    first = take(self, count)
+    self.size = size
+    return first
 
 
 @mutant(ClientCore, "_welcome")

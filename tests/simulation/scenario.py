@@ -397,7 +397,7 @@ class Scenario:
                 assert not client.receiver.bytes, "parts are left over"
             for worker in core.workers.values():
                 assert not worker.tickets, f"{broker.name} has tickets out: {worker.tickets}"
-                assert not worker.begun and not worker.bytes, "a worker's counts are off"
+                assert not worker.running and not worker.bytes, "a worker's counts are off"
                 assert not worker.receiver.bytes, "parts are left over"
             for model in core.models.values():
                 assert not model.inquest and not model.waiting, "suspects are left over"
