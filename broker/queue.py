@@ -1,8 +1,8 @@
 """The items that wait for a worker of one model.
 
     priority 5   returned ▸ ···
-                 client A ▸ lane 0 ▸ lot lot lot         A and B get an equal share of what is
-                 client B ▸ lane 0 ▸ lot                 taken, and within B each lane does
+                 client A ▸ lane 0 ▸ lot lot lot         A and B take turns of `QUANTUM` items,
+                 client B ▸ lane 0 ▸ lot                 and within B its lanes do
                             lane 7 ▸ lot lot …
     priority 0   …
 
@@ -10,8 +10,10 @@ Higher priorities first; then fair between clients and, within a client, between
 lane is one large call, or all of its small ones); then oldest first. Items that come back from
 a worker have waited once already and go before the others of their priority.
 
-Shares are cut from lots, not dealt out item by item: the items that one worker gets are the
-same, and those of one client stay together, on their way there and back.
+Turns are those of FQ-CoDel (RFC 8290, section 4.2): whoever had nothing waiting goes before those
+who have had a turn, so one item never waits for the large calls of many others; and having
+used that up it is counted among those for a round, even if it has nothing left. A turn is worth
+several items because those of one client are cheaper together, on their way there and back.
 """
 
 from __future__ import annotations
@@ -22,20 +24,25 @@ from typing import Generic, Protocol, TypeVar
 
 from broker.lots import Lot
 
+QUANTUM = 16
+"""Items of one turn. With 200 clients that never stop, a round is then 3,200 items."""
+
 
 class _Waiting(Protocol):
     items: int
+    credit: int  # what is left of its turn
 
-    def take(self, count: int, out: list[Lot]) -> int:
-        """Move up to ``count`` items into ``out``; return how many."""
+    def take(self, count: int, out: list[Lot], quantum: int) -> int:
+        """Move up to ``count`` items into ``out``, in turns of ``quantum``; return how many."""
 
 
 class _Lane:
     """Lots in the order in which they came; any of them may leave early."""
 
-    __slots__ = ("items", "lots")
+    __slots__ = ("credit", "items", "lots")
 
     def __init__(self) -> None:
+        self.credit = 0
         self.items = 0
         self.lots: OrderedDict[Lot, None] = OrderedDict()
 
@@ -43,7 +50,7 @@ class _Lane:
         self.lots[lot] = None
         self.items += len(lot.ids)
 
-    def take(self, count: int, out: list[Lot]) -> int:
+    def take(self, count: int, out: list[Lot], quantum: int = 0) -> int:  # noqa: ARG002  # as in _Turns
         left = count
         while left and self.lots:
             lot = next(iter(self.lots))
@@ -69,49 +76,50 @@ Child = TypeVar("Child", bound=_Waiting)
 
 
 class _Turns(Generic[Child]):
-    """Several of a kind, each of which gets an equal share; none of them is ever empty."""
+    """Several of a kind that are served in turn."""
 
-    __slots__ = ("_turn", "children", "items", "new")
+    __slots__ = ("_fresh", "_served", "children", "credit", "items", "new")
 
     def __init__(self, new: Callable[[], Child]) -> None:
         self.new = new
+        self.credit = 0
         self.items = 0
         self.children: dict[int, Child] = {}
-        self._turn: deque[int] = deque()
+        self._fresh: deque[int] = deque()
+        self._served: deque[int] = deque()
 
     def child(self, key: int) -> Child:
         child = self.children.get(key)
         if child is None:
             child = self.children[key] = self.new()
-            self._turn.append(key)
+            self._fresh.append(key)
         return child
 
-    def take(self, count: int, out: list[Lot]) -> int:
-        taken = 0
-        while taken < count and self._turn:
-            share = max(1, (count - taken) // len(self._turn))
-            for _ in range(len(self._turn)):
-                taken += self._take_one(min(share, count - taken), out)
-                if taken == count:
-                    break
-        self.items -= taken
-        return taken
-
-    def _take_one(self, count: int, out: list[Lot]) -> int:
-        key = self._turn[0]
-        child = self.children[key]
-        taken = child.take(count, out)
-        if not child.items:
-            del self.children[key]
-            self._turn.popleft()
-        elif len(self._turn) > 1:
-            self._turn.rotate(-1)
-        return taken
+    def take(self, count: int, out: list[Lot], quantum: int) -> int:
+        count = left = min(count, self.items)
+        while left:
+            turn = self._fresh or self._served
+            key = turn[0]
+            child = self.children[key]
+            child.credit = child.credit or quantum
+            taken = child.take(min(child.credit, left), out, quantum)
+            child.credit -= taken
+            left -= taken
+            if child.items and child.credit:
+                break  # the rest of its turn is for the next time
+            child.credit = 0
+            turn.popleft()
+            if child.items or turn is self._fresh:
+                self._served.append(key)
+            else:
+                del self.children[key]
+        self.items -= count
+        return count
 
     def forget_if_empty(self, key: int) -> None:
         if not self.children[key].items:
             del self.children[key]
-            self._turn.remove(key)
+            (self._fresh if key in self._fresh else self._served).remove(key)
 
 
 class _Client(_Turns[_Lane]):
@@ -150,10 +158,10 @@ class _Level:
         self.clients.child(lot.client.id).push(lot)
         self.clients.items += len(lot.ids)
 
-    def take(self, count: int, out: list[Lot]) -> int:
+    def take(self, count: int, out: list[Lot], quantum: int) -> int:
         taken = self.returned.take(count, out) if self.returned.items else 0
         if taken < count:
-            taken += self.clients.take(count - taken, out)
+            taken += self.clients.take(count - taken, out, quantum)
         return taken
 
     def give_up(self, lot: Lot, ids: set[int]) -> int:
@@ -186,13 +194,16 @@ class FairQueue:
         self._level(lot.priority).returned.push(lot)
         self.items += len(lot.ids)
 
-    def take(self, count: int) -> list[Lot]:
-        """Take out the next ``count`` items, or all where there are fewer."""
+    def take(self, count: int, quantum: int = QUANTUM) -> list[Lot]:
+        """Take out the next ``count`` items, or all where there are fewer.
+
+        A larger quantum is as fair where everything that waits is going to be taken.
+        """
         out: list[Lot] = []
         taken = 0
         while taken < count and self._order:
             level = self._levels[self._order[0]]
-            taken += level.take(count - taken, out)
+            taken += level.take(count - taken, out, quantum)
             if not level.items:
                 del self._levels[self._order.pop(0)]
         self.items -= taken
@@ -214,7 +225,7 @@ class FairQueue:
             if level_priority == priority and (clients := level.clients).items:
                 child = clients.children.get(client)
                 own = child.items if child is not None else 0
-                shares = len(clients.children) * (own + adds)
+                shares = len(clients.children) * _turns(own + adds)
                 count -= max(0, clients.items - own - shares)
         return count
 
@@ -231,7 +242,8 @@ class FairQueue:
                 own = clients[client].items if client in clients else 0
                 others = (each.items for name, each in clients.items() if name != client)
                 count += level.returned.items + own
-                count += sum(min(items, own + adds) for items in others)
+                share = _turns(own + adds)
+                count += sum(min(items, share) for items in others)
         return count
 
     def drain(self) -> list[Lot]:
@@ -244,3 +256,8 @@ class FairQueue:
             level = self._levels[priority] = _Level()
             self._order = sorted(self._levels, reverse=True)
         return level
+
+
+def _turns(items: int) -> int:
+    """How many items another client may have served by the time that these are."""
+    return -(-items // QUANTUM) * QUANTUM

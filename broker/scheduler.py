@@ -19,6 +19,7 @@ from broker import dispatch
 from broker.clients import Client
 from broker.lots import Lot
 from broker.models import Model
+from broker.queue import QUANTUM
 from broker.workers import Worker
 from zstreamer import errors
 from zstreamer.errors import DeadlineExceeded, WorkerLost, ZStreamerError
@@ -131,16 +132,19 @@ class Scheduler:
                 self._dispatch_suspects(now, model)
             while model.queue.items and model.open:
                 workers = list(model.open)
-                for worker, count in dispatch.earliest(now, workers, model.queue.items):
-                    self._assign(now, worker, count)
+                items = model.queue.items
+                # Where all of it goes out now, what comes together may stay together.
+                quantum = QUANTUM if items > sum(w.room for w in workers) else items
+                for worker, count in dispatch.earliest(now, workers, items):
+                    self._assign(now, worker, count, quantum)
 
-    def _assign(self, now: float, worker: Worker, count: int) -> None:
+    def _assign(self, now: float, worker: Worker, count: int, quantum: int) -> None:
         queue = worker.model.queue
         # Where the window may be full in bytes before it is in items, one by one.
         step = count if self.queued_bytes <= worker.room_bytes else 1
         while count > 0 and worker.open and queue.items:
             count -= step
-            lots = queue.take(step)
+            lots = queue.take(step, quantum)
             self._count_out(lots)
             for lot in self._without_late(now, lots):
                 worker.assign(self._ticket + 1, lot)

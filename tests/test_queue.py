@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from itertools import count, islice
+from itertools import count, groupby, islice
 
 from hypothesis import given
 from hypothesis import strategies as some
@@ -11,7 +11,7 @@ from hypothesis import strategies as some
 from broker.clients import Client
 from broker.lots import Lot
 from broker.models import Model
-from broker.queue import FairQueue
+from broker.queue import QUANTUM, FairQueue
 
 MODEL = Model("m")
 
@@ -43,34 +43,40 @@ def test_the_oldest_of_a_client_is_served_first():
     assert order(queue) == [(1, n) for n in range(5)]
 
 
+def runs(tags):
+    """How many in a row are of the same client, and of which."""
+    return [(client, len(list(same))) for client, same in groupby(client for client, _ in tags)]
+
+
 def test_clients_are_served_in_turn_however_much_one_of_them_asks():
     queue = FairQueue()
     a, b, c = clients(1, 2, 3)
     for n in range(100):
         queue.push(lot(a, n))
-    for n in range(3):
-        queue.push(lot(b, n))
+    queue.push(lot(b, *range(QUANTUM + 2)))
     queue.push(lot(c, 0))
-    assert order(queue, 7) == [(1, 0), (2, 0), (3, 0), (1, 1), (2, 1), (1, 2), (2, 2)]
+    found = runs(order(queue, 3 * QUANTUM + 3))
+    assert found == [(1, QUANTUM), (2, QUANTUM), (3, 1), (1, QUANTUM), (2, 2)]
 
 
 def test_lanes_of_a_client_are_served_in_turn():
     queue = FairQueue()
     (a,) = clients(1)
-    for n in range(10):
-        queue.push(lot(a, n, lane=7))
+    queue.push(lot(a, *range(100), lane=7))
     queue.push(lot(a, 100))
-    assert order(queue, 3) == [(1, 0), (1, 100), (1, 1)]
+    assert (1, 100) in order(queue, QUANTUM + 1)
 
 
 def test_a_client_of_many_lanes_gets_no_more_than_one_of_one():
     queue = FairQueue()
     a, b = clients(1, 2)
     for lane in range(10):
-        queue.push(lot(a, lane, lane=lane))
-    for n in range(10):
-        queue.push(lot(b, n))
-    assert Counter(client for client, _ in order(queue, 10)) == {1: 5, 2: 5}
+        queue.push(lot(a, *range(100 * lane, 100 * lane + 50), lane=lane))
+    queue.push(lot(b, *range(500)))
+    assert Counter(client for client, _ in order(queue, 10 * QUANTUM)) == {
+        1: 5 * QUANTUM,
+        2: 5 * QUANTUM,
+    }
 
 
 def test_higher_priorities_go_first():
@@ -92,18 +98,45 @@ def test_what_comes_back_goes_before_others_of_its_priority_but_not_of_a_higher_
     assert order(queue) == [(2, 2), (2, 3), (2, 4), (1, 1)]
 
 
-def test_what_is_taken_at_once_is_shared_out_and_each_clients_part_stays_together():
+def test_a_client_gets_several_items_at_its_turn_and_they_stay_together():
     queue = FairQueue()
     a, b, c = clients(1, 2, 3)
     queue.push(lot(a, *range(100)))
     queue.push(lot(b, *range(100)))
     queue.push(lot(c, 0, 1))
-    taken = queue.take(24)
-    assert Counter(each.client.id for each in taken for _ in each.ids) == {1: 11, 2: 11, 3: 2}
-    assert [(each.client.id, each.ids) for each in taken[:2]] == [
-        (1, list(range(8))),
-        (2, list(range(8))),
+    taken = queue.take(3 * QUANTUM + 2)
+    assert [(each.client.id, len(each)) for each in taken] == [
+        (1, QUANTUM),
+        (2, QUANTUM),
+        (3, 2),
+        (1, QUANTUM),
     ]
+
+
+def test_whoever_had_nothing_waiting_does_not_wait_for_the_others_round():
+    queue = FairQueue()
+    a, b, c = clients(1, 2, 3)
+    for client in (a, b):
+        queue.push(lot(client, *range(100)))
+    queue.take(2 * QUANTUM)
+    queue.push(lot(c, 0))
+    assert queue.take(QUANTUM)[0].client is c
+
+
+def test_clients_that_come_back_with_one_item_each_time_do_not_starve_a_large_call():
+    queue = FairQueue()
+    large, *small = clients(*range(20))
+    queue.push(lot(large, *range(1000)))
+    ids = count()
+    served: Counter[int] = Counter()
+    for _ in range(1000):
+        for client in small:
+            if not client.items:
+                queue.push(lot(client, next(ids)))
+        for each in queue.take(1):
+            served[each.client.id] += 1
+            each.client.end(each.ids, 0)
+    assert served[0] >= 1000 / 20
 
 
 def test_draining_takes_everything_in_order():
@@ -142,8 +175,8 @@ def test_what_is_ahead_counts_a_clients_fair_share_only():
     for n in range(2):
         queue.push(lot(b, n))
     assert queue.ahead(1, 0) >= 1000
-    assert queue.ahead(2, 0) <= 8
-    assert queue.ahead(3, 0) <= 4
+    assert queue.ahead(2, 0) <= 2 + QUANTUM
+    assert queue.ahead(3, 0) <= 2 + QUANTUM
     assert queue.ahead(c.id, 1) == 0
     queue.push(lot(c, 0, priority=5))
     assert queue.ahead(3, 5) >= 1
