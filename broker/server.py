@@ -14,6 +14,7 @@ import math
 import secrets
 import time
 from collections.abc import Callable
+from typing import TypeAlias
 
 import zmq
 
@@ -40,6 +41,8 @@ OWNER_CHECK = 0.5
 PROBE_PAUSE = 0.05
 """Seconds between two rounds of probes; many peers often go at once."""
 
+Handler: TypeAlias = Callable[[float, bytes, Frames], None]
+
 _PING = protocol.plain(protocol.Ping())
 
 
@@ -63,6 +66,10 @@ class Server:
             Side.WORKER: transport.router(config.worker_endpoint, options),
             Side.CLIENT: transport.router(config.client_endpoint, options),
         }
+        self._handlers: dict[Side, Handler] = {
+            Side.WORKER: self.core.on_worker,
+            Side.CLIENT: self.core.on_client,
+        }
         self._monitors = {
             side: socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
             for side, socket in self.sockets.items()
@@ -75,19 +82,21 @@ class Server:
     def turn(self) -> None:
         """Wait for something to do, and do it."""
         wait = min(self.core.wake_at(), *self._probe_at.values(), math.inf) - time.monotonic()
-        self.poller.poll(max(0, math.ceil(wait * 1000)))
+        ready = dict(self.poller.poll(max(0, math.ceil(wait * 1000))))
         now = time.monotonic()
         if now - self._turn_at > PAUSE:
             self.core.on_pause(now - self._turn_at)
         self._turn_at = now
-        self._read(now, Side.WORKER, self.core.on_worker)
-        self._read(now, Side.CLIENT, self.core.on_client)
-        self._look_for_the_gone(now)
+        for side, handle in self._handlers.items():
+            if self.sockets[side] in ready:
+                self._read(now, side, handle)
+            if self._monitors[side] in ready or side in self._probe_at:
+                self._look_for_the_gone(now, side)
         while sends := self.core.poll(now):
             for send in sends:
                 self._send(now, send)
 
-    def _read(self, now: float, side: Side, handle: Callable[[float, bytes, Frames], None]) -> None:
+    def _read(self, now: float, side: Side, handle: Handler) -> None:
         socket = self.sockets[side]
         for _ in range(MESSAGES_A_TURN):
             message = transport.receive_routed(socket)
@@ -99,15 +108,14 @@ class Server:
         if not transport.send(self.sockets[send.side], [send.session, *send.frames]):
             self.core.on_gone(now, send.side, send.session)
 
-    def _look_for_the_gone(self, now: float) -> None:
+    def _look_for_the_gone(self, now: float, side: Side) -> None:
         """A ROUTER's monitor says that a peer has gone, not which: probe them all, once a while."""
-        for side, monitor in self._monitors.items():
-            while transport.monitored(monitor):
-                self._probe_at.setdefault(side, now + PROBE_PAUSE)
-            if self._probe_at.get(side, math.inf) <= now:
-                for session in self.core.sessions(side):
-                    self._send(now, Send(side, session, _PING))
-                del self._probe_at[side]
+        while transport.monitored(self._monitors[side]):
+            self._probe_at.setdefault(side, now + PROBE_PAUSE)
+        if self._probe_at.get(side, math.inf) <= now:
+            for session in self.core.sessions(side):
+                self._send(now, Send(side, session, _PING))
+            del self._probe_at[side]
 
     def owner_gone(self) -> bool:
         """Whether the process that started this one is gone; looks twice a second."""

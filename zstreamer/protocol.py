@@ -19,6 +19,7 @@ A bundle's columns run in step: the n-th id, budget and slot belong to one item.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias, TypeVar
 
@@ -149,15 +150,17 @@ def plain(message: Message) -> Frames:
 
 def lay_out(payloads: list[Slot]) -> tuple[list[Slot], Frames]:
     """Return slots and frames for these payloads: the large ones in frames of their own."""
-    frames = [p for p in payloads if _has_own_frame(p)]
-    if not frames:
+    if set(map(type, payloads)) == _BYTES and max(map(len, payloads)) <= INLINE:  # type: ignore[arg-type]  # all are bytes
         return payloads, []
+    frames = [p for p in payloads if _has_own_frame(p)]
     return [None if _has_own_frame(p) else p for p in payloads], frames  # type: ignore[return-value]
 
 
 def _has_own_frame(payload: Slot) -> bool:
     return type(payload) not in NO_PAYLOAD and len(payload) > INLINE  # type: ignore[arg-type]
 
+
+_BYTES = {bytes}
 
 NO_PAYLOAD = {int, list, type(None)}
 """Types of slots that do not hold their payload themselves."""
@@ -185,17 +188,27 @@ def decode(frames: Sequence[Buffer]) -> Message:
     """
     try:
         head = msgpack.unpackb(frames[0], strict_map_key=False)
-        _require(type(head) is list and type(head[0]) is int, "the head is no message")
-        return _DECODERS[head[0]](head[1:], frames)
+        if type(head) is not list or type(head[0]) is not int:
+            raise ProtocolError("the head is no message")
+        return _DECODERS[head[0]](head, frames)
     except ProtocolError:
         raise
     except Exception as cause:  # whatever the bytes provoke, they are no message
         raise ProtocolError(f"malformed message: {cause!r}") from cause
 
 
+class _Local(threading.local):
+    """A packer a thread: making one for each message would cost as much as using it."""
+
+    def __init__(self) -> None:
+        self.pack: Callable[[object], bytes] = msgpack.Packer().pack
+
+
+_local = _Local()
+
+
 def _pack(fields: object) -> bytes:
-    packed: bytes = msgpack.packb(fields)
-    return packed
+    return _local.pack(fields)
 
 
 def _require(condition: bool, what: str) -> None:
@@ -209,7 +222,8 @@ _INTS = {int}
 def _columns(first: list[int], *others: Sequence[object]) -> None:
     _require(type(first) is list and set(map(type, first)) <= _INTS, "ids are not integers")
     for other in others:
-        _require(type(other) is list and len(other) == len(first), "columns differ in length")
+        if type(other) is not list or len(other) != len(first):
+            raise ProtocolError("columns differ in length")
 
 
 _SLOTS = {bytes, int, list, type(None)}
@@ -218,7 +232,7 @@ _SLOTS = {bytes, int, list, type(None)}
 def _fill(slots: list[Slot], frames: Sequence[Buffer], used: int) -> int:
     """Put frames into the empty slots; return how many frames of the message are now used."""
     kinds = set(map(type, slots))
-    if kinds == {bytes}:
+    if kinds == _BYTES:
         return used
     _require(kinds <= _SLOTS, "a slot of unknown type")
     if None in slots:
@@ -239,8 +253,8 @@ def _end(frames: Sequence[Buffer], used: int) -> None:
 
 def _decode_hello(fields: list[object], frames: Sequence[Buffer]) -> Hello:
     _end(frames, 1)
-    _require(fields[0] == MAGIC, "no HELLO of this protocol")
-    version, role, peer, info = (*fields[1:5], 0, 0, {})[:4] if len(fields) > 2 else (0, 0, 0, {})
+    _require(fields[1] == MAGIC, "no HELLO of this protocol")
+    version, role, peer, info = (*fields[2:6], 0, 0, {})[:4] if len(fields) > 3 else (0, 0, 0, {})
     if version != VERSION:
         return Hello(0, 0, {}, version if type(version) is int else 0)
     _require(type(role) is int and type(peer) is int and type(info) is dict, "malformed HELLO")
@@ -248,32 +262,30 @@ def _decode_hello(fields: list[object], frames: Sequence[Buffer]) -> Hello:
 
 
 def _decode_submit(fields: list[object], frames: Sequence[Buffer]) -> Submit:
-    ack, rows = fields
+    _, ack, rows = fields
     _require(type(ack) is int and type(rows) is list, "malformed SUBMIT")
-    runs = [Run(*row) for row in rows]  # type: ignore[attr-defined]  # required above
+    runs = [Run._make(row) for row in rows]  # type: ignore[attr-defined]  # required above
     used = 1
     for run in runs:
-        _require(
-            type(run.model) is str
-            and type(run.priority) is type(run.flags) is type(run.lane) is int,
-            "malformed run",
-        )
-        _columns(run.ids, run.budgets, run.slots)
-        _columns(run.budgets)
-        used = _fill(run.slots, frames, used)
+        model, priority, flags, lane, ids, budgets, slots = run
+        if type(model) is not str or not type(priority) is type(flags) is type(lane) is int:
+            raise ProtocolError("malformed run")
+        _columns(ids, budgets, slots)
+        _columns(budgets)
+        used = _fill(slots, frames, used)
     _end(frames, used)
     return Submit(ack, runs)  # type: ignore[arg-type]  # required above
 
 
 def _decode_answer(fields: list[object], frames: Sequence[Buffer]) -> Answer:
-    message = Answer(*fields)  # type: ignore[arg-type]  # checked below
+    message = Answer(*fields[1:])  # type: ignore[arg-type]  # checked below
     _columns(message.ids, message.slots)
     _end(frames, _fill(message.slots, frames, 1))
     return message
 
 
 def _decode_work(fields: list[object], frames: Sequence[Buffer]) -> Work:
-    message = Work(*fields)  # type: ignore[arg-type]  # checked below
+    message = Work(*fields[1:])  # type: ignore[arg-type]  # checked below
     _columns(message.tickets, message.budgets, message.slots)
     _columns(message.budgets)
     _end(frames, _fill(message.slots, frames, 1))
@@ -281,7 +293,7 @@ def _decode_work(fields: list[object], frames: Sequence[Buffer]) -> Work:
 
 
 def _decode_report(fields: list[object], frames: Sequence[Buffer]) -> Report:
-    message = Report(*fields)  # type: ignore[arg-type]  # checked below
+    message = Report(*fields[1:])  # type: ignore[arg-type]  # checked below
     _columns(message.begun)
     _columns(message.done, message.slots)
     _columns([message.backlog, message.beta, message.alpha])
@@ -291,8 +303,8 @@ def _decode_report(fields: list[object], frames: Sequence[Buffer]) -> Report:
 
 def _decode_part(fields: list[object], frames: Sequence[Buffer]) -> Part:
     _end(frames, 2)
-    _require(len(fields) == 1 and type(fields[0]) is int, "malformed PART")
-    return Part(fields[0], frames[1])  # type: ignore[arg-type]  # required above
+    _require(len(fields) == 2 and type(fields[1]) is int, "malformed PART")
+    return Part(fields[1], frames[1])  # type: ignore[arg-type]  # required above
 
 
 Decoder: TypeAlias = Callable[[list[object], Sequence[Buffer]], "Message"]
@@ -303,6 +315,7 @@ def _decoder(cls: type[Message], *types: type) -> Decoder:
 
     def decode_plain(fields: list[object], frames: Sequence[Buffer]) -> Message:
         _end(frames, 1)
+        fields = fields[1:]
         _require(tuple(map(type, fields)) == types, f"malformed {cls.__name__}")
         for field in fields:
             if cls in (Welcome, Cancel) and type(field) is list:
