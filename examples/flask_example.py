@@ -16,21 +16,22 @@ import os
 from flask import Flask, Response, jsonify
 from flask.typing import ResponseReturnValue
 
-from examples.bert_model import BATCH_SIZE, TextInfillingModel
+from examples.bert_model import BATCH_SIZE, ManagedBertModel
 from examples.problem import problem
 from examples.sentence import sentences
 from zstreamer import ThreadedStreamer, errors
 
 app = Flask(__name__)
 app.register_error_handler(errors.ZStreamerError, problem)
-model = TextInfillingModel()
-streamer = ThreadedStreamer(model.predict, batch_size=BATCH_SIZE, max_latency=0.1)
+model = ManagedBertModel()
+model.init_model()
+streamer = ThreadedStreamer(model, batch_size=BATCH_SIZE, max_latency=0.1)
 
 
 @app.route("/naive", methods=["GET", "POST"])
 def naive() -> ResponseReturnValue:
     """Answer with the model itself."""
-    outcomes = model.predict(sentences())
+    outcomes = model(sentences())
     for outcome in outcomes:
         if isinstance(outcome, Exception):
             return {"error": type(outcome).__name__, "message": str(outcome)}, 400

@@ -1,10 +1,15 @@
 """Toy models that workers of the tests serve, by name: `tests.models:double`."""
 
+import ctypes
+import json
 import os
+import resource
 import signal
 import sys
 import time
 from pathlib import Path
+
+import psutil
 
 from zstreamer import ManagedModel
 
@@ -114,3 +119,115 @@ class Device(ManagedModel):
         }
         time.sleep(0.02)
         return [facts] * len(batch)
+
+
+class Mute(Exception):
+    """Cannot be shown."""
+
+    def __str__(self):
+        raise RuntimeError("no words")
+
+    __repr__ = __str__
+
+
+ODD = {
+    "mute": Mute,
+    "surrogate": lambda: ValueError("a lone \udc80 surrogate"),
+    "long": lambda: KeyError("long " * 4 * 2**20),
+}
+"""Exceptions that are hard to show or to send."""
+
+
+def rude(batch):
+    """Meets "raise …" and "return …" with one of ODD; answers others with its process."""
+    for item in batch:
+        if item.startswith("raise "):
+            error = ODD[item.removeprefix("raise ")]()
+            raise error
+    names = [item.removeprefix("return ") for item in batch]
+    return [ODD[name]() if name in ODD else os.getpid() for name in names]
+
+
+ENDS = {
+    "abort": os.abort,
+    "segfault": lambda: ctypes.string_at(0),
+    "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "exit": lambda: os._exit(3),
+    "hang": lambda: time.sleep(1000),
+}
+"""What can become of a process."""
+
+
+def leave_no_core():
+    """A process that is meant to crash leaves no file behind."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+class Mortal(ManagedModel):
+    """An item [end, times] is its process's end so many times; others are echoed.
+
+    Writes each batch that it begins into the folder's file `batches`, a line each.
+    """
+
+    def init_model(self, folder):
+        leave_no_core()
+        self.batches = Path(folder, "batches")
+
+    def predict(self, batch):
+        with self.batches.open("a") as batches:
+            batches.write(json.dumps(batch) + "\n")
+        begun = [item for line in self.batches.open() for item in json.loads(line)]
+        for item in batch:
+            if isinstance(item, list) and begun.count(item) <= item[1]:
+                ENDS[item[0]]()
+        return batch
+
+
+class Sickly(ManagedModel):
+    """Its first `failures` starts fail: with an exception, or with what ENDS calls `end`.
+
+    Writes a line into the folder's file `starts` each time.
+    """
+
+    def init_model(self, folder, failures, end=None):
+        leave_no_core()
+        with Path(folder, "starts").open("a+") as starts:
+            starts.write("start\n")
+            starts.seek(0)
+            number = len(starts.readlines())
+        if number <= failures:
+            if end:
+                ENDS[end]()
+            raise RuntimeError(f"start number {number} has failed")
+
+    def predict(self, batch):
+        return batch
+
+
+MiB = 2**20
+
+
+class Hungry(ManagedModel):
+    """Needs `piece` bytes for each item, and has memory for `fits` of them at once.
+
+    Answers with the size of the batch that an item ran in, and how often memory has run out.
+    """
+
+    def init_model(self, piece, fits):
+        self.piece = piece
+        self.failures = 0
+        # Besides, what Python's threads reserve: stacks of 8 MiB, and 64 MiB for small objects.
+        slack = 200 * MiB
+        assert piece > slack, "one item more would fit"
+        limit = psutil.Process().memory_info().vms + fits * piece + slack
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+    def predict(self, batch):
+        held = []
+        try:
+            # Their pages are never touched, so the machine itself gives nothing.
+            held.extend(bytes(self.piece) for _ in batch)
+        except MemoryError:
+            self.failures += 1
+            raise
+        return [[len(batch), self.failures]] * len(batch)

@@ -9,8 +9,8 @@ import pytest
 import torch
 from flask import Flask, jsonify
 
-from examples import bert_model, dtype
-from examples.bert_model import ManagedBertModel, TextInfillingModel
+from examples import bert_model
+from examples.bert_model import TextInfillingModel
 from examples.problem import problem
 from examples.sentence import sentences
 from examples.small_bert import corpus, delta, loader
@@ -87,8 +87,8 @@ def test_a_long_text_is_cut_behind_its_mask(model):
 
 
 def test_any_folder_with_a_masked_language_model_can_be_loaded(model, tmp_path):
-    model.model.save_pretrained(tmp_path)
-    model.tokenizer.save_pretrained(tmp_path)
+    model.model.bert.save_pretrained(tmp_path)
+    model.model.tokenizer.save_pretrained(tmp_path)
     other = TextInfillingModel(tmp_path, device="cpu", dtype="float32")
     assert other.predict([BIRTHDAY, PARIS, DOOR]) == ["you", "paris", "room"]
 
@@ -131,45 +131,39 @@ def test_the_environment_names_the_weights(monkeypatch, tmp_path):
     assert asked == [str(tmp_path), "small-bert"], "an argument comes before the environment"
 
 
-# ------------------------------------------------------------------ dtype, threads, worker
+# ------------------------------------------------------------------ dtype, worker
 
 
-@pytest.mark.parametrize(
-    ("bfloat16_seconds", "expected"),
-    [(0.3, torch.bfloat16), (1.1, torch.float32), (4.0, torch.float32)],
-)
-def test_bfloat16_is_chosen_only_where_it_is_faster(monkeypatch, bfloat16_seconds, expected):
-    seconds = {torch.bfloat16: bfloat16_seconds, torch.float32: 1.0}
-    monkeypatch.setattr(dtype, "_layer_seconds", lambda: seconds)
-    assert dtype.fastest_dtype(torch.device("cpu")) is expected
-
-
-def test_measuring_leaves_the_random_numbers_alone():
-    torch.manual_seed(1)
-    expected = torch.rand(3)
-    torch.manual_seed(1)
-    dtype.fastest_dtype(torch.device("cpu"))
-    assert torch.equal(torch.rand(3), expected)
-
-
-def test_a_named_dtype_is_used_and_an_unknown_one_refused(monkeypatch):
+def test_the_environment_names_the_dtype(monkeypatch):
     monkeypatch.setenv("BERT_DTYPE", "bfloat16")
     half = TextInfillingModel("small-bert", device="cpu")
-    assert next(half.model.parameters()).dtype is torch.bfloat16
+    assert half.model.dtype is torch.bfloat16
     assert half.predict([BIRTHDAY]) == ["you"]
-    with pytest.raises(ValueError, match="dtype must be one of float32"):
-        TextInfillingModel("small-bert", dtype="int7")
+    monkeypatch.setenv("BERT_DTYPE", "int7")
+    with pytest.raises(ValueError, match="dtype must be one of auto, float32"):
+        TextInfillingModel("small-bert")
 
 
-def test_the_worker_model_loads_with_its_threads_and_answers_its_example():
-    before = torch.get_num_threads()
-    worker = ManagedBertModel()
-    try:
-        worker.init_model(name="small-bert", device="cpu", threads=1)
-        assert torch.get_num_threads() == 1
-        assert worker.predict(ManagedBertModel.example) == ["you"]
-    finally:
-        torch.set_num_threads(before)
+def test_the_worker_model_counts_word_pieces_as_they_come(model):
+    worker = model.model
+    short, long = (worker.prepare(text) for text in (BIRTHDAY, DOOR))
+    assert (worker.cost(short), worker.cost(long)) == (7, 12)
+    assert worker.predict([short, long]) == ["you", "room"]
+
+
+@pytest.mark.timeout(150)  # a busy machine takes long to import torch and load the weights
+def test_a_worker_serves_it(shared):
+    settings = {"name": "small-bert", "device": "cpu", "dtype": "float32"}
+    target = "examples.bert_model:ManagedBertModel"
+    with (
+        shared.worker(target, model="bert", init_kwargs=settings, batch_size=8),
+        shared.client(model="bert", timeout=60) as client,
+    ):
+        client.wait_ready(90)
+        assert client.predict([BIRTHDAY, DOOR, PARIS] * 9) == ["you", "room", "paris"] * 9
+        with pytest.raises(errors.PredictError, match="exactly one") as caught:
+            client.predict([BIRTHDAY, "no mask"])
+        assert (caught.value.index, caught.value.type) == (1, "ValueError")
 
 
 # ------------------------------------------------------------------ training
@@ -188,11 +182,11 @@ def test_int4_steps_restore_values_to_within_half_a_step():
 
 def test_a_written_delta_gives_the_trained_model_back(model, tmp_path):
     base = loader.backbone()
-    trained = model.model.state_dict()
+    trained = model.model.bert.state_dict()
     delta.write_delta(trained, base.state_dict(), tmp_path / "delta.safetensors")
     delta.apply_delta(base, tmp_path / "delta.safetensors")
     again = TextInfillingModel("small-bert", device="cpu", dtype="float32")
-    again.model = base
+    again.model.bert = base
     assert again.predict([BIRTHDAY, PARIS, DOOR]) == ["you", "paris", "room"]
 
 

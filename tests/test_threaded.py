@@ -292,3 +292,18 @@ print("fine")
 
 def test_after_a_fork_it_works_in_the_parent_and_in_the_child(tmp_path):
     succeed(tmp_path, FORK)
+
+
+@pytest.mark.gevent
+def test_an_exception_that_cannot_be_shown_fails_its_call_and_no_other():
+    def predict(batch):
+        if "raise" in batch:
+            raise models.Mute
+        return [models.Mute() if item == "return" else item for item in batch]
+
+    with ThreadedStreamer(predict, 8) as streamer:
+        for item in ("raise", "return"):
+            with pytest.raises(errors.PredictError, match=r"Mute: .*no text") as caught:
+                streamer.predict(["fine", item])
+            assert (caught.value.index, caught.value.type) == (1, "Mute")
+            assert streamer.predict(["fine"]) == ["fine"]

@@ -18,7 +18,7 @@ from tests.cluster import ROOT, Cluster, free_port
 from tests.waiting import descendants, until
 
 SECONDS = 20
-EXACT = {"BERT_DTYPE": "float32", "BERT_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+EXACT = {"BERT_DTYPE": "float32", "HF_HUB_OFFLINE": "1"}
 NAMES = ("Anna", "Ben", "Clara", "David", "Emma", "Frank", "Grace", "Henry", "Ida", "Jack")
 PLACES = ("garden", "station", "library", "office", "school", "harbour", "village", "museum")
 SENTENCES = [

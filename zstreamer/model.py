@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, TypeAlias
 
 PredictFunction: TypeAlias = Callable[[list[object]], Sequence[object]]
+PrepareFunction: TypeAlias = Callable[[object], object]
 
 
 class ItemError(Exception):
@@ -60,7 +61,7 @@ class ManagedModel:
         """Load the model. Called once, in the worker's process, before anything else."""
 
     def predict(self, batch: list[object]) -> Sequence[object]:
-        """Return one output for each input of ``batch``, in the same order.
+        """Return one output for each input of ``batch`` (as `prepare` left it), in order.
 
         An exception may stand in an item's place: its caller gets a `PredictError`, the
         others their answers. An exception that is raised makes the batch run again in
@@ -69,10 +70,24 @@ class ManagedModel:
         """
         raise NotImplementedError(f"{type(self).__name__} does not define predict")
 
-    def cost(self, item: object) -> float:
+    # Any in these two: what an item is, and what is made of it, is for the model's author to say.
+
+    def prepare(self, item: Any) -> Any:
+        """Return what `cost` and `predict` are to see in place of ``item``: tokens, pixels …
+
+        Optional. It is called once for each item, also where its batch runs again; in a worker
+        on arrival and in another thread than `predict`, so that work which need not wait for
+        the model is done while the batch before runs. What it raises is that item's error alone.
+        """
+        return item
+
+    def cost(self, item: Any) -> float:
         """Return what an item costs to run (tokens, pixels …), for batches of like sizes.
 
         Defining it is optional; leave it out where all items cost the same.
+
+        Args:
+            item: what `prepare` returned.
         """
         raise NotImplementedError
 
@@ -109,6 +124,9 @@ class Loaded:
                 "predict method, or a function that takes a list and returns a list"
             )
         self.predict: PredictFunction = predict
+        self.prepare: PrepareFunction = _as_it_is
+        if isinstance(model, ManagedModel):  # any other object may mean something else by the name
+            self.prepare = model.prepare
         cost = getattr(model, "cost", None)
         if callable(cost) and getattr(type(model), "cost", None) is not ManagedModel.cost:
             self.cost = cost
@@ -121,4 +139,8 @@ class Loaded:
     def warm_up(self) -> None:
         """Run the model's example once, if it has one."""
         if self.example:
-            self.predict(list(self.example))
+            self.predict([self.prepare(item) for item in self.example])
+
+
+def _as_it_is(item: object) -> object:
+    return item

@@ -1,6 +1,6 @@
 """Batches in this process: a worker's batcher, and one thread that runs the model.
 
-    caller ─ queue ─> model's thread: gather ─> predict ─> wake the callers
+    caller ─ queue ─> model's thread: gather ─> prepare ─> predict ─> wake the callers
 
 The model's thread is one of the operating system, also where gevent has patched Python's own,
 so that a predict which computes does not stop the hub. Greenlets are woken through their hub.
@@ -13,15 +13,16 @@ import os
 import time
 import weakref
 from _queue import SimpleQueue  # C's own: gevent replaces the one in `queue`
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from queue import Empty
 
 from zstreamer.batching import Batcher, BatchTime
 from zstreamer.client import native
 from zstreamer.client.client import Items, check_items
 from zstreamer.client.future import Future
-from zstreamer.errors import Cancelled, DeadlineExceeded, PredictError, ZStreamerError
+from zstreamer.errors import Cancelled, DeadlineExceeded, ZStreamerError
 from zstreamer.model import Loaded, PredictFunction
+from zstreamer.worker import failure
 from zstreamer.worker.runner import Runner
 
 
@@ -74,7 +75,8 @@ class Batches:
     ) -> None:
         if operator.index(batch_size) < 1:
             raise ValueError(f"batch_size must be a whole number of at least 1, not {batch_size!r}")
-        self._runner = Runner(Loaded(predict_function).predict)
+        self._model = Loaded(predict_function)
+        self._runner = Runner(self._model.predict)
         self._batch_size = batch_size
         self._max_latency = max_latency
         self._timeout = worker_timeout
@@ -210,7 +212,7 @@ class Batches:
             hold = plan.hold_until
             if plan.items:
                 batcher.remove([item.id for item in plan.items])
-                self._run_batch([i for i in plan.items if not i.call.done], batch_time)
+                self._run_batch(plan.items, batch_time)
 
     def _gather(self, batcher: Batcher[_Item], hold: float | None) -> bool:
         """Take in what has arrived; wait for it where nothing can run. False at the end."""
@@ -231,7 +233,8 @@ class Batches:
         except Empty:
             return True
 
-    def _run_batch(self, items: list[_Item], batch_time: BatchTime) -> None:
+    def _run_batch(self, planned: Sequence[_Item], batch_time: BatchTime) -> None:
+        items = [item for item in planned if self._prepare(item)]
         if not items:
             return
         start = time.perf_counter()
@@ -247,6 +250,18 @@ class Batches:
                 ended[id(call)] = call
         for call in ended.values():
             self._end(call, _first_error(call))
+
+    def _prepare(self, item: _Item) -> bool:
+        """Give an item the form that predict takes; end its call where that fails."""
+        if item.call.done:
+            return False
+        try:
+            item.value = self._model.prepare(item.value)
+        except BaseException as error:  # noqa: BLE001  # the user's code; it must not end this thread
+            item.call.outputs[item.index] = failure.raised(error)
+            self._end(item.call, _first_error(item.call))
+            return False
+        return True
 
     # In the other threads
 
@@ -295,9 +310,7 @@ def _settle(future: Future, call: _Call) -> None:
 def _first_error(call: _Call) -> ZStreamerError | None:
     for index, output in enumerate(call.outputs):
         if isinstance(output, BaseException):
-            error = output
-            if not isinstance(error, ZStreamerError):
-                error = PredictError(str(output), type(output).__qualname__)
+            error = failure.returned(output)
             error.index = index
             return error
     return None

@@ -21,11 +21,11 @@ import torch
 from torch.nn import functional
 from transformers import BertForMaskedLM
 
-from examples.dtype import fastest_dtype
 from examples.small_bert.corpus import STOP_WORDS, Batch, Corpus, build
 from examples.small_bert.delta import MASK_ID, WORD_EMBEDDINGS, apply_delta, write_delta
 from examples.small_bert.loader import backbone
 from examples.small_bert.sources import SOURCES, fetch
+from zstreamer.torch.device import fastest_dtype
 
 STEPS = 6400
 HEAD_RATE, HEAD_RATE_LATER, ENCODER_RATE = 2e-3, 1e-3, 4e-4

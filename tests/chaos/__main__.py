@@ -18,11 +18,24 @@ def main():
     parser.add_argument("--quick", action="store_true", help="few faults, as in the test suite")
     parser.add_argument("--seconds", type=float, help="how long the soak lasts")
     parser.add_argument("--gevent", action="store_true", help="callers patched by gevent")
+    parser.add_argument(
+        "--gunicorn", action="store_true", help="call through an app in gunicorn's gevent workers"
+    )
     parser.add_argument("--json", type=Path, help="file to write the figures to")
     options = parser.parse_args()
-    common = rows.Options(options.gevent, options.quick, options.seconds)
+    common = rows.Options(
+        gevent=options.gevent,
+        gunicorn=options.gunicorn,
+        quick=options.quick,
+        seconds=options.seconds,
+    )
+    names = [options.row]
+    if options.row == "all":
+        names = [name for name in rows.ROWS if not rows.refusal(name, common)]
+    elif words := rows.refusal(options.row, common):
+        parser.error(words)
     outcomes = []
-    for name in rows.ROWS if options.row == "all" else [options.row]:
+    for name in names:
         print(f"— {name}", file=sys.stderr, flush=True)
         outcomes.append(_run(name, common, options.times))
         if options.json:

@@ -8,7 +8,7 @@ from tests.chaos.stage import BATCH_TIME, Stage
 
 def broker_kill(times, options):
     """The only broker is killed, and started again within a second."""
-    with Stage("broker-kill", times, gevent=options.gevent, tcp=True) as stage:
+    with Stage("broker-kill", times, options, tcp=True) as stage:
         stage.crew(2)
         [cluster] = stage.clusters
         outcome = stage.outcome
@@ -32,7 +32,7 @@ def broker_kill(times, options):
 
 def broker_of_two(times, options):
     """One of two brokers is killed; the other one takes its calls."""
-    with Stage("broker-of-two", times, gevent=options.gevent, brokers=2, tcp=True) as stage:
+    with Stage("broker-of-two", times, options, brokers=2, tcp=True) as stage:
         stage.crew(2)
         outcome = stage.outcome
         with stage.load() as load:

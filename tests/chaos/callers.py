@@ -2,9 +2,9 @@
 
     python -m tests.chaos.callers '{"address": …, "model": …, …}'
 
-It says a few times a second how far it is, as lines of JSON on its output; when its input ends
-it stops, waits for what is open and prints the whole tally. Under "gevent" everything is patched
-first, and the threads are greenlets.
+Where the address is a web server's, they call through its app. It says a few times a second how
+far it is, as lines of JSON on its output; when its input ends it stops, waits for what is open and
+prints the whole tally. Under "gevent" everything is patched first, and the threads are greenlets.
 """
 
 # ruff: noqa: E402 - the patch must come before whatever it patches is imported
@@ -25,7 +25,9 @@ import threading
 import time
 
 from tests.chaos.model import answer
+from tests.chaos.tables import table_sizes
 from tests.chaos.tally import LATE, Tally
+from tests.chaos.web import WebClient
 from zstreamer import Client
 from zstreamer.errors import ZStreamerError
 
@@ -151,22 +153,20 @@ class Flood:
         tally.hung += seconds > self._timeout + LATE
 
 
-def table_sizes(client):
-    """How many entries a client's tables hold; 0 where nothing is open."""
-    cores = [driver.core for driver in client._drivers.values()]
-    sizes = 0
-    for core in cores:
-        sizes += len(core._calls) + len(core._watches) + len(core._again) + len(core._completed)
-        sizes += sum(len(link.sent) + link.sent_bytes for link in core.links)
-        sizes += sum(1 for _, _, call in core._deadlines if not call.done)
-    return sizes
+def open_client(address, model, **spec):
+    """Return a client of the brokers, or of a web server whose app embeds such clients."""
+    if address.startswith("http:"):
+        patience = spec["timeout"] + 2 * LATE
+        return WebClient(address, connections=spec["threads"], timeout=patience)
+    return Client(address, model=model, connect_timeout=20.0)
 
 
 def main():
     """Call until the input ends; print what became of it."""
     spec = dict(SPEC)
     spec.pop("gevent", None)
-    client = Client(spec.pop("address"), model=spec.pop("model"), connect_timeout=20.0)
+    client = open_client(**spec)
+    del spec["address"], spec["model"]
     client.wait_ready(30)
     held = spec.pop("held", False)
     work = (Flood if "rate" in spec else Callers)(client, **spec)
@@ -181,7 +181,8 @@ def main():
     for tally in work.tallies:
         total.add(tally)
     time.sleep(0.2)  # the last answers may still be settled
-    tell({"final": {**total.summary(), "tables": table_sizes(client)}})
+    left = client.table_sizes() if isinstance(client, WebClient) else table_sizes(client)
+    tell({"final": {**total.summary(), "tables": left}})
     client.close()
 
 

@@ -52,19 +52,20 @@ class SilentPeer:
 
 def slow_reader(times, options):
     """Peers that ask for three times what they may leave unread, and read none of it."""
-    with Stage("slow-reader", times, gevent=options.gevent, tcp=True, unread_bytes=UNREAD) as stage:
+    with Stage("slow-reader", times, options, tcp=True, unread_bytes=UNREAD) as stage:
         [cluster] = stage.clusters
         stage.crew(1)
         stage.crew(1, target="Verbose", model="verbose", beta=0.001, alpha=0.001)
         outcome = stage.outcome
         with stage.load() as load, Watch(broker=cluster.broker.pid) as watch:
             load.more(20)
+            others = cluster.status()["broker"]["clients"]
             for turn in range(times):
                 with SilentPeer(cluster.address, reads=bool(turn % 2)) as peer:
                     before = stage.counts().get("resets", 0)
                     peer.submit(3 * UNREAD // ANSWER, ANSWER)
                     until(lambda before=before: stage.counts().get("resets", 0) > before)
-                until(lambda: _forgotten(cluster))
+                until(lambda: _forgotten(cluster, others))
             load.more(20)
             outcome.check_calls(load.stop())
         outcome.check_delay(1.0 + 2 * BATCH_TIME)
@@ -77,15 +78,15 @@ def slow_reader(times, options):
     return outcome
 
 
-def _forgotten(cluster):
-    """Whether only the load is connected, and nothing of the other model is open."""
+def _forgotten(cluster, others):
+    """Whether only the load's clients are connected, and nothing of the other model is open."""
     status = cluster.status()
-    return status["broker"]["clients"] <= 1 and not cluster.open_items("verbose")
+    return status["broker"]["clients"] <= others and not cluster.open_items("verbose")
 
 
 def client_vanish(times, options):
     """A client is killed with 10,000 items in flight: what is queued of them leaves."""
-    with Stage("client-vanish", times, gevent=options.gevent, tcp=True) as stage:
+    with Stage("client-vanish", times, options, tcp=True) as stage:
         [cluster] = stage.clusters
         stage.crew(2)
         outcome = stage.outcome

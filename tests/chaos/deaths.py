@@ -27,7 +27,7 @@ def agent_kill(times, options):
 
 
 def _kill(row, which, times, options):
-    with Stage(row, times, gevent=options.gevent) as stage:
+    with Stage(row, times, options) as stage:
         crew = stage.crew(2)
         outcome = stage.outcome
         with stage.load() as load:
@@ -46,7 +46,7 @@ def _kill(row, which, times, options):
 
 def agent_freeze(times, options):
     """The agent stands still for longer than the heartbeat waits, then goes on."""
-    with Stage("agent-freeze", times, gevent=options.gevent) as stage:
+    with Stage("agent-freeze", times, options) as stage:
         crew = stage.crew(2)
         outcome = stage.outcome
         with stage.load() as load:
@@ -66,7 +66,7 @@ def agent_freeze(times, options):
 def rolling(times, options):
     """All workers are stopped and started again, one after another."""
     crew_size = 3
-    with Stage("rolling", times, gevent=options.gevent) as stage:
+    with Stage("rolling", times, options) as stage:
         crew = stage.crew(crew_size)
         outcome = stage.outcome
         with stage.load(threads=24) as load:
@@ -100,7 +100,7 @@ def rolling(times, options):
 
 def worker_term(times, options):
     """A worker is asked to stop while it runs what may run only once."""
-    with Stage("worker-term", times, gevent=options.gevent) as stage:
+    with Stage("worker-term", times, options) as stage:
         crew = stage.crew(2)
         outcome = stage.outcome
         with stage.load(idempotent=False) as load:

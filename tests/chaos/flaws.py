@@ -24,7 +24,7 @@ WAYS = {
 
 def bad_items(times, options):
     """Every batch of 64 has one bad item; ``times`` counts seconds of load a way."""
-    with Stage("bad-items", times, gevent=options.gevent) as stage:
+    with Stage("bad-items", times, options) as stage:
         outcome = stage.outcome
         finals = []
         for name, (manner, costs, _) in WAYS.items():

@@ -19,7 +19,7 @@ class Load:
     """Callers in a process of their own, for as long as the block.
 
     Args:
-        address: of the brokers; several with commas between.
+        address: of the brokers, several with commas between; or a web server's URL.
         rate: items a second; where given, calls are made at this rate and not in threads.
         held: wait for `release` before the first call.
         settings: for `tests.chaos.callers`.

@@ -11,7 +11,7 @@ from tests.waiting import until
 
 def client_cut(times, options):
     """The client's connection is reset, also in the middle of a message; its items go on."""
-    with Stage("client-cut", times, gevent=options.gevent, tcp=True) as stage:
+    with Stage("client-cut", times, options, tcp=True) as stage:
         stage.crew(2)
         outcome = stage.outcome
         with Relay(stage.address) as relay, stage.load(relay.address) as load:
@@ -31,7 +31,7 @@ def client_cut(times, options):
 
 def link_freeze(times, options):
     """All connections between a worker and its broker stand still, then go on."""
-    with Stage("link-freeze", times, gevent=options.gevent, tcp=True) as stage:
+    with Stage("link-freeze", times, options, tcp=True) as stage:
         [cluster] = stage.clusters
         outcome = stage.outcome
         with Relay(cluster.worker_address) as one, Relay(cluster.worker_address) as other:

@@ -21,7 +21,7 @@ QUICK = 0.1
 def overload(times, options):
     """A flood of 10 times the capacity, for 30 seconds or 5; ``times`` counts floods."""
     seconds = 5.0 if options.quick else 30.0
-    with Stage("overload", times, gevent=options.gevent) as stage:
+    with Stage("overload", times, options) as stage:
         stage.crew(1, batch_size=BATCH, beta=BETA, alpha=ALPHA)
         outcome = stage.outcome
         broker = stage.clusters[0].broker.pid

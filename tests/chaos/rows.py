@@ -10,21 +10,29 @@ class Options(NamedTuple):
     """What holds for every row.
 
     gevent: whether callers are patched by gevent.
+    gunicorn: whether they call through the clients of gunicorn's gevent workers, over HTTP.
     quick: whether this is a short version.
     seconds: how long the soak lasts; None for its own length.
     """
 
     gevent: bool = False
+    gunicorn: bool = False
     quick: bool = False
     seconds: float | None = None
 
 
 class Row(NamedTuple):
-    """One row; ``run`` takes the number of faults and the options, and returns an `Outcome`."""
+    """One row.
+
+    run: takes the number of faults and the options, and returns an `Outcome`.
+    full, quick: how many faults, in full and in short.
+    own_client: whether more is done with the client than to call, so that it cannot be gunicorn's.
+    """
 
     run: Callable
     full: int
     quick: int
+    own_client: bool = False
 
 
 ROWS = {
@@ -38,14 +46,29 @@ ROWS = {
     "rolling": Row(deaths.rolling, 30, 3),
     "worker-term": Row(deaths.worker_term, 50, 2),
     "slow-reader": Row(clients.slow_reader, 20, 2),
-    "client-vanish": Row(clients.client_vanish, 20, 1),
-    "overload": Row(overload.overload, 1, 1),
-    "bad-items": Row(flaws.bad_items, 60, 1),
-    "soak": Row(soak.soak, 1, 1),
+    "client-vanish": Row(clients.client_vanish, 20, 1, own_client=True),
+    "overload": Row(overload.overload, 1, 1, own_client=True),
+    "bad-items": Row(flaws.bad_items, 60, 1, own_client=True),
+    "soak": Row(soak.soak, 1, 1, own_client=True),
 }
 
 
+THROUGH_GUNICORN = [name for name, row in ROWS.items() if not row.own_client]
+
+
+def refusal(name, options):
+    """Why a row cannot be run in this way; empty where it can."""
+    if not options.gunicorn or name in THROUGH_GUNICORN:
+        return ""
+    return (
+        f"{name} does more with its client than to call, so that it cannot be gunicorn's; "
+        f"these can be run through gunicorn: {', '.join(THROUGH_GUNICORN)}"
+    )
+
+
 def run(name, options, times=None):
-    """Run one row; returns its outcome."""
+    """Run one row; returns its outcome. Raises ValueError for what is refused."""
+    if words := refusal(name, options):
+        raise ValueError(words)
     row = ROWS[name]
     return row.run(times or (row.quick if options.quick else row.full), options)

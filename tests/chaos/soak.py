@@ -112,7 +112,7 @@ def soak(times, options):
     seconds = options.seconds or (QUICK_SECONDS if options.quick else SECONDS)
     settings = {"tcp": True, "brokers": 2, "unread_bytes": UNREAD}
     with contextlib.ExitStack() as stack:
-        stage = stack.enter_context(Stage("soak", times, gevent=options.gevent, **settings))
+        stage = stack.enter_context(Stage("soak", times, options, **settings))
         first, second = stage.clusters
         links = stack.enter_context(Relay(first.worker_address))
         clients = stack.enter_context(Relay(first.address))

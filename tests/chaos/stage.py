@@ -10,6 +10,7 @@ import time
 from tests.chaos.load import Load
 from tests.chaos.model import executions, starts
 from tests.chaos.outcome import Outcome
+from tests.chaos.web import WebServer
 from tests.cluster import Cluster
 from tests.waiting import until
 from zstreamer.errors import BrokerUnreachable
@@ -82,18 +83,21 @@ class Stage:
     """Brokers, workers and load of one row; all of it ends with the block.
 
     Args:
-        gevent: whether callers are patched by gevent.
+        row: its name.
+        times: how many faults there will be.
+        options: as in `rows.Options`.
         brokers: how many.
         settings: for `Cluster`.
     """
 
-    def __init__(self, row, times, *, gevent=False, brokers=1, **settings):
+    def __init__(self, row, times, options, *, brokers=1, **settings):
         self.outcome = Outcome(row, times)
-        self.gevent = gevent
+        self._options = options
         self.folder = tempfile.mkdtemp(prefix="chaos-")
         self._stack = contextlib.ExitStack()
         self.clusters = [self._stack.enter_context(Cluster(**settings)) for _ in range(brokers)]
         self.workers = []
+        self._web = []
         self._since = time.monotonic()
 
     @property
@@ -131,8 +135,13 @@ class Stage:
 
     def load(self, address=None, **settings):
         """Return load for a `with` statement."""
-        settings.setdefault("gevent", self.gevent)
-        return Load(address or self.address, **settings)
+        settings.setdefault("gevent", self._options.gevent)
+        address = address or self.address
+        if self._options.gunicorn:
+            server = WebServer(address, settings.get("model", "default"))
+            self._web.append(self._stack.enter_context(server))
+            address = server.url
+        return Load(address, **settings)
 
     def known_workers(self):
         """For each broker the workers of all its models; none where it does not answer."""
@@ -155,5 +164,8 @@ class Stage:
 
     def __exit__(self, *_):
         self.outcome.seconds = time.monotonic() - self._since
-        self._stack.close()
+        with self._stack:
+            for server in self._web:
+                code = server.stop()
+                self.outcome.check(code == 0, f"gunicorn's exit code was {code}")
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -17,11 +17,11 @@ import socket as sockets
 import subprocess
 import sys
 import time
-from collections import deque
+from collections import Counter, deque
 
 import zmq
 
-from zstreamer import logs, transport
+from zstreamer import errors, logs, transport
 from zstreamer.config import AgentConfig
 from zstreamer.exitcodes import ExitCode
 from zstreamer.interpreter import environment, module_command
@@ -44,6 +44,9 @@ READ = 1024 * 1024
 
 UNANSWERED = 5
 """Attempts to connect, about a second, after which a person is told that they fail."""
+
+FAILURES = 5.0
+"""Seconds between two lines about exceptions of one type that predict raised."""
 
 LINGER = 2.0
 """Seconds that the last reports get to leave when the agent exits."""
@@ -152,6 +155,7 @@ def _describe(config: AgentConfig) -> bytes:
         list(config.import_path),
         list(config.init_args),
         config.init_kwargs,
+        config.num,
     ).to_bytes()
 
 
@@ -174,6 +178,7 @@ class Agent:
         self._killed = ""
         self._told: dict[WorkerLink, str] = {}
         self._ready = False
+        self._failures = logs.Sparing(FAILURES)
         self._owner = owner
         self._stop = stop
         self._poller = zmq.Poller()
@@ -252,6 +257,8 @@ class Agent:
             return
         child.flush()
         for message in child.read():
+            if isinstance(message, pipe.Done):
+                self._tell_failures(now, message)
             self.core.on_child(now, message)
         if child.ended:
             self._poller.unregister(child)
@@ -260,6 +267,17 @@ class Agent:
             log.warning("model process ended pid=%d how=%r", child.pid, self._killed or how)
             self.core.on_child_gone(now, self._killed or how)
             self._killed = ""
+
+    def _tell_failures(self, now: float, done: pipe.Done) -> None:
+        """Log what went wrong in predict, a line for each type of exception."""
+        refusals = [errors.from_wire(each) for each in done.outcomes if isinstance(each, list)]
+        failed = [each for each in refusals if isinstance(each, errors.PredictError)]
+        counts = Counter(each.type for each in failed)
+        for last in {each.type: each for each in failed}.values():
+            if items := self._failures.admit(now, last.type, counts[last.type]):
+                log.warning(
+                    "predict failed type=%s items=%d last=%.200r", last.type, items, last.message
+                )
 
     def _act(self, now: float, action: cores.Action) -> None:  # noqa: C901  # a case an action
         match action:

@@ -1,10 +1,10 @@
 """The process that holds the model, and nothing else.
 
-    reader thread   socket ─> decode ─> held items, and the plan for the next batch
+    reader thread   socket ─> decode ─> prepare ─> held items, and the plan for the next batch
     main thread     boot; then: claim the plan ─> predict ─> hand the outputs over
     writer thread   encode ─> socket
 
-So the next batch is decoded while this one runs, and its answers are encoded while the next
+So the next batch is prepared while this one runs, and its answers are encoded while the next
 one runs. When the agent is gone the socket ends, and so does this process, at once.
 """
 
@@ -20,10 +20,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple, NoReturn
 
-from zstreamer import codec, errors
-from zstreamer.errors import BadRequest, ZStreamerError
-from zstreamer.model import Loaded
-from zstreamer.worker import pipe, target
+from zstreamer import codec, cpus, errors
+from zstreamer.errors import BadRequest, TooLarge, ZStreamerError
+from zstreamer.model import Loaded, PrepareFunction
+from zstreamer.worker import failure, pipe, target
 from zstreamer.worker.runner import Runner, encode
 
 READ = 1024 * 1024
@@ -31,7 +31,7 @@ READ = 1024 * 1024
 
 
 class Held(NamedTuple):
-    """A decoded item that waits to be claimed."""
+    """An item, decoded and prepared, that waits to be claimed."""
 
     value: object
     once: bool
@@ -46,13 +46,14 @@ class Child:
         self._changed = threading.Condition()
         self._held: dict[int, Held] = {}
         self._plan: pipe.Plan | None = None
+        self._prepare: PrepareFunction
         self._cost: Callable[[object], float] | None = None
         self._outbox: deque[tuple[list[int], list[object], float]] = deque()
         self._to_write = threading.Semaphore(0)
 
     def serve(self, model: Loaded) -> NoReturn:
         """Run batches for ever."""
-        self._cost = model.cost
+        self._prepare, self._cost = model.prepare, model.cost
         runner = Runner(model.predict)
         threading.Thread(target=self._read, name="reader", daemon=True).start()
         threading.Thread(target=self._write_answers, name="writer", daemon=True).start()
@@ -108,7 +109,7 @@ class Child:
     def _take(self, message: pipe.PipeMessage) -> None:
         match message:
             case pipe.Items():
-                self._decode(message)
+                self._receive(message)
             case pipe.Plan():
                 with self._changed:
                     self._plan = message if message.ids else None
@@ -118,16 +119,16 @@ class Child:
                     for id in message.ids:
                         self._held.pop(id, None)
 
-    def _decode(self, message: pipe.Items) -> None:
+    def _receive(self, message: pipe.Items) -> None:
         bad_ids: list[int] = []
         outcomes: list[pipe.Outcome] = []
         costs: dict[int, float] = {}
         for id, payload in zip(message.ids, message.payloads, strict=True):
             try:
-                value = codec.decode(payload)
+                value = self._prepare(codec.decode(payload))
                 if self._cost is not None:
                     costs[id] = float(self._cost(value))
-            except Exception as error:  # noqa: BLE001  # the user's cost() may raise anything
+            except BaseException as error:  # noqa: BLE001  # the user's code may raise anything
                 bad_ids.append(id)
                 outcomes.append(errors.to_wire(_as_error(error)))
             else:
@@ -139,10 +140,10 @@ class Child:
             self.send(pipe.Costs(list(costs), list(costs.values())))
 
 
-def _as_error(error: Exception) -> ZStreamerError:
-    if isinstance(error, BadRequest):
-        return error
-    return errors.PredictError(f"cost() raised: {error}", type(error).__qualname__)
+def _as_error(error: BaseException) -> ZStreamerError:
+    if isinstance(error, BadRequest | TooLarge):
+        return failure.returned(error)
+    return failure.raised(error)
 
 
 class _Fatal:
@@ -171,6 +172,9 @@ def run(channel: socket.socket, load: Callable[[], Loaded] | None = None) -> NoR
     child = Child(channel)
     try:
         description = _read_description(channel)
+        # Before the model's modules are imported: OpenMP and torch look at it then. Without it
+        # each worker would start a thread for every core, and all would wait for each other.
+        os.environ.setdefault("OMP_NUM_THREADS", str(cpus.share(description.workers)))
         model = load() if load is not None else target.load(description)
         model.warm_up()
     except BaseException as error:  # noqa: BLE001  # whatever the model's code raises, a person must see it

@@ -8,6 +8,9 @@ from zstreamer import protocol
 from zstreamer.protocol import PART, Buffer, Frames, Report, Slot
 from zstreamer.transfer import Receiver, Sender
 
+SMALL = 64
+"""Bytes that stand for whatever has no payload."""
+
 
 class LinkState(Enum):
     """Where the relation stands."""
@@ -112,4 +115,12 @@ class WorkerLink:
 
 
 def _size(slot: Slot | Buffer) -> int:
-    return 64 if slot is None or isinstance(slot, int | list) else len(slot)
+    if slot is None or isinstance(slot, int):
+        return SMALL
+    return _error_size(slot) if isinstance(slot, list) else len(slot)
+
+
+def _error_size(error: list[object]) -> int:
+    """Return about how many bytes an error or a fate takes; tracebacks add up in a large batch."""
+    details = error[2].values() if len(error) > 2 and isinstance(error[2], dict) else ()
+    return SMALL + sum(len(words) for words in (error[1], *details) if isinstance(words, str))

@@ -9,12 +9,12 @@ an exception in an item's place ──> that item's error; nothing runs again
 from __future__ import annotations
 
 import sys
-import traceback
 from collections.abc import Sequence
 
 from zstreamer import codec, errors
-from zstreamer.errors import BadRequest, PredictError
+from zstreamer.errors import PredictError
 from zstreamer.model import ItemError, PredictFunction
+from zstreamer.worker import failure
 from zstreamer.worker.pipe import Outcome
 
 PROBE_AFTER = 50
@@ -75,14 +75,14 @@ class Runner:
         return self._split(raised, items, once)
 
     def _split(self, error: BaseException, items: list[object], once: list[bool]) -> list[object]:
-        failure = remote(error)
+        failed = failure.raised(error)
         if len(items) == 1:
-            return [failure]
+            return [failed]
         if _out_of_memory(error):
             self.limit = max(1, len(items) // 2)
             self._batches_at_limit = 0
-        error.__traceback__ = None  # it would keep the failed batch's tensors alive
-        outputs: list[object] = [failure] * len(items)
+        failure.let_go(error)
+        outputs: list[object] = [failed] * len(items)
         again = [i for i, single in enumerate(once) if not single]
         for part in _parts(again, error, len(items)):
             results = self._attempt([items[i] for i in part], [False] * len(part))
@@ -115,15 +115,9 @@ def encode(outputs: Sequence[object]) -> list[Outcome]:
     plain = [o for o in outputs if not isinstance(o, BaseException)]
     try:
         payloads = iter(codec.encode_all(plain))
-    except BadRequest:
+    except Exception:  # noqa: BLE001  # an output may be of the user's classes, which may raise anything
         return [_encode_one(output) for output in outputs]
     return [_error(o) if isinstance(o, BaseException) else next(payloads) for o in outputs]
-
-
-def remote(error: BaseException) -> PredictError:
-    """Return an exception that a model raised as what its caller gets."""
-    lines = traceback.format_exception(type(error), error, error.__traceback__)
-    return PredictError(str(error), type(error).__qualname__, "".join(lines))
 
 
 def _encode_one(output: object) -> Outcome:
@@ -131,15 +125,14 @@ def _encode_one(output: object) -> Outcome:
         return _error(output)
     try:
         return codec.encode(output)
-    except BadRequest as error:
-        words = f"the model's output cannot be sent: {error.message}".replace("items[0]", "it")
+    except Exception as error:  # noqa: BLE001  # as above
+        reason = failure.message(error).replace("items[0]", "it")
+        words = f"the model's output cannot be sent: {reason}"
         return errors.to_wire(PredictError(words, "BadOutput"))
 
 
 def _error(error: BaseException) -> list[object]:
-    if not isinstance(error, errors.ZStreamerError) or type(error) is errors.ZStreamerError:
-        error = PredictError(str(error), type(error).__qualname__)
-    return errors.to_wire(error)
+    return errors.to_wire(failure.returned(error))
 
 
 class _WrongCount(Exception):

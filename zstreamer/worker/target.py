@@ -12,7 +12,6 @@ import io
 import multiprocessing.spawn
 import pickle
 import sys
-import traceback
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import NamedTuple
@@ -20,6 +19,7 @@ from typing import NamedTuple
 import msgpack
 
 from zstreamer.model import Loaded
+from zstreamer.worker import failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,7 @@ class Description:
         device: what the model gets as gpu_id; empty for none.
         paths: folders to import from first.
         args, kwargs: for init_model, where ``name`` is given.
+        workers: how many its command runs on this machine; they share its cores.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Description:
     paths: list[str] = field(default_factory=list)
     args: list[object] = field(default_factory=list)
     kwargs: dict[str, object] = field(default_factory=dict)
+    workers: int = 1
 
     def to_bytes(self) -> bytes:
         """Return the description as bytes for `from_bytes`."""
@@ -163,6 +165,4 @@ def resolve(name: str) -> object:
 
 def explain(error: BaseException) -> str:
     """Return what a person needs to see of a model that could not be loaded."""
-    if isinstance(error, TargetError):
-        return str(error)
-    return "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    return str(error) if isinstance(error, TargetError) else failure.trace(error)

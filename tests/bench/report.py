@@ -1,0 +1,111 @@
+"""What a benchmark found: rows with a value, a reference, and the bound that must hold."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+MORE, LESS = ">=", "<="
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure.
+
+    Args:
+        name: what was measured, and under what conditions.
+        values: one for each round; the row's value is their median.
+        unit: of the values.
+        references: what it is compared with, one for each round; none where it stands alone.
+        bound: what the ratio must be at least or at most (the value, where there is no reference),
+            such as (">=", 3.0); None for a row that is only told.
+    """
+
+    name: str
+    values: Sequence[float]
+    unit: str
+    references: Sequence[float] = ()
+    bound: tuple[str, float] | None = None
+
+    @property
+    def value(self) -> float:
+        """The median of all rounds."""
+        return statistics.median(self.values)
+
+    @property
+    def spread(self) -> float:
+        """Half of the range of all rounds, as a share of the value."""
+        return (max(self.values) - min(self.values)) / 2 / self.value if self.value else 0.0
+
+    @property
+    def reference(self) -> float | None:
+        """The median of the reference's rounds."""
+        return statistics.median(self.references) if self.references else None
+
+    @property
+    def ratio(self) -> float | None:
+        """The median of the rounds' own ratios: both sides of each were measured together."""
+        if not self.references:
+            return None
+        pairs = zip(self.values, self.references, strict=True)
+        return statistics.median(value / reference for value, reference in pairs)
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether the bound holds; None where there is none."""
+        if self.bound is None:
+            return None
+        sign, limit = self.bound
+        found = self.value if self.ratio is None else self.ratio
+        return found >= limit if sign == MORE else found <= limit
+
+    def plain(self) -> dict[str, object]:
+        """Return the row in plain values, for JSON."""
+        return {
+            "name": self.name,
+            "value": self.value,
+            "unit": self.unit,
+            "spread": self.spread,
+            "reference": self.reference,
+            "ratio": self.ratio,
+            "bound": " ".join(map(str, self.bound)) if self.bound else None,
+            "holds": self.holds,
+        }
+
+
+@dataclass
+class Report:
+    """All rows of one benchmark, as they come; ``notes`` are told below the table."""
+
+    bench: str
+    rows: list[Row] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def good(self) -> bool:
+        """Whether every bound holds."""
+        return all(row.holds is not False for row in self.rows)
+
+    def plain(self) -> dict[str, object]:
+        """Return the report in plain values, for JSON."""
+        return {
+            "bench": self.bench,
+            "machine": machine(),
+            "rows": [row.plain() for row in self.rows],
+            "notes": self.notes,
+        }
+
+
+def machine() -> str:
+    """Say in words what this runs on."""
+    model = platform.processor() or platform.machine()
+    try:
+        with open("/proc/cpuinfo") as file:
+            model = next(line.split(":")[1].strip() for line in file if "model name" in line)
+    except (OSError, StopIteration):
+        pass
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{model}, {cores} cores, Python {platform.python_version()}, {platform.system()}"
