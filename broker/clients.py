@@ -11,8 +11,6 @@ from zstreamer import protocol
 from zstreamer.protocol import BUNDLE, PART, Frames, Slot
 from zstreamer.transfer import Receiver, Sender
 
-_ERROR_SIZE = 256  # bytes that an error is counted as
-
 
 class _Outcomes(NamedTuple):
     """What some items came to, in columns, and its bytes."""
@@ -165,7 +163,7 @@ _PLAIN = {bytes}
 def _size(slots: Sequence[Slot]) -> int:
     if set(map(type, slots)) == _PLAIN:
         return sum(map(len, slots))  # type: ignore[arg-type]  # as was just looked
-    return sum(_ERROR_SIZE if isinstance(s, int | list | None) else len(s) for s in slots)
+    return sum(map(protocol.size, slots))
 
 
 def _large(slot: Slot) -> bool:

@@ -183,6 +183,15 @@ class Mortal(ManagedModel):
         return batch
 
 
+class Frail(Mortal):
+    """The same as soon as such an item arrives."""
+
+    def prepare(self, item):
+        if isinstance(item, list):
+            ENDS[item[0]]()
+        return item
+
+
 class Sickly(ManagedModel):
     """Its first `failures` starts fail: with an exception, or with what ENDS calls `end`.
 

@@ -41,6 +41,16 @@ def test_a_model_that_crashes_amid_a_batch_costs_nobody_an_answer(
     assert capfd.readouterr().err.count(words) == 1
 
 
+@pytest.mark.parametrize("end", ["kill", "hang"])
+def test_an_item_that_kills_its_worker_as_it_arrives_fails_alone(shared, tmp_path, end):
+    items = [*range(5), [end], *range(6, 16)]
+    settings = {"init_kwargs": {"folder": str(tmp_path)}, "batch_size": 8, "log_level": "error"}
+    with shared.serving("Frail", predict_timeout=0.5, **settings) as client:
+        answers = client.predict(items, timeout=40, return_exceptions=True)
+    assert isinstance(answers.pop(5), errors.WorkerLost)
+    assert answers == [item for item in items if item != [end]]
+
+
 def test_an_item_that_hangs_predict_is_killed_in_time_and_only_its_caller_loses(
     shared, tmp_path, capfd
 ):

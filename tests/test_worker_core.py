@@ -381,6 +381,52 @@ def test_a_predict_that_hangs_is_killed_and_its_items_are_lost(bench):
     assert bench.fates() == {1: Fate.LOST, 2: Fate.RETURNED}
 
 
+def test_whoever_kills_the_process_on_arrival_is_suspected_and_nobody_else(bench):
+    bench.work(1, 2, 3)
+    bench.work(4, 5)
+    bench.child(pipe.Preparing([1, 2, 3]))
+    bench.child(pipe.Prepared([], []))
+    bench.child(pipe.Preparing([4, 5]))
+    bench.said[bench.link].clear()
+    bench.core.on_child_gone(bench.now, "was killed by SIGSEGV")
+    bench.turn()
+    (report,) = bench.take(protocol.Report)
+    fates = {t: (slot[0], slot[2]) for t, slot in zip(report.done, report.slots, strict=True)}
+    assert fates == {
+        **dict.fromkeys((1, 2, 3), (Fate.RETURNED, {})),
+        **dict.fromkeys((4, 5), (Fate.LOST, {"batch": 2})),
+    }
+
+
+def test_a_prepare_that_hangs_is_killed_and_its_items_are_lost():
+    bench = Bench(predict_timeout=2.0)
+    bench.connect()
+    bench.boot(has_cost=True)
+    bench.connect()
+    bench.work(1)
+    bench.child(pipe.Preparing([1]))
+    bench.turn(1.9)
+    assert not bench.did_last(KillChild)
+    bench.turn(bench.core.wake_at() - bench.now)
+    assert bench.did_last(KillChild)
+    bench.core.on_child_gone(bench.now, "was hung")
+    bench.turn()
+    assert bench.fates() == {1: Fate.LOST}
+
+
+def test_an_item_that_cannot_be_prepared_is_forgotten():
+    bench = Bench()
+    bench.connect()
+    bench.boot(has_cost=True)
+    bench.connect()
+    bench.work(1)
+    bench.child(pipe.Preparing([1]))
+    bench.child(pipe.Done([1], [[Code.PREDICT_FAILED, "no", {}]], 0.0))
+    bench.child(pipe.Prepared([], []))
+    assert not bench.core.jobs
+    assert not bench.core._costed
+
+
 def test_a_time_limit_for_predict_is_kept():
     bench = Bench(predict_timeout=2.0)
     bench.connect()
@@ -477,7 +523,7 @@ def test_batches_are_of_like_costs():
     bench.connect()
     bench.work(1, 2, 3, 4)
     assert not [m for m in bench.told if isinstance(m, pipe.Plan)]
-    bench.child(pipe.Costs([1, 2, 3, 4], [10.0, 500.0, 480.0, 12.0]))
+    bench.child(pipe.Prepared([1, 2, 3, 4], [10.0, 500.0, 480.0, 12.0]))
     assert sorted(bench.claim()) == [1, 4]
     assert sorted(bench.plan().ids) == [2, 3]
 
@@ -488,7 +534,7 @@ def test_an_item_given_up_before_its_cost_is_known_is_not_run():
     bench.connect()
     bench.work(1, 2)
     bench.hear(protocol.Cancel([1]))
-    bench.child(pipe.Costs([1, 2], [10.0, 11.0]))
+    bench.child(pipe.Prepared([1, 2], [10.0, 11.0]))
     assert bench.plan().ids == [2]
 
 

@@ -503,7 +503,7 @@ class ModelProcess:
             self.held[id] = codec.decode(payload), message.once
         if self.worker.model.cost is not None:
             costs = [self.worker.model.cost(self.held[id][0]) for id in message.ids]
-            self._say(pipe.Costs(message.ids, costs))
+            self._say(pipe.Prepared(message.ids, costs))
 
     def _claim(self) -> None:
         if self.plan is None or self.busy:

@@ -125,7 +125,8 @@ class Loaded:
             )
         self.predict: PredictFunction = predict
         self.prepare: PrepareFunction = _as_it_is
-        if isinstance(model, ManagedModel):  # any other object may mean something else by the name
+        # Any other object may mean something else by the name.
+        if isinstance(model, ManagedModel) and type(model).prepare is not ManagedModel.prepare:
             self.prepare = model.prepare
         cost = getattr(model, "cost", None)
         if callable(cost) and getattr(type(model), "cost", None) is not ManagedModel.cost:
@@ -135,6 +136,11 @@ class Loaded:
     @staticmethod
     def _make(source: type, gpu_id: str | None) -> object:
         return source(gpu_id) if issubclass(source, ManagedModel) else source()
+
+    @property
+    def looks_on_arrival(self) -> bool:
+        """Whether the model's own code sees items as they arrive."""
+        return self.cost is not None or self.prepare is not _as_it_is
 
     def warm_up(self) -> None:
         """Run the model's example once, if it has one."""

@@ -104,6 +104,7 @@ __all__ = [
     "part",
     "plain",
     "report",
+    "size",
     "submit",
     "work",
 ]
@@ -161,6 +162,21 @@ def _has_own_frame(payload: Slot) -> bool:
 
 
 _BYTES = {bytes}
+
+
+def size(slot: Slot) -> int:
+    """Return about how many bytes a slot costs its holder."""
+    if slot is None or isinstance(slot, int):
+        return _BARE
+    if not isinstance(slot, list):
+        return len(slot)
+    # Tracebacks add up in a large batch.
+    details = slot[2].values() if len(slot) > 2 and isinstance(slot[2], dict) else ()
+    return _BARE + sum(len(words) for words in (slot[1], *details) if isinstance(words, str))
+
+
+_BARE = 64
+"""Bytes that stand for whatever has no payload."""
 
 NO_PAYLOAD = {int, list, type(None)}
 """Types of slots that do not hold their payload themselves."""

@@ -47,6 +47,7 @@ class Child:
         self._held: dict[int, Held] = {}
         self._plan: pipe.Plan | None = None
         self._prepare: PrepareFunction
+        self._looks = False
         self._cost: Callable[[object], float] | None = None
         self._outbox: deque[tuple[list[int], list[object], float]] = deque()
         self._to_write = threading.Semaphore(0)
@@ -54,6 +55,7 @@ class Child:
     def serve(self, model: Loaded) -> NoReturn:
         """Run batches for ever."""
         self._prepare, self._cost = model.prepare, model.cost
+        self._looks = model.looks_on_arrival
         runner = Runner(model.predict)
         threading.Thread(target=self._read, name="reader", daemon=True).start()
         threading.Thread(target=self._write_answers, name="writer", daemon=True).start()
@@ -123,6 +125,8 @@ class Child:
         bad_ids: list[int] = []
         outcomes: list[pipe.Outcome] = []
         costs: dict[int, float] = {}
+        if self._looks:  # whoever kills or blocks this process here is to be found
+            self.send(pipe.Preparing(message.ids))
         for id, payload in zip(message.ids, message.payloads, strict=True):
             try:
                 value = self._prepare(codec.decode(payload))
@@ -136,8 +140,8 @@ class Child:
                     self._held[id] = Held(value, message.once)
         if bad_ids:
             self.send(pipe.Done(bad_ids, outcomes, 0.0))
-        if costs:
-            self.send(pipe.Costs(list(costs), list(costs.values())))
+        if self._looks:
+            self.send(pipe.Prepared(list(costs), list(costs.values())))
 
 
 def _as_error(error: BaseException) -> ZStreamerError:

@@ -167,6 +167,8 @@ class WorkerCore:
             config.batch_size, config.max_latency, config.max_batch_cost, self.time
         )
         self._costed: dict[int, Job] = {}
+        self._preparing: set[int] = set()
+        self._preparing_since = 0.0
         self._has_cost = False
         self._running: list[int] = []
         self._running_since = 0.0
@@ -258,8 +260,11 @@ class WorkerCore:
                 self._claimed(now, message)
             case pipe.Done():
                 self._done(message)
-            case pipe.Costs():
-                self._costs(now, message)
+            case pipe.Preparing():
+                self._preparing = set(message.ids)
+                self._preparing_since = now
+            case pipe.Prepared():
+                self._prepared(now, message)
             case pipe.Booted():
                 self.child = ChildState.WARM
                 self._failures = 0
@@ -277,16 +282,18 @@ class WorkerCore:
 
     def on_child_gone(self, now: float, how: str) -> None:
         """The child has ended; all that it wrote before has been passed to `on_child`."""
-        booting = self.child is not ChildState.WARM and not self._running
+        booting = self.child is not ChildState.WARM and not self._running and not self._preparing
         words = self.text or f"the model's process {how}"
         self.child = ChildState.NONE
+        suspected = self._preparing.union(self._running)
         for job in list(self.jobs.values()):
-            if job.begun:
-                self._end(job, [Fate.LOST, how, {"batch": len(self._running)}])
+            if job.id in suspected:
+                self._end(job, [Fate.LOST, how, {"batch": len(suspected)}])
             else:
                 self._end(job, [Fate.RETURNED, how, {}])
         self._batcher.clear()
         self._costed.clear()
+        self._preparing.clear()
         self._running = []
         self._plan = []
         if booting:
@@ -344,7 +351,7 @@ class WorkerCore:
             wake = min(wake, self._start_at)
         elif self.child is ChildState.BOOTING:
             wake = min(wake, self._child_since + self.config.boot_timeout)
-        elif self._running:
+        elif self._running or self._preparing:
             wake = min(wake, self._hung_at())
         return wake
 
@@ -416,7 +423,8 @@ class WorkerCore:
         else:
             self._batcher.add(now, jobs)
 
-    def _costs(self, now: float, message: pipe.Costs) -> None:
+    def _prepared(self, now: float, message: pipe.Prepared) -> None:
+        self._preparing.clear()
         jobs = []
         for id, cost in zip(message.ids, message.costs, strict=True):
             job = self._costed.pop(id, None)
@@ -494,6 +502,8 @@ class WorkerCore:
                 self._end(job, outcome)
         if unclaimed:  # could not be decoded: never claimed, and the child holds them no more
             self._batcher.remove(unclaimed)
+            for id in unclaimed:
+                self._costed.pop(id, None)
         if done.ids and self._running and done.ids[0] == self._running[0]:
             self._running = []
 
@@ -518,14 +528,24 @@ class WorkerCore:
         elif self.child is ChildState.BOOTING:
             if now >= self._child_since + self.config.boot_timeout:
                 self._kill(f"did not start within {self.config.boot_timeout:g} s")
-        elif self.child is ChildState.WARM and self._running and now >= self._hung_at():
-            self._kill(f"was hung: one predict took {now - self._running_since:.0f} s")
+        elif self.child is ChildState.WARM and now >= self._hung_at():
+            what, since = ("predict", self._running_since)
+            if now < self._predict_hung_at():
+                what, since = ("prepare", self._preparing_since)
+            self._kill(f"was hung: one {what} took {now - since:.0f} s")
 
     def _kill(self, why: str) -> None:
         self.child = ChildState.KILLED
         self._actions.append(KillChild(why))
 
     def _hung_at(self) -> float:
+        timeout = self.config.predict_timeout or MIN_PREDICT_TIMEOUT
+        prepare = self._preparing_since + timeout if self._preparing else math.inf
+        return min(prepare, self._predict_hung_at())
+
+    def _predict_hung_at(self) -> float:
+        if not self._running:
+            return math.inf
         usual = PREDICT_TIMEOUT_FACTOR * self.time(len(self._running))
         timeout = self.config.predict_timeout or max(MIN_PREDICT_TIMEOUT, usual)
         return self._running_since + timeout

@@ -5,11 +5,8 @@ from __future__ import annotations
 from enum import Enum
 
 from zstreamer import protocol
-from zstreamer.protocol import PART, Buffer, Frames, Report, Slot
+from zstreamer.protocol import PART, Frames, Report, Slot
 from zstreamer.transfer import Receiver, Sender
-
-SMALL = 64
-"""Bytes that stand for whatever has no payload."""
 
 
 class LinkState(Enum):
@@ -100,7 +97,7 @@ class WorkerLink:
         self._done = []
         rows += [(ticket, transfer) for transfer, ticket in done]
         begun, self._begun = self._begun, []
-        for bundle in protocol.bundles(rows, lambda row: _size(row[1])):
+        for bundle in protocol.bundles(rows, lambda row: protocol.size(row[1])):
             slots, frames = protocol.lay_out([slot for _, slot in bundle])
             tickets = [ticket for ticket, _ in bundle]
             messages.append(
@@ -112,15 +109,3 @@ class WorkerLink:
             messages.append(protocol.report(Report(begun, [], [], others, beta, alpha), []))
             self._told_others = others
         return messages
-
-
-def _size(slot: Slot | Buffer) -> int:
-    if slot is None or isinstance(slot, int):
-        return SMALL
-    return _error_size(slot) if isinstance(slot, list) else len(slot)
-
-
-def _error_size(error: list[object]) -> int:
-    """Return about how many bytes an error or a fate takes; tracebacks add up in a large batch."""
-    details = error[2].values() if len(error) > 2 and isinstance(error[2], dict) else ()
-    return SMALL + sum(len(words) for words in (error[1], *details) if isinstance(words, str))

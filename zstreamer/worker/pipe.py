@@ -1,10 +1,12 @@
 """Messages between an agent and the child that holds its model.
 
     agent ── Items, Plan, Drop ──> child          a stream of msgpack arrays over a
-          <── Booted, Failed, Costs, Claim, Done ──     pair of Unix sockets
+          <── Booted, Failed, Preparing, Prepared, ──   pair of Unix sockets
+              Claim, Done
 
 The child writes `Claim` itself, into the kernel, before it runs a batch: whatever becomes of
-the child afterwards, the agent reads which items had begun.
+the child afterwards, the agent reads which items had begun. `Preparing` says the same of what
+the model's own code does on arrival.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ class Drop(NamedTuple):
 
 
 class Booted(NamedTuple):
-    """The model is loaded and warm; `has_cost` where items will be followed by `Costs`."""
+    """The model is loaded and warm; `has_cost` where `Prepared` will say what items cost."""
 
     has_cost: bool
 
@@ -55,8 +57,14 @@ class Failed(NamedTuple):
     final: bool = False
 
 
-class Costs(NamedTuple):
-    """What items cost, for batches of like sizes."""
+class Preparing(NamedTuple):
+    """The model's prepare() or cost() is about to see these."""
+
+    ids: list[int]
+
+
+class Prepared(NamedTuple):
+    """It has seen them; what each costs where the model says, for batches of like sizes."""
 
     ids: list[int]
     costs: list[float]
@@ -77,9 +85,9 @@ class Done(NamedTuple):
     seconds: float
 
 
-PipeMessage: TypeAlias = Items | Plan | Drop | Booted | Failed | Costs | Claim | Done
+PipeMessage: TypeAlias = Items | Plan | Drop | Booted | Failed | Preparing | Prepared | Claim | Done
 
-_CLASSES: tuple[type, ...] = (Items, Plan, Drop, Booted, Failed, Costs, Claim, Done)
+_CLASSES: tuple[type, ...] = (Items, Plan, Drop, Booted, Failed, Preparing, Prepared, Claim, Done)
 _KINDS = {cls: kind for kind, cls in enumerate(_CLASSES)}
 
 MAX_MESSAGE = 2**31 - 1
