@@ -174,10 +174,15 @@ class _Level:
 
 
 class FairQueue:
-    """Waiting items of one model; see the module's picture."""
+    """Waiting items of one model; see the module's picture.
+
+    Items are put in their places only when somebody must wait: as long as all that has come
+    can go at once there is no order to keep.
+    """
 
     def __init__(self) -> None:
         self.items = 0
+        self._arrived: list[Lot] = []
         self._levels: dict[int, _Level] = {}
         self._order: list[int] = []
 
@@ -186,7 +191,7 @@ class FairQueue:
 
     def push(self, lot: Lot) -> None:
         """Add items at the end of their client's lane."""
-        self._level(lot.priority).push(lot)
+        self._arrived.append(lot)
         self.items += len(lot.ids)
 
     def push_returned(self, lot: Lot) -> None:
@@ -199,7 +204,12 @@ class FairQueue:
 
         A larger quantum is as fair where everything that waits is going to be taken.
         """
-        out: list[Lot] = []
+        if count >= self.items and not self._order:
+            out, self._arrived = self._arrived, []
+            self.items = 0
+            return out
+        self._settle()
+        out = []
         taken = 0
         while taken < count and self._order:
             level = self._levels[self._order[0]]
@@ -211,12 +221,13 @@ class FairQueue:
 
     def give_up(self, lot: Lot, ids: set[int]) -> int:
         """Forget some items of a queued lot; return their bytes."""
+        self._settle()
         self.items -= len(ids)
         return self._levels[lot.priority].give_up(lot, ids)
 
     def at_most_ahead(self, client: int, priority: int, adds: int) -> int:
         """Return a number that `ahead` does not exceed, without a look at every client."""
-        count = 0
+        count = sum(len(lot.ids) for lot in self._arrived)
         for level_priority in self._order:
             if level_priority < priority:
                 break
@@ -233,6 +244,7 @@ class FairQueue:
         """Return about how many items will be served before the last of those that ``client``
         adds now, besides these.
         """
+        self._settle()
         count = 0
         for level_priority, level in self._levels.items():
             if level_priority > priority:
@@ -249,6 +261,12 @@ class FairQueue:
     def drain(self) -> list[Lot]:
         """Take out all items, in order."""
         return self.take(self.items)
+
+    def _settle(self) -> None:
+        """Put what has arrived in its place."""
+        for lot in self._arrived:
+            self._level(lot.priority).push(lot)
+        self._arrived.clear()
 
     def _level(self, priority: int) -> _Level:
         level = self._levels.get(priority)

@@ -12,7 +12,7 @@ docs/protocol.md.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import compress, groupby
 
 from broker import dispatch
@@ -130,29 +130,31 @@ class Scheduler:
         for model in ready:
             if model.suspects and not model.inquest:
                 self._dispatch_suspects(now, model)
-            while model.queue.items and model.open:
-                workers = list(model.open)
-                items = model.queue.items
-                # Where all of it goes out now, what comes together may stay together.
-                quantum = QUANTUM if items > sum(w.room for w in workers) else items
-                for worker, count in dispatch.earliest(now, workers, items):
-                    self._assign(now, worker, count, quantum)
+            while (items := model.queue.items) and model.open:
+                shares = dispatch.earliest(now, list(model.open), items)
+                total = sum(count for _, count in shares)
+                # Where all of it goes out now, what came together may stay together.
+                lots = model.queue.take(total, QUANTUM if total < items else items)
+                self._count_out(lots)
+                self._share_out(self._without_late(now, lots), shares)
 
-    def _assign(self, now: float, worker: Worker, count: int, quantum: int) -> None:
-        queue = worker.model.queue
-        # Where the window may be full in bytes before it is in items, one by one.
-        step = count if self.queued_bytes <= worker.room_bytes else 1
-        while count > 0 and worker.open and queue.items:
-            count -= step
-            lots = queue.take(step, quantum)
-            self._count_out(lots)
-            for lot in self._without_late(now, lots):
+    def _share_out(self, lots: list[Lot], shares: list[tuple[Worker, int]]) -> None:
+        """Give each worker as many of the items as it is to have, cutting lots where needed."""
+        lots.reverse()
+        for worker, count in shares:
+            while count and lots and worker.open:
+                most = min(count, worker.fits(lots[-1]))
+                lot = lots.pop() if len(lots[-1].ids) <= most else lots[-1].take(most)
                 worker.assign(self._ticket + 1, lot)
                 self._ticket += len(lot.ids)
-        self._use += 1
-        worker.used = self._use
-        self.dirty[worker] = None
-        worker.model.look_at(worker)
+                count -= len(lot.ids)
+            self._use += 1
+            worker.used = self._use
+            self.dirty[worker] = None
+            worker.model.look_at(worker)
+        for lot in reversed(lots):  # windows were full in bytes
+            self._count_in(lot)
+            lot.model.queue.push_returned(lot)
 
     def _dispatch_suspects(self, now: float, model: Model) -> None:
         group = self._next_suspects(now, model) if model.open else []
@@ -191,11 +193,7 @@ class Scheduler:
         worker.beta, worker.alpha = report.beta / 1e6, report.alpha / 1e6
         worker.start(now, report.begun)
         batch = _Batch()
-        position = 0
-        for lot, same in groupby(worker.release(report.done)):
-            end = position + len(list(same))
-            tickets, slots = report.done[position:end], report.slots[position:end]
-            position = end
+        for lot, tickets, slots in _by_lot(worker.release(report.done), report):
             if lot is None:
                 self.counts["fenced"] += len(tickets)
             elif NO_PAYLOAD.isdisjoint(map(type, slots)):
@@ -358,6 +356,21 @@ class _Batch:
 
 
 _NO_OUTCOME = (Fate.LOST, Fate.RETURNED, Fate.DROPPED)
+
+
+def _by_lot(
+    lots: list[Lot | None], report: Report
+) -> Iterator[tuple[Lot | None, list[int], list[Slot]]]:
+    """Cut a report's tickets and slots into runs of one lot."""
+    if not lots or lots.count(lots[0]) == len(lots):
+        if lots:
+            yield lots[0], report.done, report.slots
+        return
+    start = 0
+    for lot, same in groupby(lots):
+        end = start + len(list(same))
+        yield lot, report.done[start:end], report.slots[start:end]
+        start = end
 
 
 def _batch_size(lost: Slot) -> int:

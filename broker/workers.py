@@ -82,10 +82,10 @@ class Worker:
         """Items that its window still admits."""
         return self.window_items - len(self.tickets)
 
-    @property
-    def room_bytes(self) -> int:
-        """Bytes that its window still admits."""
-        return self.window_bytes - self.bytes
+    def fits(self, lot: Lot) -> int:
+        """Return how many of these items its window admits in bytes, at least one."""
+        room = self.window_bytes - self.bytes
+        return len(lot.ids) if lot.size <= room else max(1, len(lot.ids) * room // lot.size)
 
     def batch_time(self, items: int) -> float:
         """Return the seconds that a batch of this many items is expected to take."""
