@@ -24,7 +24,7 @@ from zstreamer.worker.core import (
     Tell,
     WorkerCore,
 )
-from zstreamer.worker.link import LinkState, WorkerLink
+from zstreamer.worker.link import BEGUN_HOLD, LinkState, WorkerLink
 
 MiB = 1024 * 1024
 WELCOME = protocol.Welcome(1, False, [], 8, 64 * MiB, 64 * MiB)
@@ -206,16 +206,29 @@ def test_a_plan_grows_until_it_is_claimed_but_not_beyond_the_batch(bench):
     assert bench.plan().ids == [5, 6]
 
 
-def test_what_has_begun_is_reported_at_once_and_outcomes_when_they_come(bench):
+def test_what_has_begun_is_reported_soon_and_outcomes_when_they_come(bench):
     bench.work(1, 2)
     bench.said[bench.link].clear()
     ids = bench.claim()
+    assert not bench.take(protocol.Report)
+    bench.turn(bench.core.wake_at() - bench.now)
     (report,) = bench.take(protocol.Report)
     assert (report.begun, report.done) == ([1, 2], [])
     bench.done(ids, seconds=0.030)
     (report,) = bench.take(protocol.Report)
     assert (report.begun, report.done) == ([], [1, 2])
     assert report.beta + 2 * report.alpha == pytest.approx(30_000, rel=0.01)
+
+
+def test_what_begins_as_the_batch_before_ends_is_reported_with_its_outcomes(bench):
+    bench.work(*range(1, 7))
+    first = bench.claim()
+    bench.turn(BEGUN_HOLD)
+    bench.said[bench.link].clear()
+    bench.claim()
+    bench.done(first)
+    (report,) = bench.take(protocol.Report)
+    assert (report.begun, report.done) == ([5, 6], [1, 2, 3, 4])
 
 
 def test_work_that_comes_before_the_model_is_ready_goes_back():
@@ -467,6 +480,7 @@ def test_each_broker_is_told_of_what_the_worker_holds_from_others():
     for link in bench.links:
         bench.said[link].clear()
     bench.claim()
+    bench.turn(BEGUN_HOLD)
     backlogs = [bench.take(protocol.Report, link)[0].backlog for link in bench.links]
     assert backlogs == [1, 2]
 

@@ -8,7 +8,7 @@ from zstreamer.worker.link import LinkState, WorkerLink
 
 def reports(link):
     """The messages that leave now, decoded and with their sizes in bytes."""
-    return [(protocol.decode(frames), sum(map(len, frames))) for frames in link.flush(0, 0, 0)]
+    return [(protocol.decode(frames), sum(map(len, frames))) for frames in link.flush(0.0, 0, 0, 0)]
 
 
 def test_the_errors_of_a_large_batch_go_in_several_messages():

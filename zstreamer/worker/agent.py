@@ -81,12 +81,14 @@ class ChildProcess:
         return bool(self._unsent)
 
     def write(self, data: bytes) -> None:
-        """Send bytes, later where the child does not read now."""
+        """Queue bytes for the next `flush`."""
         self._unsent.append(memoryview(data))
-        self.flush()
 
     def flush(self) -> None:
         """Send what waits, as far as the child reads."""
+        if len(self._unsent) > 1 and sum(map(len, self._unsent)) <= READ:
+            # One write wakes the child once.
+            self._unsent = deque([memoryview(b"".join(self._unsent))])
         while self._unsent:
             try:
                 sent = self.channel.send(self._unsent[0])
@@ -217,6 +219,8 @@ class Agent:
         while actions := self.core.poll(now):
             for action in actions:
                 self._act(now, action)
+        if self._child is not None:
+            self._child.flush()
         self._tell()
 
     def _tell(self) -> None:

@@ -122,6 +122,7 @@ class Child:
                         self._held.pop(id, None)
 
     def _receive(self, message: pipe.Items) -> None:
+        held: dict[int, Held] = {}
         bad_ids: list[int] = []
         outcomes: list[pipe.Outcome] = []
         costs: dict[int, float] = {}
@@ -136,8 +137,9 @@ class Child:
                 bad_ids.append(id)
                 outcomes.append(errors.to_wire(_as_error(error)))
             else:
-                with self._changed:
-                    self._held[id] = Held(value, message.once)
+                held[id] = Held(value, message.once)
+        with self._changed:
+            self._held.update(held)
         if bad_ids:
             self.send(pipe.Done(bad_ids, outcomes, 0.0))
         if self._looks:

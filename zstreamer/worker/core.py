@@ -329,7 +329,7 @@ class WorkerCore:
             if link.state is LinkState.READY:
                 if now >= link.beat_at:
                     link.beat(len(self.jobs) - link.jobs, beta, alpha)
-                messages = link.flush(len(self.jobs) - link.jobs, beta, alpha)
+                messages = link.flush(now, len(self.jobs) - link.jobs, beta, alpha)
                 if messages:
                     link.beat_at = now + BEAT
                 self._actions.extend(Send(link, frames) for frames in messages)
@@ -342,7 +342,7 @@ class WorkerCore:
         wake = min(self._hold_until, self._next_deadline)
         for link in self.links:
             if link.state is LinkState.READY:
-                wake = min(wake, link.beat_at)
+                wake = min(wake, link.beat_at, link.begun_due)
             elif link.state is LinkState.DOWN:
                 wake = min(wake, link.retry_at)
             else:
@@ -487,7 +487,7 @@ class WorkerCore:
             if job is not None:
                 job.begun = True
                 if job.link is not None:
-                    job.link.begun(job.ticket)
+                    job.link.begun(now, job.ticket)
         self._batcher.remove(claim.ids)
 
     def _done(self, done: pipe.Done) -> None:
@@ -562,7 +562,7 @@ class WorkerCore:
         self._exiting = True
         for link in self.links:
             if link.state is LinkState.READY:
-                self._actions.extend(Send(link, frames) for frames in link.flush(0, 0, 0))
+                self._actions.extend(Send(link, frames) for frames in link.flush(math.inf, 0, 0, 0))
         self._actions.append(Exit(broken=True, text=text))
 
 

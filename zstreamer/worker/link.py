@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from enum import Enum
 
 from zstreamer import protocol
 from zstreamer.protocol import PART, Frames, Report, Slot
 from zstreamer.transfer import Receiver, Sender
+
+BEGUN_HOLD = 0.002
+"""Seconds that the news of a batch's begin waits for company: the answers of the batch before
+come right after it, or its own soon, and each message costs the broker as much as many items."""
 
 
 class LinkState(Enum):
@@ -24,6 +29,7 @@ class WorkerLink:
     Attributes:
         jobs: how many items it holds from this broker.
         drained: the broker has confirmed that it sends nothing more.
+        begun_due: monotonic seconds at which `flush` says what has begun at the latest.
         refused: why the broker would not take this worker.
     """
 
@@ -44,6 +50,7 @@ class WorkerLink:
         self.receiver = Receiver(self._max_payload)
         self.sender: Sender[int] = Sender()
         self._begun: list[int] = []
+        self.begun_due = math.inf
         self._done: list[tuple[int, Slot]] = []
         self._plain: list[Frames] = []
         self._told_others = 0
@@ -57,8 +64,10 @@ class WorkerLink:
             self.drained = False
             self._fresh()
 
-    def begun(self, ticket: int) -> None:
-        """Say that an item has begun."""
+    def begun(self, now: float, ticket: int) -> None:
+        """Say that an item has begun, with the next answers or soon."""
+        if not self._begun:
+            self.begun_due = now + BEGUN_HOLD
         self._begun.append(ticket)
 
     def done(self, ticket: int, outcome: Slot) -> None:
@@ -88,15 +97,18 @@ class WorkerLink:
         """Whether nothing waits to be sent."""
         return not (self._begun or self._done or self._plain or len(self.sender))
 
-    def flush(self, others: int, beta: int, alpha: int) -> list[Frames]:
-        """Return the messages that are to leave now; the arguments are REPORT's last fields."""
+    def flush(self, now: float, others: int, beta: int, alpha: int) -> list[Frames]:
+        """Return the messages that are to leave now; the last arguments are REPORT's fields."""
         messages, self._plain = self._plain, []
         parts, done = self.sender.poll()
         messages.extend(parts)
         rows: list[tuple[int, Slot]] = self._done
         self._done = []
         rows += [(ticket, transfer) for transfer, ticket in done]
-        begun, self._begun = self._begun, []
+        begun: list[int] = []
+        if rows or now >= self.begun_due:
+            begun, self._begun = self._begun, []
+            self.begun_due = math.inf
         for bundle in protocol.bundles(rows, lambda row: protocol.size(row[1])):
             slots, frames = protocol.lay_out([slot for _, slot in bundle])
             tickets = [ticket for ticket, _ in bundle]
