@@ -11,15 +11,9 @@ from hypothesis import strategies as some
 
 from tests.wire import received
 from zstreamer import codec, errors, protocol
+from zstreamer.client.actions import Close, Connect, Send
 from zstreamer.client.calls import Call, Watch
-from zstreamer.client.core import (
-    GREETING_TIMEOUT,
-    MOVE_AFTER,
-    ClientCore,
-    Close,
-    Connect,
-    Send,
-)
+from zstreamer.client.core import GREETING_TIMEOUT, MOVE_AFTER, ClientCore
 from zstreamer.client.link import Link, LinkState
 from zstreamer.errors import (
     BadRequest,

@@ -12,18 +12,8 @@ from zstreamer.config import WorkerConfig
 from zstreamer.errors import Code
 from zstreamer.protocol import Fate, Flag, WorkerState
 from zstreamer.worker import pipe
-from zstreamer.worker.core import (
-    BEAT,
-    MIN_PREDICT_TIMEOUT,
-    Close,
-    Connect,
-    Exit,
-    KillChild,
-    Send,
-    StartChild,
-    Tell,
-    WorkerCore,
-)
+from zstreamer.worker.actions import Close, Connect, Exit, KillChild, Send, StartChild, Tell
+from zstreamer.worker.core import BEAT, MIN_PREDICT_TIMEOUT, WorkerCore
 from zstreamer.worker.link import BEGUN_HOLD, LinkState, WorkerLink
 
 MiB = 1024 * 1024

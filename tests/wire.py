@@ -22,14 +22,14 @@ from typing import NamedTuple, TypeAlias, TypeVar
 from broker.core import BrokerCore, Side
 from broker.core import Send as BrokerSend
 from zstreamer import codec, protocol
-from zstreamer.client import core as clients
+from zstreamer.client import actions as clients
 from zstreamer.client.calls import Call, Watch
 from zstreamer.client.core import ClientCore
 from zstreamer.client.link import Link
 from zstreamer.config import BrokerConfig, WorkerConfig
 from zstreamer.model import PredictFunction
 from zstreamer.protocol import Frames, Message
-from zstreamer.worker import core as workers
+from zstreamer.worker import actions as workers
 from zstreamer.worker import pipe
 from zstreamer.worker.core import WorkerCore
 from zstreamer.worker.link import WorkerLink

@@ -5,11 +5,11 @@ from itertools import count
 
 from broker.core import BrokerCore, Side
 from tests.simulation.world import Process, Wire
-from zstreamer.client import core as client_core
+from zstreamer.client import actions as client_actions
 from zstreamer.client.calls import Call
 from zstreamer.client.core import ClientCore
 from zstreamer.config import AgentConfig, BrokerConfig
-from zstreamer.worker import core as worker_core
+from zstreamer.worker import actions as worker_actions
 from zstreamer.worker import pipe
 from zstreamer.worker.core import WorkerCore
 
@@ -316,21 +316,21 @@ class SimWorker(Peer):
 
     def _act(self, action):
         match action:
-            case worker_core.Send(link, frames):
+            case worker_actions.Send(link, frames):
                 self.send(link, frames)
-            case worker_core.Tell(message):
+            case worker_actions.Tell(message):
                 if self.child is not None:
                     self.world.after(PIPE, self.child.take, message)
-            case worker_core.Connect(link):
+            case worker_actions.Connect(link):
                 self.connect(link)
-            case worker_core.Close(link):
+            case worker_actions.Close(link):
                 self.close(link)
-            case worker_core.StartChild():
+            case worker_actions.StartChild():
                 self.child = SimChild(self, self.boot, self.history)
-            case worker_core.KillChild(why):
+            case worker_actions.KillChild(why):
                 if self.child is not None:
                     self.child.die(why)
-            case worker_core.Exit():
+            case worker_actions.Exit():
                 self.world.note(self.name, "exits")
                 self.exited = True
                 self.alive = False
@@ -385,11 +385,11 @@ class SimClient(Peer):
             for action in self.core.poll(self.world.now):
                 again = True
                 match action:
-                    case client_core.Send(link, frames):
+                    case client_actions.Send(link, frames):
                         self.send(link, frames)
-                    case client_core.Connect(link):
+                    case client_actions.Connect(link):
                         self.connect(link)
-                    case client_core.Close(link):
+                    case client_actions.Close(link):
                         self.close(link)
             for call in self.core.completed():
                 again = True

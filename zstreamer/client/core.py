@@ -17,10 +17,9 @@ import heapq
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
 
 from zstreamer import errors, protocol
+from zstreamer.client.actions import Action, Close, Connect, Send
 from zstreamer.client.calls import Call, Watch
 from zstreamer.client.link import Link, LinkState
 from zstreamer.errors import BrokerUnreachable, DeadlineExceeded, NoWorker, WorkerLost
@@ -41,31 +40,6 @@ OWN_LANE = 64
 
 TURN = 64
 """Items that one lane may send before the next lane has its turn."""
-
-
-@dataclass(frozen=True, slots=True)
-class Connect:
-    """Open a new connection for this link."""
-
-    link: Link
-
-
-@dataclass(frozen=True, slots=True)
-class Close:
-    """Close this link's connection."""
-
-    link: Link
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Send a message on this link's connection."""
-
-    link: Link
-    frames: Frames
-
-
-Action: TypeAlias = Connect | Close | Send
 
 
 class ClientCore:

@@ -22,8 +22,9 @@ from pathlib import Path
 import zmq
 
 from zstreamer import transport
+from zstreamer.client.actions import Action, Close, Connect, Send
 from zstreamer.client.calls import Call, Watch
-from zstreamer.client.core import Action, ClientCore, Close, Connect, Send
+from zstreamer.client.core import ClientCore
 from zstreamer.client.link import Link
 
 log = logging.getLogger(__name__)

@@ -28,8 +28,7 @@ from zstreamer.interpreter import environment, module_command
 from zstreamer.process import Owner, read_config
 from zstreamer.protocol import WorkerState
 from zstreamer.signals import StopRequests
-from zstreamer.worker import core as cores
-from zstreamer.worker import forkserver, pipe
+from zstreamer.worker import actions, forkserver, pipe
 from zstreamer.worker.core import WorkerCore
 from zstreamer.worker.link import LinkState, WorkerLink
 from zstreamer.worker.target import Description
@@ -173,7 +172,7 @@ class Agent:
         }
         self.config = config
         self.core = WorkerCore(config, secrets.randbits(63), time.monotonic(), random.random, info)
-        self.exit: cores.Exit | None = None
+        self.exit: actions.Exit | None = None
         self._options = transport.Options(config.heartbeat, config.heartbeat_timeout)
         self._connections: dict[WorkerLink, transport.Connection] = {}
         self._child: ChildProcess | None = None
@@ -216,8 +215,8 @@ class Agent:
             for event in connection.events():
                 self._event(now, link, event)
         self._read_child(now)
-        while actions := self.core.poll(now):
-            for action in actions:
+        while todo := self.core.poll(now):
+            for action in todo:
                 self._act(now, action)
         if self._child is not None:
             self._child.flush()
@@ -283,27 +282,27 @@ class Agent:
                     "predict failed type=%s items=%d last=%.200r", last.type, items, last.message
                 )
 
-    def _act(self, now: float, action: cores.Action) -> None:  # noqa: C901  # a case an action
+    def _act(self, now: float, action: actions.Action) -> None:  # noqa: C901  # a case an action
         match action:
-            case cores.Send(link, frames):
+            case actions.Send(link, frames):
                 connection = self._connections.get(link)
                 if connection is not None and not connection.send(frames):
                     self._close(link)
                     self.core.on_lost(now, link)
-            case cores.Tell(message):
+            case actions.Tell(message):
                 if self._child is not None:
                     self._child.write(pipe.pack(message))
-            case cores.Connect(link):
+            case actions.Connect(link):
                 self._connect(now, link)
-            case cores.Close(link):
+            case actions.Close(link):
                 self._close(link)
-            case cores.StartChild():
+            case actions.StartChild():
                 self._start_child(now)
-            case cores.KillChild(why):
+            case actions.KillChild(why):
                 self._killed = why
                 if self._child is not None:
                     self._child.kill()
-            case cores.Exit():
+            case actions.Exit():
                 self.exit = action
 
     def _connect(self, now: float, link: WorkerLink) -> None:

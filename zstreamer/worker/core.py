@@ -16,9 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from enum import Enum
-from typing import TypeAlias
 
 from zstreamer import errors, protocol
 from zstreamer.batching import Batcher, BatchTime
@@ -26,6 +24,17 @@ from zstreamer.config import WorkerConfig
 from zstreamer.protocol import Fate, Flag, Frames, ProtocolError, WorkerState
 from zstreamer.transfer import Parts
 from zstreamer.worker import pipe
+from zstreamer.worker.actions import (
+    Action,
+    Close,
+    Connect,
+    Exit,
+    KillChild,
+    Send,
+    StartChild,
+    Tell,
+)
+from zstreamer.worker.jobs import Job
 from zstreamer.worker.link import LinkState, WorkerLink
 
 BACKOFF = 0.05
@@ -50,58 +59,6 @@ POOL = 4
 """Batches that a model with cost() has to choose from, besides the two of every window."""
 
 
-@dataclass(frozen=True, slots=True)
-class Connect:
-    """Open a new connection for this link."""
-
-    link: WorkerLink
-
-
-@dataclass(frozen=True, slots=True)
-class Close:
-    """Close this link's connection."""
-
-    link: WorkerLink
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Send a message on this link's connection."""
-
-    link: WorkerLink
-    frames: Frames
-
-
-@dataclass(frozen=True, slots=True)
-class Tell:
-    """Write a message to the child."""
-
-    message: pipe.PipeMessage
-
-
-@dataclass(frozen=True, slots=True)
-class StartChild:
-    """Start the model's process."""
-
-
-@dataclass(frozen=True, slots=True)
-class KillChild:
-    """Kill the model's process; `on_child_gone` follows."""
-
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class Exit:
-    """The agent has nothing more to do; ``broken`` where its model cannot start."""
-
-    broken: bool
-    text: str = ""
-
-
-Action: TypeAlias = Connect | Close | Send | Tell | StartChild | KillChild | Exit
-
-
 class ChildState(Enum):
     """Where the model's process stands."""
 
@@ -109,28 +66,6 @@ class ChildState(Enum):
     BOOTING = "booting"
     WARM = "warm"
     KILLED = "killed"
-
-
-class Job:
-    """One item at this worker, from WORK to REPORT.
-
-    Attributes:
-        link: the broker that waits for it, None once that connection is lost.
-        begun: the child has claimed it.
-    """
-
-    __slots__ = ("arrived", "begun", "cost", "deadline", "id", "link", "ticket")
-
-    def __init__(
-        self, id: int, link: WorkerLink, ticket: int, deadline: float, arrived: float
-    ) -> None:
-        self.id = id
-        self.link: WorkerLink | None = link
-        self.ticket = ticket
-        self.deadline = deadline
-        self.arrived = arrived
-        self.cost = 0.0
-        self.begun = False
 
 
 class WorkerCore:
