@@ -27,8 +27,9 @@ def time_of(beta, alpha):
     return time
 
 
-def batcher(batch_size=4, max_latency=0.0, max_cost=None, time=None):
-    made: Batcher[Item] = Batcher(batch_size, max_latency, max_cost, time or BatchTime())
+def batcher(batch_size=4, max_latency=0.0, max_cost=None, time=None, target=None):
+    time = time or BatchTime()
+    made: Batcher[Item] = Batcher(batch_size, max_latency, max_cost, time, target)
     return made
 
 
@@ -199,6 +200,22 @@ def test_a_group_runs_alone_and_first():
         plan = b.next(0.0, busy=False)
         assert (ids(plan), plan.alone) == (expected, alone)
         b.remove(ids(plan))
+
+
+# A latency target
+
+
+@pytest.mark.parametrize(("target", "most"), [(0.1, 40), (0.03, 5), (0.001, 1), (None, 64)])
+def test_two_batches_fit_into_a_latency_target(target, most):
+    b = batcher(batch_size=64, time=time_of(0.010, 0.001), target=target)
+    b.add(0.0, [Item(n) for n in range(100)])
+    assert len(b.next(0.0, busy=False).items) == pytest.approx(most, abs=1 if target else 0)
+
+
+def test_a_latency_target_limits_nothing_before_the_batch_time_is_known():
+    b = batcher(batch_size=64, target=0.001)
+    b.add(0.0, [Item(n) for n in range(100)])
+    assert len(b.next(0.0, busy=False).items) == 64
 
 
 # Costs

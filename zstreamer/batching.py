@@ -91,12 +91,20 @@ class Batcher(Generic[Item]):
         max_cost: most Σcost of a batch, each item counted as the dearest of its batch
             (padding is paid for too); None for no limit.
         time: the model's batch time, observed by the owner.
+        latency_target: seconds in which two batches are to be done, the one that an item waits
+            for and its own; None for no such limit.
     """
 
     def __init__(
-        self, batch_size: int, max_latency: float, max_cost: float | None, time: BatchTime
+        self,
+        batch_size: int,
+        max_latency: float,
+        max_cost: float | None,
+        time: BatchTime,
+        latency_target: float | None = None,
     ) -> None:
-        self.batch_size = batch_size
+        self._batch_size = batch_size
+        self._latency_target = latency_target
         self._max_latency = max_latency
         self._max_cost = max_cost
         self._time = time
@@ -107,6 +115,14 @@ class Batcher(Generic[Item]):
 
     def __len__(self) -> int:
         return len(self._items) + sum(map(len, self._groups))
+
+    @property
+    def batch_size(self) -> int:
+        """Most items of a batch, as far as the latency target admits; at least one."""
+        if self._latency_target is None or not self._time.alpha:
+            return self._batch_size
+        fit = (self._latency_target / 2 - self._time.beta) / self._time.alpha
+        return max(1, min(self._batch_size, int(fit)))
 
     def add(self, now: float, items: Sequence[Item]) -> None:
         """Items have arrived together."""

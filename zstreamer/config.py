@@ -149,6 +149,12 @@ class WorkerConfig(Config):
     max_latency: float = setting(
         0.0, SECONDS, "Longest wait for a fuller batch, in seconds; 0 never waits."
     )
+    latency_target: float | None = setting(
+        None,
+        optional(SECONDS, "none"),
+        "Seconds in which an item is to be answered at this worker: batches are kept so small "
+        "that the one that runs and the item's own fit into it.",
+    )
     predict_timeout: float | None = setting(
         None,
         optional(SECONDS, "auto"),

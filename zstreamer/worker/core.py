@@ -99,7 +99,11 @@ class WorkerCore:
         self._info = info or {}
         self._by_ticket: dict[tuple[int, int], Job] = {}
         self._batcher: Batcher[Job] = Batcher(
-            config.batch_size, config.max_latency, config.max_batch_cost, self.time
+            config.batch_size,
+            config.max_latency,
+            config.max_batch_cost,
+            self.time,
+            config.latency_target,
         )
         self._costed: dict[int, Job] = {}
         self._preparing: set[int] = set()
