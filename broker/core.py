@@ -5,8 +5,9 @@
     poll                    timers, dispatch; returns the messages that leave now
     wake_at                 when poll must be called again although nothing arrives
 
-No socket, clock, thread, log or random source in here. This file knows sessions; what becomes
-of items is in scheduler.py, the order of waiting in queue.py, who gets them in dispatch.py.
+No socket, clock, thread, log or random source in here. This file knows sessions; who is let in
+is in intake.py, what becomes of items in scheduler.py, the order of waiting in queue.py, who gets
+them in dispatch.py.
 """
 
 from __future__ import annotations
@@ -15,25 +16,22 @@ from collections import Counter
 from enum import Enum
 from typing import NamedTuple
 
-from broker import admission, snapshot
+from broker import admission, intake, snapshot
 from broker.clients import Client
-from broker.lots import Lot
+from broker.intake import Intake
 from broker.models import Model
 from broker.scheduler import Scheduler
 from broker.workers import STALL, Worker
 from zstreamer import errors, protocol
 from zstreamer.config import BrokerConfig
 from zstreamer.errors import ZStreamerError
-from zstreamer.protocol import Buffer, Frames, ProtocolError, Role, WorkerState
+from zstreamer.protocol import Frames, ProtocolError, Role, WorkerState
 
 TICK = 0.25
 """Seconds between two looks at everything that only time can change."""
 
 RATE_WEIGHT = 0.1
 """Weight of the latest tick in a model's rate: the last few seconds count."""
-
-
-_ONCE = int(protocol.Flag.ONCE)  # an enum's & costs as much as the rest of a small run
 
 
 class Side(Enum):
@@ -64,14 +62,19 @@ class BrokerCore:
         self.config = config
         self.epoch = epoch
         self.born = now
-        self.draining = False
         self.scheduler = Scheduler()
+        self.intake = Intake(config, self.scheduler, now)
         self.clients: dict[int, Client] = {}
         self.client_sessions: dict[bytes, Client] = {}
         self.workers: dict[bytes, Worker] = {}
         self._dirty = self.scheduler.dirty
         self._next_tick = now
         self._out: list[Send] = []
+
+    @property
+    def draining(self) -> bool:
+        """Whether it takes no new work."""
+        return self.intake.draining
 
     @property
     def models(self) -> dict[str, Model]:
@@ -186,7 +189,7 @@ class BrokerCore:
 
     def drain(self) -> None:
         """Take no new work; what is queued or running goes on."""
-        self.draining = True
+        self.intake.draining = True
         for client in self.client_sessions.values():
             self._tell_draining(client)
 
@@ -302,78 +305,10 @@ class BrokerCore:
 
     def _submit(self, now: float, client: Client, run: protocol.Run) -> None:
         self._dirty[client] = None
-        run = self._new_items(client, run)
-        refusal = self._refusal(now, client, run)
-        if isinstance(refusal, errors.Overloaded) and run.lane == 0 and len(run.ids) > 1:
-            # Many small calls in one run: what fits for some need not wait for all.
-            for id, budget, slot in zip(run.ids, run.budgets, run.slots, strict=True):
-                one = run._replace(ids=[id], budgets=[budget], slots=[slot])
-                self._submit(now, client, one)
-            return
-        if refusal is not None:
-            self._answer_error(client, run.ids, errors.to_wire(refusal))
-            return
-        model = self.scheduler.model(run.model)
-        once = bool(run.flags & _ONCE)
-        payloads: list[Buffer] = run.slots  # type: ignore[assignment]  # after `_new_items`
-        lot = Lot(client, model, run.ids, run.budgets, payloads, now, run.priority, run.lane, once)
-        client.open(lot)
-        for part in lot.apart():
-            self.scheduler.enqueue(part)
-        self.counts["items"] += len(lot.ids)
-        if not model.warm and model.name not in client.noticed:
-            self._tell_state(client, model.name)
-
-    def _new_items(self, client: Client, run: protocol.Run) -> protocol.Run:
-        """Return the run without ids that are open already, and with payloads in all slots.
-
-        Those that came without a payload are answered with what is wrong.
-        """
-        if max(run.budgets, default=0) > protocol.MAX_BUDGET:
-            run = run._replace(budgets=[min(b, protocol.MAX_BUDGET) for b in run.budgets])
-        known = not client.items.keys().isdisjoint(run.ids) or len(set(run.ids)) < len(run.ids)
-        if not known and protocol.NO_PAYLOAD.isdisjoint(map(type, run.slots)):
-            return run
-        rows: dict[int, tuple[int, int, protocol.Slot]] = {}
-        for id, budget, slot in zip(run.ids, run.budgets, run.slots, strict=True):
-            payload = client.receiver.payload(slot)
-            if id in client.items or id in rows:
-                continue
-            if isinstance(payload, list):
-                self._answer_error(client, [id], payload)
-            else:
-                rows[id] = id, budget, payload
-        ids, budgets, slots = zip(*rows.values(), strict=True) if rows else ((), (), ())
-        return run._replace(ids=list(ids), budgets=list(budgets), slots=list(slots))
-
-    def _answer_error(self, client: Client, ids: list[int], error: list[object]) -> None:
-        self.counts["refused items"] += len(ids)
-        client.answer(ids, [error] * len(ids))
-
-    def _refusal(self, now: float, client: Client, run: protocol.Run) -> ZStreamerError | None:
-        if self.draining:
-            return self._draining()
-        model = self.models.get(run.model)
-        if model is None or not model.known:
-            if not 0 < len(run.model) <= admission.MAX_NAME:
-                return errors.BadRequest(f"model name must have 1 to {admission.MAX_NAME} letters")
-            if now - self.born >= self.config.model_grace:
-                return self._model_not_found(run.model)
-        elif model.broken:
-            return errors.NoWorker(model.state_in_words(), final=True)
-        return admission.refusal(self.config, self.scheduler, client, model, run)
-
-    @staticmethod
-    def _draining() -> ZStreamerError:
-        return errors.Overloaded("the broker is shutting down", retry_after=1.0)
-
-    def _model_not_found(self, name: str) -> ZStreamerError:
-        models = sorted(m.name for m in self.models.values() if m.workers or m.served)
-        words = ", ".join(map(repr, models)) or "none"
-        words = f"no worker for model {name!r} has come; served: {words}"
-        if not models:
-            words += f"; start one with `zstreamer worker MODULE:CLASS --model {name}`"
-        return errors.ModelNotFound(words, models)
+        if self.intake.submit(now, client, run):
+            model = self.models[run.model]
+            if not model.warm and model.name not in client.noticed:
+                self._tell_state(client, model.name)
 
     # Models' states
 
@@ -420,7 +355,7 @@ class BrokerCore:
             self.scheduler.fail_waiting(model, error)
 
     def _tell_draining(self, client: Client) -> None:
-        client.tell(protocol.Notice("", errors.to_wire(self._draining())))
+        client.tell(protocol.Notice("", errors.to_wire(intake.draining())))
         self._dirty[client] = None
 
     # What only time changes
@@ -443,7 +378,7 @@ class BrokerCore:
         if now - self.born >= self.config.model_grace:
             for model in [m for m in self.models.values() if not m.known]:
                 del self.models[model.name]
-                self.scheduler.fail_waiting(model, self._model_not_found(model.name))
+                self.scheduler.fail_waiting(model, self.intake.model_not_found(model.name))
 
     def _forget(self, client: Client) -> None:
         self.scheduler.cancel(client, list(client.items))
