@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from broker import dispatch
 from broker.lots import Lot
 from broker.models import Model
 from zstreamer import protocol
@@ -144,7 +145,7 @@ class Worker:
         begun = self.tickets.keys() & tickets
         if begun:
             self.running |= begun
-            self.free_at = now + self.batch_time(len(begun))
+            self.free_at = now + (self.batch_time(len(begun)) or dispatch.UNKNOWN_BETA)
 
     def cancel(self, ticket: int) -> None:
         """An item is no longer wanted: take its ticket back if WORK has not left, else say so."""

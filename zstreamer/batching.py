@@ -9,6 +9,7 @@ and saves that item a share of β, so it pays while g < β / (2n).
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,11 @@ DECAY = 0.97
 """What one batch leaves of the weight of those before it: the last 30 or so count."""
 
 GAP_WEIGHT = 0.2
-"""Weight of the latest gap between arrivals in their moving average."""
+"""Weight of the latest gap between arrivals in their moving geometric mean. The plain mean would
+be ruled by the one long gap of each batch's run, between bursts of callers who come back."""
+
+LEAST_GAP = 1e-5
+"""Seconds; shorter gaps are all alike."""
 
 PATIENCE = 3.0
 """Gaps that a hold waits for the next arrival before it gives up."""
@@ -44,9 +49,10 @@ class BatchTime:
             alpha = (nt / w - n * t / w**2) / spread
             self.alpha = min(max(alpha, 0.0), t / n)
         else:
-            # All batches alike: the line through their mean cannot be told; split it evenly,
-            # or keep the slope that was known as far as the mean bears it.
-            self.alpha = min(self.alpha or t / n / 2, t / n)
+            # All batches alike: the line through their mean cannot be told. Keep the slope that
+            # was known, as far as the mean bears it; none where none was, since a slope too
+            # steep would have a broker refuse work that larger batches could well bear.
+            self.alpha = min(self.alpha, t / n)
         self.beta = max(0.0, (t - self.alpha * n) / w)
 
     def __call__(self, items: int) -> float:
@@ -127,10 +133,10 @@ class Batcher(Generic[Item]):
     def add(self, now: float, items: Sequence[Item]) -> None:
         """Items have arrived together."""
         self._items.update((item.id, item) for item in items)
-        gap = (now - self._last) / max(1, len(items))
+        gap = max(LEAST_GAP, (now - self._last) / max(1, len(items)))
         self._last = now
         old = self._gap
-        self._gap = gap if old == float("inf") else old + GAP_WEIGHT * (gap - old)
+        self._gap = gap if math.isinf(old) else old * (gap / old) ** GAP_WEIGHT
 
     def add_group(self, items: Iterable[Item]) -> None:
         """Items that are to run as one batch of their own have arrived."""

@@ -1,4 +1,4 @@
-"""How many CPU cores this process may use, and how many of them are one worker's share.
+"""The CPU cores that this process may use, how many are one worker's share, and who gives way.
 
 Counted are cores, not hardware threads: two threads of one core share the units that a model
 computes with. Of the cores that the affinity mask allows, no more count than the cgroups around
@@ -7,6 +7,7 @@ this process grant in time, which is how a container is limited.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from collections.abc import Iterable, Iterator
@@ -79,3 +80,25 @@ def _read(path: Path) -> str:
         return path.read_text().strip()
     except OSError:
         return ""
+
+
+def give_way() -> None:
+    """Have this process, and those that it starts, never take a core from another at its wakening.
+
+    What wakes an agent is mostly its model, which often lost its core to it at once: half a
+    millisecond of each batch. Linux spares it where the one that wakes is of SCHED_BATCH
+    (sched(7)); while any core is free this costs nothing.
+    """
+    _enter("SCHED_BATCH")
+
+
+def stand_up() -> None:
+    """End what `give_way` began in the process that started this one."""
+    _enter("SCHED_OTHER")
+
+
+def _enter(policy: str) -> None:
+    number = getattr(os, policy, None)  # Linux only
+    if number is not None:
+        with contextlib.suppress(OSError):  # some containers forbid it
+            os.sched_setscheduler(0, number, os.sched_param(0))

@@ -351,6 +351,7 @@ class Agent:
 def main() -> int:
     """Run the agent that `Process` started."""
     config, owner = read_config(AgentConfig)
+    cpus.give_way()
     logs.start(config.log_level)
     gc.freeze()
     with StopRequests() as stop:

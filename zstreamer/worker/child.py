@@ -175,6 +175,7 @@ def run(channel: socket.socket, load: Callable[[], Loaded] | None = None) -> NoR
     # A terminal's Ctrl-C reaches the whole process group; only the agent ends its child.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    cpus.stand_up()
     child = Child(channel)
     try:
         description = _read_description(channel)

@@ -430,7 +430,7 @@ class WorkerCore:
         self._batcher.remove(claim.ids)
 
     def _done(self, done: pipe.Done) -> None:
-        if done.seconds and done.ids and len(done.ids) == len(self._running):
+        if done.seconds and done.ids:
             self.time.observe(len(done.ids), done.seconds)
         unclaimed = []
         for id, outcome in zip(done.ids, done.outcomes, strict=True):
