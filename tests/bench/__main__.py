@@ -1,0 +1,52 @@
+"""Run benchmarks from the command line; see scripts/bench."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.bench.report import Report, table
+
+BENCHES = ("broker", "roundtrip", "fill", "mixed", "cpu", "gpu")
+"""Modules of this package, each with ``run(seconds) -> Report``; imported when their turn comes,
+since some need torch or a GPU."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what the command line asks for; return 1 where a bound does not hold."""
+    parser = argparse.ArgumentParser(prog="scripts/bench")
+    parser.add_argument("name", choices=[*BENCHES, "all"], help="what is to be measured")
+    parser.add_argument("--json", type=Path, help="file to write the figures to")
+    parser.add_argument(
+        "--seconds", type=float, default=5.0, help="for each figure, besides what it starts (5)"
+    )
+    options = parser.parse_args(arguments)
+    reports = []
+    for name in BENCHES if options.name == "all" else (options.name,):
+        print(f"— {name}", file=sys.stderr, flush=True)
+        reports.append(_run(name, options.seconds))
+        print(table(reports[-1]), flush=True)
+        if options.json:
+            plain = [report.plain() for report in reports]
+            found = plain if options.name == "all" else plain[0]
+            options.json.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+    return 0 if all(report.good for report in reports) else 1
+
+
+def _run(name: str, seconds: float) -> Report:
+    try:
+        report = importlib.import_module(f"tests.bench.{name}").run(seconds)
+        assert isinstance(report, Report)
+    except Exception as error:
+        traceback.print_exc()
+        return Report(name, error=repr(error))
+    return report
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,149 @@
+"""The program that makes load: single items, sent by one asyncio client.
+
+    python -m tests.bench.callers ADDRESS MODEL
+
+Each line of its input is a `Spec` as JSON, each line of its output the `Tally` of that load.
+
+open loop     items at random moments (Poisson), at a rate that heeds no answer
+closed loop   callers that each send an item, wait for its answer, think, and send the next
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import itertools
+import json
+import random
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+from zstreamer.aio import Client
+from zstreamer.errors import ZStreamerError
+
+PAUSE = 0.005
+"""Seconds before a caller goes on after an error: a refusal must not become a busy loop."""
+
+
+@dataclass
+class Spec:
+    """One load.
+
+    Args:
+        rate: items a second of an open loop; 0 for a closed one.
+        callers: of a closed loop.
+        think: mean seconds between an answer and the next item (exponential); 0 for none.
+        warm_up: seconds before the window.
+        seconds: length of the window, in which figures are taken.
+        timeout: seconds that an item may take.
+        items: to be sent in turn.
+    """
+
+    rate: float = 0.0
+    callers: int = 1
+    think: float = 0.0
+    warm_up: float = 0.5
+    seconds: float = 1.0
+    timeout: float = 20.0
+    items: list[object] = field(default_factory=lambda: [1])
+
+
+@dataclass
+class Tally:
+    """What became of a load.
+
+    Attributes:
+        start, end: the window, in monotonic seconds.
+        made: items sent in the window.
+        answered: answers that came in the window.
+        latencies: microseconds from sending to answer, of the items that were sent in the window.
+        beyond: the same less what the model says that its batch took, where it says so.
+        errors: how many items ended in which, at any time.
+    """
+
+    start: float
+    end: float
+    made: int = 0
+    answered: int = 0
+    latencies: list[int] = field(default_factory=list)
+    beyond: list[int] = field(default_factory=list)
+    errors: dict[str, int] = field(default_factory=Counter)
+
+    def answer(self, sent: float, now: float, output: object) -> None:
+        """An item that was sent then has its answer now."""
+        self.answered += self.start <= now < self.end
+        if self.start <= sent < self.end:
+            self.latencies.append(int(1e6 * (now - sent)))
+            if type(output) is float:
+                self.beyond.append(int(1e6 * (now - sent - output)))
+
+
+class Work:
+    """One load being made by a client."""
+
+    def __init__(self, client: Client, spec: Spec) -> None:
+        start = time.monotonic() + spec.warm_up
+        self.tally = Tally(start, start + spec.seconds)
+        self._client = client
+        self._spec = spec
+        self._items = itertools.cycle(spec.items)
+        self._open: set[asyncio.Future[bool]] = set()
+
+    async def run(self) -> Tally:
+        """Make the load, and wait for the answers that are still to come."""
+        await (self._arrivals() if self._spec.rate else self._callers())
+        if self._open:
+            await asyncio.wait(self._open)
+        return self.tally
+
+    async def _arrivals(self) -> None:
+        now = due = time.monotonic()
+        while now < self.tally.end:
+            while due <= now:
+                due += random.expovariate(self._spec.rate)
+                task = asyncio.ensure_future(self._send())
+                self._open.add(task)
+                task.add_done_callback(self._open.discard)
+            # A whole turn of the loop at least, or a client that lags would never read answers.
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            now = time.monotonic()
+
+    async def _callers(self) -> None:
+        await asyncio.gather(*(self._caller() for _ in range(self._spec.callers)))
+
+    async def _caller(self) -> None:
+        think = self._spec.think
+        while time.monotonic() < self.tally.end:
+            if not await self._send():
+                await asyncio.sleep(PAUSE)
+            elif think:
+                await asyncio.sleep(random.expovariate(1 / think))
+
+    async def _send(self) -> bool:
+        """Send one item; returns whether it was answered."""
+        sent = time.monotonic()
+        self.tally.made += self.tally.start <= sent < self.tally.end
+        try:
+            [output] = await self._client.predict([next(self._items)], timeout=self._spec.timeout)
+        except ZStreamerError as error:
+            self.tally.errors[type(error).__name__] += 1
+            return False
+        self.tally.answer(sent, time.monotonic(), output)
+        return True
+
+
+async def main(address: str, model: str) -> None:
+    """Make each load that is asked for, until the input ends."""
+    async with Client(address, model=model, connect_timeout=20.0) as client:
+        await client.wait_ready(120)
+        gc.freeze()
+        loop = asyncio.get_running_loop()
+        while line := await loop.run_in_executor(None, sys.stdin.readline):
+            tally = await Work(client, Spec(**json.loads(line))).run()
+            print(json.dumps(vars(tally)), flush=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))
