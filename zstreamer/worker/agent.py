@@ -21,7 +21,7 @@ from collections import Counter, deque
 
 import zmq
 
-from zstreamer import errors, logs, transport
+from zstreamer import cpus, errors, logs, transport
 from zstreamer.config import AgentConfig
 from zstreamer.exitcodes import ExitCode
 from zstreamer.interpreter import environment, module_command
