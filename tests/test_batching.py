@@ -49,6 +49,13 @@ def test_batches_of_different_sizes_tell_both_times(beta, alpha, sizes):
     assert time.alpha == pytest.approx(alpha, rel=0.01, abs=1e-4)
 
 
+def test_a_slope_is_not_made_up_where_all_batches_are_alike():
+    time = BatchTime()
+    for _ in range(10):
+        time.observe(1, 0.020)
+    assert time(64) == pytest.approx(0.020)
+
+
 @given(some.lists(some.tuples(some.integers(1, 64), some.floats(0.0, 100.0)), min_size=1))
 def test_times_are_never_negative(batches):
     time = BatchTime()
@@ -128,6 +135,21 @@ def test_a_hold_that_is_expected_to_pay_waits_for_the_next_arrival():
     assert ids(plan) == []
     assert plan.hold_until is not None
     assert now < plan.hold_until <= now + PATIENCE * 0.0011
+
+
+def test_bursts_of_callers_who_come_back_together_are_waited_for():
+    """Twelve callers return within 3 ms of each batch of 20 ms; the mean gap is past what pays."""
+    b = batcher(batch_size=16, max_latency=0.1, time=time_of(0.020, 0.0001))
+    now = 0.0
+    for n in range(120):
+        now += 0.020 if n % 12 == 0 else 0.00025
+        b.add(now, [Item(n, arrived=now)])
+        if n % 12 == 11:
+            b.remove(range(n - 11, n + 1))
+    for n in range(200, 204):
+        now += 0.00025
+        b.add(now, [Item(n, arrived=now)])
+    assert b.next(now, busy=False).items == ()
 
 
 def test_a_hold_ends_when_the_batch_is_full_or_the_next_does_not_come():

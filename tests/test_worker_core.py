@@ -210,6 +210,14 @@ def test_what_has_begun_is_reported_soon_and_outcomes_when_they_come(bench):
     assert report.beta + 2 * report.alpha == pytest.approx(30_000, rel=0.01)
 
 
+def test_a_batch_is_timed_although_the_next_one_has_begun_before_its_answers_come(bench):
+    bench.work(*range(1, 7))
+    first = bench.claim()
+    bench.claim()
+    bench.done(first, seconds=0.030)
+    assert bench.core.time(4) == pytest.approx(0.030)
+
+
 def test_what_begins_as_the_batch_before_ends_is_reported_with_its_outcomes(bench):
     bench.work(*range(1, 7))
     first = bench.claim()

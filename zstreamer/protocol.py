@@ -217,14 +217,23 @@ class _Local(threading.local):
     """A packer a thread: making one for each message would cost as much as using it."""
 
     def __init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
         self.pack: Callable[[object], bytes] = msgpack.Packer().pack
 
 
 _local = _Local()
 
+_LARGE = 256 * 1024
+"""Bytes of a message after which the packer is another one: its buffer never shrinks."""
+
 
 def _pack(fields: object) -> bytes:
-    return _local.pack(fields)
+    packed = _local.pack(fields)
+    if len(packed) > _LARGE:
+        _local.renew()
+    return packed
 
 
 def _require(condition: bool, what: str) -> None:

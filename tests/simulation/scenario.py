@@ -307,7 +307,9 @@ class Scenario:
             # wire was blocked, and does not count the time for which it was frozen itself.
             frozen = 3.0 * self.faults.count("broker frozen")
             blocked = 2.0 * self.faults.count("wire blocked")
-            limit = client.crashed_at + 2.0 + 0.5 + blocked + frozen
+            # A worker that thaws begins what it finds before it hears that it was given up.
+            thawed = 4.0 * self.faults.count("agent frozen")
+            limit = client.crashed_at + 2.0 + 0.5 + blocked + frozen + thawed
             for payload in (p for call in client.submitted for p in call.token):
                 late = begun_at.get(payload, 0.0) > limit
                 assert not late, f"{payload!r} was begun long after its client had died"
