@@ -10,7 +10,7 @@ import pytest
 from examples.small_bert.loader import tokenizer
 from tests.bench import bert as berts
 from tests.bench import cpu as on_cpu
-from tests.bench import fill, gpu, hold, mixed, plots, point, sleeper
+from tests.bench import fill, gpu, hold, plots, point, sleeper
 from tests.bench.callers import Spec, Tally
 from tests.bench.load import Load, Times, together
 from tests.bench.point import CLOSED, OPEN, Point
@@ -206,15 +206,6 @@ def test_lengths_have_a_long_tail_and_are_the_same_each_time():
     assert lengths[5_000] == pytest.approx(berts.MEDIAN, abs=1)
     assert lengths[9_500] == pytest.approx(berts.NINETY_FIFTH, rel=0.1)
     assert lengths[0] == berts.FRAME and lengths[-1] == berts.LONGEST
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(240)
-def test_mixed_sends_the_same_texts_in_three_ways():
-    report = mixed.measure([6, 9, 30, 12], batch=2, rounds=1)
-    aware, padded, _ = report.rows
-    assert aware.bound == (">=", 1.5) and aware.values == padded.values
-    assert all(rate > 0 for row in report.rows for rate in (*row.values, *row.references))
 
 
 @pytest.mark.slow
