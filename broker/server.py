@@ -18,6 +18,7 @@ from typing import TypeAlias
 
 import zmq
 
+from broker import memory
 from broker.admin import Admin
 from broker.core import BrokerCore, Send, Side
 from zstreamer import protocol, transport
@@ -148,6 +149,7 @@ def run(config: BrokerConfig, owner: Owner | None = None) -> int:
             error,
         )
         return ExitCode.UNREACHABLE
+    memory.keep_free_blocks()
     gc.freeze()
     with StopRequests() as stop, Admin(config, server.core) as admin:
         log.info(

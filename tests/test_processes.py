@@ -318,6 +318,14 @@ def test_idle_processes_use_less_than_one_percent_of_a_core(cluster, tmp_path):
     assert all(each <= 0.01 * seconds for each in used.values()), used
 
 
+@pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="only Linux has scheduling policies")
+def test_an_agent_never_takes_a_core_from_the_model(cluster):
+    supervisor = cluster.worker("echo")
+    cluster.wait_warm(1)
+    assert [os.sched_getscheduler(pid) for pid in agents(supervisor)] == [os.SCHED_BATCH]
+    assert [os.sched_getscheduler(pid) for pid in children(supervisor)] == [os.SCHED_OTHER]
+
+
 def test_importing_it_costs_little_and_brings_nothing_heavy_along():
     # Processor time, and the least of each: a busy machine only adds.
     report = "; import sys, time; print(time.process_time() - start, *sys.modules)"
