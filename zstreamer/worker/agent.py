@@ -207,13 +207,12 @@ class Agent:
         if self._child is not None:
             events = zmq.POLLIN | (zmq.POLLOUT if self._child.blocked else 0)
             self._poller.register(self._child, events)
-        self._poller.poll(max(0, math.ceil(wait * 1000)))
+        ready = {socket for socket, _ in self._poller.poll(max(0, math.ceil(wait * 1000)))}
         now = time.monotonic()
         for link, connection in list(self._connections.items()):
-            for frames in connection.receive():
-                self.core.on_message(now, link, frames)
-            for event in connection.events():
-                self._event(now, link, event)
+            # The events that a connection has ended with are read after its last messages.
+            if connection.socket in ready or connection.monitor in ready:
+                self._read(now, link, connection)
         self._read_child(now)
         while todo := self.core.poll(now):
             for action in todo:
@@ -221,6 +220,12 @@ class Agent:
         if self._child is not None:
             self._child.flush()
         self._tell()
+
+    def _read(self, now: float, link: WorkerLink, connection: transport.Connection) -> None:
+        for frames in connection.receive():
+            self.core.on_message(now, link, frames)
+        for event in connection.events():
+            self._event(now, link, event)
 
     def _tell(self) -> None:
         """Log what has become of brokers and model, once for each change."""
