@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from zstreamer import errors
 from zstreamer.errors import Overloaded, ZStreamerError
-from zstreamer.protocol import Run, Slot
+from zstreamer.protocol import Run
 
 if TYPE_CHECKING:
     from broker.clients import Client
@@ -30,7 +30,7 @@ def refusal(
     All or none of the run. The caller asks again for each item of many small calls that came
     as one run; one large call, with a lane of its own, is of no use in part.
     """
-    sizes = _sizes(run.slots)
+    sizes = list(map(len, run.slots))  # type: ignore[arg-type]  # payloads, as `Intake` has seen to
     size, count = sum(sizes), len(sizes)
     wait = predicted_wait(client, model, run)
     items, bytes_ = queued.queued_items + count, queued.queued_bytes + size
@@ -64,10 +64,3 @@ def predicted_wait(client: Client, model: Model | None, run: Run) -> float:
         # Close enough to look at what each of the other clients has.
         wait = (queue.ahead(client.id, run.priority, count) + at_workers) / rate
     return wait + model.batch_time
-
-
-def _sizes(slots: list[Slot]) -> list[int]:
-    """Return the bytes of each payload; 0 for one that came in parts, which counted them."""
-    if set(map(type, slots)) == {bytes}:
-        return list(map(len, slots))  # type: ignore[arg-type]  # as was just looked
-    return [0 if isinstance(slot, int | list | None) else len(slot) for slot in slots]

@@ -34,6 +34,13 @@ RATE_WEIGHT = 0.1
 """Weight of the latest tick in a model's rate: the last few seconds count."""
 
 
+MAX_BATCH = 2**20
+"""Items of a worker's batch, or of its pool, beyond which its HELLO is a mistake."""
+
+MAX_NOTICES = 1000
+"""Models of which one client is told when their state changes."""
+
+
 class Side(Enum):
     """The two ROUTERs."""
 
@@ -108,9 +115,11 @@ class BrokerCore:
         elif client is None:
             self._refuse(Side.CLIENT, session, errors.BadRequest("unknown session: HELLO first"))
         else:
-            self._from_client(session, client, message)
+            self._from_client(now, session, client, message)
 
-    def _from_client(self, session: bytes, client: Client, message: protocol.Message) -> None:
+    def _from_client(
+        self, now: float, session: bytes, client: Client, message: protocol.Message
+    ) -> None:
         match message:
             case protocol.Ack():
                 client.acknowledge(message.read)
@@ -119,7 +128,7 @@ class BrokerCore:
             case protocol.Notice():
                 self._tell_state(client, message.model)
             case protocol.Part():
-                self._part(Side.CLIENT, session, client, message)
+                self._part(now, Side.CLIENT, client, message)
             case protocol.PartOk():
                 client.sender.ok()
                 self._dirty[client] = None
@@ -156,7 +165,7 @@ class BrokerCore:
             case protocol.State():
                 self._worker_state(worker, message)
             case protocol.Part():
-                self._part(Side.WORKER, session, worker, message)
+                self._part(now, Side.WORKER, worker, message)
             case protocol.PartOk():
                 worker.sender.ok()
                 self._dirty[worker] = None
@@ -182,6 +191,13 @@ class BrokerCore:
             worker.heard += seconds
         for client in self.clients.values():
             client.lost_at += seconds
+
+    def give_up_on(self, now: float, side: Side, session: bytes) -> None:
+        """A message of this session could not be handled: the fault is here, the others go on."""
+        self.counts["failures"] += 1
+        error = errors.BadRequest("the broker failed on a message; its log says how")
+        self._refuse(side, session, error)
+        self.on_gone(now, side, session)
 
     def sessions(self, side: Side) -> list[bytes]:
         """Return the routing ids of one side, to be probed."""
@@ -248,8 +264,13 @@ class BrokerCore:
         if not (isinstance(name, str) and 0 < len(name) <= admission.MAX_NAME):
             self._refuse(Side.WORKER, session, errors.BadRequest("bad model name"))
             return
-        if type(batch) is not int or type(pool) is not int or batch < 1 or pool < 0:
-            self._refuse(Side.WORKER, session, errors.BadRequest("bad batch_size or pool"))
+        if (
+            type(batch) is not int
+            or type(pool) is not int
+            or not 1 <= batch <= MAX_BATCH > pool >= 0
+        ):
+            words = f"batch_size must be 1 to {MAX_BATCH:,}, and pool no more"
+            self._refuse(Side.WORKER, session, errors.BadRequest(words))
             return
         for other in [w for w in self.workers.values() if w.id == hello.id]:
             self.on_gone(now, Side.WORKER, other.session)
@@ -291,13 +312,14 @@ class BrokerCore:
         self.counts["malformed"] += 1
         self._refuse(side, session, errors.BadRequest(words))
 
-    def _part(
-        self, side: Side, session: bytes, peer: Client | Worker, message: protocol.Part
-    ) -> None:
-        peer.receiver.part(message.transfer, message.data)
-        if peer.receiver.bytes > self.config.window_bytes + self.config.max_payload:
+    def _part(self, now: float, side: Side, peer: Client | Worker, message: protocol.Part) -> None:
+        session = peer.session or b""
+        most = self.config.window_bytes + self.config.max_payload
+        if peer.receiver.bytes + len(message.data) > most:
             self._refuse(side, session, errors.TooLarge("parts of more payloads than the window"))
+            self.on_gone(now, side, session)
             return
+        peer.receiver.part(message.transfer, message.data)
         peer.tell(protocol.PartOk(message.transfer))
         self._dirty[peer] = None
 
@@ -336,6 +358,9 @@ class BrokerCore:
 
     def _tell_state(self, client: Client, name: str) -> None:
         """Tell a client whether a model is ready, and again when that changes."""
+        full = len(client.noticed) >= MAX_NOTICES or len(name) > admission.MAX_NAME
+        if full and name not in client.noticed:
+            return
         model = self.models.get(name)
         words = model.state_in_words() if model else f"no worker serves model {name!r}"
         if words:

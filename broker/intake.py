@@ -8,7 +8,7 @@ from broker.lots import Lot
 from broker.scheduler import Scheduler
 from zstreamer import errors, protocol
 from zstreamer.config import BrokerConfig
-from zstreamer.errors import ModelNotFound, Overloaded, ZStreamerError
+from zstreamer.errors import ModelNotFound, Overloaded, TooLarge, ZStreamerError
 from zstreamer.protocol import Buffer, Run
 
 _ONCE = int(protocol.Flag.ONCE)  # an enum's & costs as much as the rest of a small run
@@ -36,7 +36,7 @@ class Intake:
         """Take a run of items; return whether any of them is let in."""
         run = self._new_items(client, run)
         refusal = self._refusal(now, client, run)
-        if isinstance(refusal, Overloaded) and run.lane == 0 and len(run.ids) > 1:
+        if isinstance(refusal, Overloaded | TooLarge) and run.lane == 0 and len(run.ids) > 1:
             # Many small calls in one run: what fits for some need not wait for all.
             rows = zip(run.ids, run.budgets, run.slots, strict=True)
             singles = [run._replace(ids=[i], budgets=[b], slots=[s]) for i, b, s in rows]

@@ -23,6 +23,7 @@ class Model:
         suspects: groups of items that were in a batch whose process died. Each group runs
             as one batch of its own; a group that dies again is run in halves.
         known: whether a worker has ever said that it serves this model.
+        reserved: a worker that gets nothing new until it has room for the next such group.
         inquest: tickets of the one group that is out at a worker now.
         trouble: why the last worker that failed to start did so.
         measured_rate: items a second that were answered lately.
@@ -44,6 +45,7 @@ class Model:
         self.served = 0
         self.measured_rate = 0.0
         self._served_before = 0
+        self.reserved: Worker | None = None
         self._speed: tuple[float, float] | None = None
 
     def look_at(self, worker: Worker) -> None:
@@ -78,6 +80,12 @@ class Model:
         """Seconds of one full batch on the slowest warm worker."""
         return self._known_speed()[1]
 
+    def open_to_all(self) -> list[Worker]:
+        """Return the workers that may be given ordinary items now."""
+        if self.reserved is not None and not (self.suspects and self.reserved in self.open):
+            self.reserved = None
+        return [worker for worker in self.open if worker is not self.reserved]
+
     def forget_speed(self) -> None:
         """The workers are others now, or it is time to look at how fast they are."""
         self._speed = None
@@ -87,10 +95,12 @@ class Model:
             return self._speed
         warm = [w for w in self.workers.values() if w.state is WorkerState.WARM]
         times = [(w.batch_size, w.batch_time(w.batch_size)) for w in warm]
-        if not times or not all(seconds for _, seconds in times):
-            return 0.0, max((seconds for _, seconds in times), default=0.0)
-        rate = sum(size / seconds for size, seconds in times)
-        self._speed = rate, max(seconds for _, seconds in times)
+        known = [(size, seconds) for size, seconds in times if seconds]
+        if not known:
+            return 0.0, 0.0
+        # Those that have not run a batch yet count like the others.
+        rate = sum(size / seconds for size, seconds in known) * len(times) / len(known)
+        self._speed = rate, max(seconds for _, seconds in known)
         return self._speed
 
     def measure(self, seconds: float, weight: float) -> None:

@@ -223,11 +223,17 @@ class FairQueue:
         """Forget some items of a queued lot; return their bytes."""
         self._settle()
         self.items -= len(ids)
-        return self._levels[lot.priority].give_up(lot, ids)
+        level = self._levels[lot.priority]
+        size = level.give_up(lot, ids)
+        if not level.items:
+            del self._levels[lot.priority]
+            self._order.remove(lot.priority)
+        return size
 
     def at_most_ahead(self, client: int, priority: int, adds: int) -> int:
         """Return a number that `ahead` does not exceed, without a look at every client."""
         count = sum(len(lot.ids) for lot in self._arrived)
+        own_arrived = sum(len(lot.ids) for lot in self._arrived if lot.client.id == client)
         for level_priority in self._order:
             if level_priority < priority:
                 break
@@ -236,7 +242,7 @@ class FairQueue:
             if level_priority == priority and (clients := level.clients).items:
                 child = clients.children.get(client)
                 own = child.items if child is not None else 0
-                shares = len(clients.children) * _turns(own + adds)
+                shares = len(clients.children) * _turns(own + own_arrived + adds)
                 count -= max(0, clients.items - own - shares)
         return count
 

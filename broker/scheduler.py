@@ -130,8 +130,8 @@ class Scheduler:
         for model in ready:
             if model.suspects and not model.inquest:
                 self._dispatch_suspects(now, model)
-            while (items := model.queue.items) and model.open:
-                shares = dispatch.earliest(now, list(model.open), items)
+            while (items := model.queue.items) and (workers := model.open_to_all()):
+                shares = dispatch.earliest(now, workers, items)
                 total = sum(count for _, count in shares)
                 # Where all of it goes out now, what came together may stay together.
                 lots = model.queue.take(total, QUANTUM if total < items else items)
@@ -166,9 +166,14 @@ class Scheduler:
             group = group[:most]
         workers = [w for w in model.open if w.room >= len(group)]
         if not workers:
+            # Ordinary items would take each place that comes free: keep one worker for these.
+            model.reserved = max(model.open, key=lambda w: (w.window_items, w.room))
             self._suspect(model, group, first=True)
             return
+        model.reserved = None
         worker = dispatch.earliest(now, workers, 1)[0][0]
+        self._use += 1
+        worker.used = self._use
         worker.assign_alone(self._ticket + 1, group)
         model.inquest = set(range(self._ticket + 1, self._ticket + 1 + len(group)))
         self._ticket += len(group)
@@ -192,10 +197,12 @@ class Scheduler:
         worker.others = report.backlog
         worker.beta, worker.alpha = report.beta / 1e6, report.alpha / 1e6
         worker.start(now, report.begun)
-        batch = _Batch()
+        batch = _Batch(worker.running.intersection(report.done))
         for lot, tickets, slots in _by_lot(worker.release(report.done), report):
             if lot is None:
                 self.counts["fenced"] += len(tickets)
+                for slot in slots:
+                    worker.receiver.payload(slot)  # what came in parts for it is of no use
             elif NO_PAYLOAD.isdisjoint(map(type, slots)):
                 self._answered(worker, lot, tickets, slots)
             else:
@@ -205,7 +212,9 @@ class Scheduler:
         if not worker.running:
             worker.free_at = now
         self._take_back(model, batch.returned)
-        self._died(model, batch.lost, alone=max(batch.died, batch.company) == 1)
+        self.fail(batch.twice, _may_have_run())
+        self._died(model, batch.in_company())
+        self._died_alone(model, batch.alone())
         self.touch(model, worker)
 
     def _answered(self, worker: Worker, lot: Lot, tickets: list[int], slots: list[Slot]) -> None:
@@ -231,15 +240,19 @@ class Scheduler:
         if fate not in _NO_OUTCOME:
             self._answered(worker, lot, [ticket], [worker.receiver.payload(slot)])
             return
-        if fate == Fate.LOST:
-            batch.died += 1
-            batch.company = max(batch.company, _batch_size(slot))
         position = ticket - lot.ticket
         worker.bytes -= len(lot.payloads[position])
+        batch.died += fate == Fate.LOST
         if lot.client.items.get(lot.ids[position]) is not lot:
             self.counts["unwanted"] += 1
             return
-        (batch.lost if fate == Fate.LOST else batch.returned).append(lot.pick([position]))
+        item = lot.pick([position])
+        if fate == Fate.LOST:
+            batch.lost.append((item, _batch_size(slot)))
+        elif item.once and ticket in batch.begun:  # it has run, and its answer died with the model
+            batch.twice.append(item)
+        else:
+            batch.returned.append(item)
 
     def worker_gone(self, worker: Worker) -> None:
         """A worker's connection is lost, and with it every ticket it held."""
@@ -262,14 +275,17 @@ class Scheduler:
             self._take_back(model, batch)
         self.touch(model, worker)
 
-    def _died(self, model: Model, batch: list[Lot], alone: bool) -> None:
+    def _died(self, model: Model, batch: list[Lot]) -> None:
         """A model's process died while it ran these, perhaps with others given up meanwhile."""
-        batch = self._without_once(batch)
-        if alone:
-            for lot in batch:
-                lot.deaths += 1
-            batch = self._without_struck_out(batch)
-        self._suspect_halves(model, batch)
+        self._suspect_halves(model, self._without_once(batch))
+
+    def _died_alone(self, model: Model, items: list[Lot]) -> None:
+        """A model's process died while it ran one of these and nothing else."""
+        items = self._without_once(items)
+        for item in items:
+            item.deaths += 1
+        for item in self._without_struck_out(items):
+            self._suspect(model, [item])
 
     def _take_back(self, model: Model, lots: list[Lot]) -> None:
         """Items that may run again go on waiting, before those that have not been out."""
@@ -298,8 +314,7 @@ class Scheduler:
             model.suspects.append(group)
 
     def _without_once(self, lots: list[Lot]) -> list[Lot]:
-        words = "the worker was lost while it may have run this item, which may run only once"
-        self.fail([lot for lot in lots if lot.once], WorkerLost(words))
+        self.fail([lot for lot in lots if lot.once], _may_have_run())
         return [lot for lot in lots if not lot.once]
 
     def _without_struck_out(self, lots: list[Lot]) -> list[Lot]:
@@ -342,17 +357,33 @@ class _Batch:
     """What one REPORT gives back without an answer.
 
     Attributes:
-        lost: had begun when the model's process died.
-        returned: had not.
+        begun: tickets of the REPORT that had begun before it came.
+        lost: items that had begun when the model's process died, and the size of their batch as
+            the worker says, 0 where it does not.
+        returned: items that are to run elsewhere.
+        twice: items that would run a second time there and may not.
         died: how many had begun, whether still wanted or not.
-        company: the size of the batch that died, as the worker says.
     """
 
-    def __init__(self) -> None:
-        self.lost: list[Lot] = []
+    def __init__(self, begun: set[int]) -> None:
+        self.begun = begun
+        self.lost: list[tuple[Lot, int]] = []
         self.returned: list[Lot] = []
+        self.twice: list[Lot] = []
         self.died = 0
-        self.company = 0
+
+    def alone(self) -> list[Lot]:
+        """Return the lost items of which each was all that ran."""
+        return [item for item, size in self.lost if (size or self.died) == 1]
+
+    def in_company(self) -> list[Lot]:
+        """Return the other lost items."""
+        return [item for item, size in self.lost if (size or self.died) != 1]
+
+
+def _may_have_run() -> WorkerLost:
+    words = "the worker was lost while it may have run this item, which may run only once"
+    return WorkerLost(words)
 
 
 _NO_OUTCOME = (Fate.LOST, Fate.RETURNED, Fate.DROPPED)

@@ -103,7 +103,12 @@ class Server:
             message = transport.receive_routed(socket)
             if message is None:
                 return
-            handle(now, *message)
+            try:
+                handle(now, *message)
+            except Exception:
+                # One peer's message must not be the end of all the others' work.
+                log.exception("a message could not be handled side=%s", side.value)
+                self.core.give_up_on(now, side, message[0])
 
     def _send(self, now: float, send: Send) -> None:
         if not transport.send(self.sockets[send.side], [send.session, *send.frames]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate, takewhile
 
 from broker import dispatch
 from broker.lots import Lot
@@ -86,7 +87,10 @@ class Worker:
     def fits(self, lot: Lot) -> int:
         """Return how many of these items its window admits in bytes, at least one."""
         room = self.window_bytes - self.bytes
-        return len(lot.ids) if lot.size <= room else max(1, len(lot.ids) * room // lot.size)
+        if lot.size <= room:
+            return len(lot.ids)
+        sums = accumulate(map(len, lot.payloads))
+        return max(1, sum(1 for _ in takewhile(lambda size: size <= room, sums)))
 
     def batch_time(self, items: int) -> float:
         """Return the seconds that a batch of this many items is expected to take."""

@@ -14,7 +14,7 @@ from tests.wire import received
 from zstreamer import errors, protocol
 from zstreamer.config import BrokerConfig
 from zstreamer.errors import Code, to_wire
-from zstreamer.protocol import Fate, Flag, Role, Run, WorkerState
+from zstreamer.protocol import PART, Fate, Flag, Role, Run, WorkerState
 
 MiB = 1024 * 1024
 BROKEN, DRAINING = WorkerState.BROKEN, WorkerState.DRAINING
@@ -191,6 +191,8 @@ def test_who_knocks_at_the_wrong_port_is_told_so():
         {"model": "m", "batch_size": 0, "pool": 0},
         {"model": "m", "batch_size": True, "pool": 0},
         {"model": "m", "batch_size": 1, "pool": -1},
+        {"model": "m", "batch_size": 2**63, "pool": 0},
+        {"model": "m", "batch_size": 1, "pool": 2**63},
         {"model": 5, "batch_size": 1, "pool": 0},
     ],
 )
@@ -754,6 +756,49 @@ def test_what_may_run_only_once_runs_elsewhere_while_it_has_not_begun(room):
     room.report("W", *work.tickets, outcome=[Fate.RETURNED, "the model is not ready", {}])
     assert len(room.work("W")) == 1
     assert room.codes("A") == {}
+
+
+def test_what_may_run_only_once_has_run_although_its_model_died_before_the_answer_was_out(room):
+    """Its batch was over and the next one had begun, so the worker gives it back."""
+    room.submit("A", 1, once=True)
+    (ticket,) = room.work("W")
+    room.report("W", begun=[ticket])
+    room.report("W", ticket, outcome=[Fate.RETURNED, "was killed", {}])
+    assert room.work("W") == []
+    assert room.codes("A") == {1: Code.WORKER_LOST}
+
+
+def test_one_item_that_is_too_large_takes_no_others_with_it():
+    room = Room(max_payload=1000)
+    room.worker("W")
+    room.client("A")
+    run = Run("default", 0, 0, 0, [1, 2], [9000, 9000], [b"in", bytes(1001)])
+    room.from_client("A", protocol.submit(0, [run], []))
+    assert room.codes("A") == {2: Code.TOO_LARGE}
+    assert len(room.work("W")) == 1
+
+
+def test_whoever_sends_parts_beyond_all_limits_is_cut_off(room):
+    config = room.core.config
+    for transfer in range((config.window_bytes + config.max_payload) // PART + 2):
+        room.from_client("A", protocol.part(transfer, bytes(PART)))
+    assert isinstance(room.take("A")[-1], protocol.Refuse)
+    assert room.core.clients[sum(b"A")].receiver.bytes == 0
+
+
+def test_suspects_are_not_kept_waiting_by_ordinary_items(room):
+    room.submit("A", *range(1, 5))
+    room.report("W", begun=(tickets := room.work("W")))
+    room.report("W", *tickets, outcome=LOST)
+    room.report("W", *room.work("W"))  # the first half is cleared; the others wait
+    room.submit("A", *range(10, 200))
+    done = 0
+    held = room.work("W")
+    while room.core.scheduler.models["default"].suspects or room.core.models["default"].inquest:
+        room.report("W", held.pop(0))  # one at a time, so that the window is never empty
+        held += room.work("W")
+        done += 1
+        assert done < 50
 
 
 LOST = [Fate.LOST, "was killed by SIGKILL", {}]

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import msgpack
 import pytest
+import zmq
 from hypothesis import given
 from hypothesis import strategies as some
 
@@ -13,6 +14,7 @@ from tests import vectors
 from tests.wire import received
 from zstreamer import codec, protocol
 from zstreamer.protocol import BUNDLE, INLINE, Kind, ProtocolError, Run
+from zstreamer.transfer import Receiver
 
 VECTORS = vectors.load()
 MESSAGES = VECTORS["messages"]
@@ -30,9 +32,9 @@ failures = some.tuples(uints, names, maps).map(list)
 
 
 @some.composite
-def columns(draw, count):
+def columns(draw, count, kinds="bfte"):
     """As many slots as there are items, and the frames that the empty ones name."""
-    kinds = draw(some.lists(some.sampled_from("bfte"), min_size=count, max_size=count))
+    kinds = draw(some.lists(some.sampled_from(kinds), min_size=count, max_size=count))
     of = {"b": some.binary(), "f": some.binary(), "t": uints, "e": failures}
     slots = [draw(of[kind]) for kind in kinds]
     frames = [slot for kind, slot in zip(kinds, slots, strict=True) if kind == "f"]
@@ -46,7 +48,8 @@ def bundles(draw):
     kind = draw(some.sampled_from(["SUBMIT", "ANSWER", "WORK", "REPORT"]))
     ids = draw(some.lists(uints, max_size=6))
     budgets = draw(some.lists(uints, min_size=len(ids), max_size=len(ids)))
-    slots, sent, frames = draw(columns(len(ids)))
+    # An input is never an error.
+    slots, sent, frames = draw(columns(len(ids), "bft" if kind == "SUBMIT" else "bfte"))
     number = draw(uints)
     if kind == "ANSWER":
         return protocol.Answer(ids, slots), protocol.answer(ids, sent, frames)
@@ -108,6 +111,28 @@ def test_the_document_has_every_kind_of_message_under_its_number(kind):
 def test_items_come_out_as_they_went_in(bundle):
     message, frames = bundle
     assert protocol.decode(frames) == message
+
+
+def test_an_error_is_no_input():
+    frames = protocol.submit(0, [Run("m", 0, 0, 0, [1], [1], [[400, "no", {}]])], [])
+    with pytest.raises(protocol.ProtocolError):
+        protocol.decode(frames)
+
+
+@pytest.mark.parametrize("size", [0, 10, protocol.INLINE, protocol.INLINE + 1, protocol.PART])
+def test_a_payload_goes_on_whatever_the_way_it_came(size):
+    """In a frame of its own although it is small, as a received frame, in parts of one."""
+    payload = bytes(size)
+    run = Run("m", 0, 0, 0, [1], [1], [None])
+    decoded = protocol.decode(protocol.submit(0, [run], [zmq.Frame(payload)]))
+    receiver = Receiver(2**26)
+    for start in range(0, size, 7 + size // 3):
+        receiver.part(1, zmq.Frame(payload[start : start + 7 + size // 3]))
+    came = [decoded.runs[0].slots[0], receiver.payload(1) if size else b""]
+    for slot in came:
+        slots, frames = protocol.lay_out([slot])
+        assert protocol.answer([1], slots, frames)
+        assert bytes(memoryview(frames[0] if frames else slots[0])) == payload
 
 
 @given(uints, maps, some.sampled_from([1, 2, 3]))

@@ -206,6 +206,9 @@ def test_every_item_comes_out_once_unless_it_was_given_up(moves):
     ids = count()
     for move, name, priority, lane, many in moves:
         client = known[name]
+        most = queue.at_most_ahead(name, priority, many)  # `ahead` would put all in its place
+        if lane:
+            assert queue.ahead(name, priority, many) <= most
         if move == "push":
             new = list(islice(ids, many))
             queue.push(lot(client, *new, priority=priority, lane=lane))

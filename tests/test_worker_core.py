@@ -409,6 +409,30 @@ def test_whoever_kills_the_process_on_arrival_is_suspected_and_nobody_else(bench
     }
 
 
+def test_who_kills_on_arrival_is_not_hidden_by_the_batch_that_runs_meanwhile(bench):
+    bench.work(1, 2, 3, 4)
+    bench.claim()
+    bench.work(5)
+    bench.child(pipe.Preparing([5]))
+    bench.said[bench.link].clear()
+    bench.core.on_child_gone(bench.now, "was killed by SIGSEGV")
+    bench.turn()
+    (report,) = bench.take(protocol.Report)
+    sizes = {t: slot[2]["batch"] for t, slot in zip(report.done, report.slots, strict=True)}
+    assert sizes == {1: 4, 2: 4, 3: 4, 4: 4, 5: 1}
+
+
+def test_while_a_killed_process_has_not_ended_nothing_spins():
+    bench = Bench(predict_timeout=2.0)
+    bench.connect()
+    bench.boot()
+    bench.work(1)
+    bench.claim()
+    bench.turn(2.1)
+    assert bench.did_last(KillChild)
+    assert bench.core.wake_at() > bench.now
+
+
 def test_a_prepare_that_hangs_is_killed_and_its_items_are_lost():
     bench = Bench(predict_timeout=2.0)
     bench.connect()

@@ -263,7 +263,10 @@ def _fill(slots: list[Slot], frames: Sequence[Buffer], used: int) -> int:
     if None in slots:
         for position, slot in enumerate(slots):
             if slot is None:
-                slots[position] = frames[used]
+                frame = frames[used]
+                # A small one is bytes from here on, as if it had come in the head.
+                small = len(frame) <= INLINE
+                slots[position] = bytes(memoryview(frame)) if small else frame  # type: ignore[arg-type]  # a received frame
                 used += 1
     if list in kinds:
         for slot in slots:
@@ -297,6 +300,8 @@ def _decode_submit(fields: list[object], frames: Sequence[Buffer]) -> Submit:
             raise ProtocolError("malformed run")
         _columns(ids, budgets, slots)
         _columns(budgets)
+        if list in set(map(type, slots)):
+            raise ProtocolError("an error in the place of an input")
         used = _fill(slots, frames, used)
     _end(frames, used)
     return Submit(ack, runs)  # type: ignore[arg-type]  # required above

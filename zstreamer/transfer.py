@@ -155,7 +155,8 @@ class Receiver:
             return slot if slot is not None else to_wire(BadRequest("an item without payload"))
         came = self.take(slot)
         if isinstance(came, Parts):
-            return came
+            # One that need not have come in parts goes on like any other of its size.
+            return came if came.size > PART else came.join()
         if came is None:
             return to_wire(BadRequest(f"transfer {slot} is not known"))
         words = f"a payload of {came} bytes exceeds the limit of {self.max_payload}"

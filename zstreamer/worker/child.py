@@ -10,6 +10,7 @@ one runs. When the agent is gone the socket ends, and so does this process, at o
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import socket
@@ -28,6 +29,10 @@ from zstreamer.worker.runner import Runner, encode
 
 READ = 1024 * 1024
 """Bytes read from the socket at once."""
+
+
+PROGRESS = 0.2
+"""Seconds of preparing after which the agent hears what is left: many slow items are no hang."""
 
 
 class Held(NamedTuple):
@@ -126,13 +131,16 @@ class Child:
         bad_ids: list[int] = []
         outcomes: list[pipe.Outcome] = []
         costs: dict[int, float] = {}
-        if self._looks:  # whoever kills or blocks this process here is to be found
-            self.send(pipe.Preparing(message.ids))
-        for id, payload in zip(message.ids, message.payloads, strict=True):
+        told = -math.inf
+        for position, (id, payload) in enumerate(zip(message.ids, message.payloads, strict=True)):
+            if self._looks and time.monotonic() - told > PROGRESS:
+                # Whoever kills or blocks this process here is to be found.
+                self.send(pipe.Preparing(message.ids[position:]))
+                told = time.monotonic()
             try:
                 value = self._prepare(codec.decode(payload))
                 if self._cost is not None:
-                    costs[id] = float(self._cost(value))
+                    costs[id] = _finite(self._cost(value))
             except BaseException as error:  # noqa: BLE001  # the user's code may raise anything
                 bad_ids.append(id)
                 outcomes.append(errors.to_wire(_as_error(error)))
@@ -144,6 +152,13 @@ class Child:
             self.send(pipe.Done(bad_ids, outcomes, 0.0))
         if self._looks:
             self.send(pipe.Prepared(list(costs), list(costs.values())))
+
+
+def _finite(cost: float) -> float:
+    cost = float(cost)
+    if not math.isfinite(cost):
+        raise ValueError(f"cost() returned {cost}; it must return a finite number")
+    return cost
 
 
 def _as_error(error: BaseException) -> ZStreamerError:

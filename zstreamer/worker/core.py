@@ -224,10 +224,12 @@ class WorkerCore:
         booting = self.child is not ChildState.WARM and not self._running and not self._preparing
         words = self.text or f"the model's process {how}"
         self.child = ChildState.NONE
-        suspected = self._preparing.union(self._running)
+        # Two batches: an item that kills on arrival is to be found although others ran meanwhile.
+        batches = dict.fromkeys(self._running, len(self._running))
+        batches.update(dict.fromkeys(self._preparing, len(self._preparing)))
         for job in list(self.jobs.values()):
-            if job.id in suspected:
-                self._end(job, [Fate.LOST, how, {"batch": len(suspected)}])
+            if job.id in batches:
+                self._end(job, [Fate.LOST, how, {"batch": batches[job.id]}])
             else:
                 self._end(job, [Fate.RETURNED, how, {}])
         self._batcher.clear()
@@ -290,7 +292,7 @@ class WorkerCore:
             wake = min(wake, self._start_at)
         elif self.child is ChildState.BOOTING:
             wake = min(wake, self._child_since + self.config.boot_timeout)
-        elif self._running or self._preparing:
+        elif self.child is ChildState.WARM:
             wake = min(wake, self._hung_at())
         return wake
 
