@@ -1,5 +1,6 @@
 """`ManagedModel.prepare`: once for each item, before anything else sees it."""
 
+import math
 import threading
 from collections import Counter
 
@@ -36,7 +37,7 @@ class Words(ManagedModel):
         assert isinstance(words, list)
         if "dear" in words:
             raise KeyError("dear")
-        return len(words)
+        return math.inf if "endless" in words else len(words)
 
     def predict(self, batch):
         if any("boom" in words for words in batch):
@@ -95,6 +96,15 @@ def test_the_cost_is_that_of_what_was_prepared(worker):
     with pytest.raises(errors.PredictError) as caught:
         worker.predict(["too dear"])
     assert caught.value.type == "KeyError"
+
+
+def test_a_cost_without_end_is_that_items_error(worker):
+    finite, endless = worker.predict(["a", "endless"], return_exceptions=True)
+    assert finite == [1, "reader"]
+    assert (endless.type, endless.message) == (
+        "ValueError",
+        "cost() returned inf; it must return a finite number",
+    )
 
 
 def test_of_several_items_of_a_call_the_first_that_fails_is_told(streamer):
