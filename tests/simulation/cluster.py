@@ -68,18 +68,25 @@ class SimBroker(Process):
     def _message(self, wire, frames):
         if wire.session not in self.wires:
             return
+        self._discount_pause()
         handle = self.core.on_worker if wire.side is Side.WORKER else self.core.on_client
         handle(self.world.now, wire.session, frames)
 
     def gone(self, wire):
         if self.wires.pop(wire.session, None):
+            self._discount_pause()
             self.core.on_gone(self.world.now, wire.side, wire.session)
 
-    def turn(self):
+    def _discount_pause(self):
+        """As the server does before it reads what has come meanwhile."""
         now = self.world.now
         if now - self.last_turn > 0.5:
             self.core.on_pause(now - self.last_turn)
         self.last_turn = now
+
+    def turn(self):
+        now = self.world.now
+        self._discount_pause()
         rounds = 0
         while sends := self.core.poll(now):
             rounds += 1
