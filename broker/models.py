@@ -22,12 +22,12 @@ class Model:
         others: items that they have from other brokers.
         suspects: groups of items that were in a batch whose process died. Each group runs
             as one batch of its own; a group that dies again is run in halves.
-        known: whether a worker has ever said that it serves this model.
+        inquest: tickets of the one such group that is out at a worker now.
         reserved: a worker that gets nothing new until it has room for the next such group.
-        inquest: tickets of the one group that is out at a worker now.
+        known: whether a worker has ever said that it serves this model.
         trouble: why the last worker that failed to start did so.
-        measured_rate: items a second that were answered lately.
         gave_up: that worker will not try again, and none has come since.
+        measured_rate: items a second that were answered lately.
     """
 
     def __init__(self, name: str) -> None:
@@ -39,13 +39,13 @@ class Model:
         self.others = 0
         self.suspects: deque[list[Lot]] = deque()
         self.inquest: set[int] = set()
+        self.reserved: Worker | None = None
         self.known = False
         self.trouble = ""
         self.gave_up = False
         self.served = 0
         self.measured_rate = 0.0
         self._served_before = 0
-        self.reserved: Worker | None = None
         self._speed: tuple[float, float] | None = None
 
     def look_at(self, worker: Worker) -> None:
