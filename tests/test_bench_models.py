@@ -94,9 +94,9 @@ def test_callers_that_die_are_told_of():
         load = Load(cluster.address, "nobody-serves-this")
         [program] = load._programs
         program._process.kill()
+        program._process.wait()
         with pytest.raises(RuntimeError, match="ended with code -9"), load:
             pass
-        load.__exit__()
 
 
 def own_and_all(tally):

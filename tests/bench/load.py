@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import queue
 import statistics
@@ -52,8 +53,12 @@ class Load:
         return together([program.answer(limit) for program in self._programs])
 
     def __enter__(self) -> Load:
-        for program in self._programs:
-            program.wait_ready()
+        try:
+            for program in self._programs:
+                program.wait_ready()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -85,8 +90,10 @@ class _Program:
 
     def ask(self, spec: Spec) -> None:
         """Have it make a load."""
-        self._process.stdin.write(json.dumps(asdict(spec)) + "\n")
-        self._process.stdin.flush()
+        # One that has ended says so where its answer is awaited.
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(json.dumps(asdict(spec)) + "\n")
+            self._process.stdin.flush()
 
     def answer(self, limit: float) -> Tally:
         """The tally, which must come within so many seconds."""
@@ -100,7 +107,8 @@ class _Program:
         self._process.kill()
         self._process.wait()
         self._reader.join()
-        self._process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
         self._process.stdout.close()
 
     def _read(self) -> None:
