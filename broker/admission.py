@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     from broker.scheduler import Scheduler
     from zstreamer.config import BrokerConfig
 
-MAX_NAME = 255
-"""Characters of a model's name."""
-
 MARGIN = 1.1
 """Under overload everyone who is let in waits as long as the prediction allows, so that one
 that is right on average would make half of them late."""

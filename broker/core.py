@@ -16,7 +16,7 @@ from collections import Counter
 from enum import Enum
 from typing import NamedTuple
 
-from broker import admission, intake, snapshot
+from broker import intake, snapshot
 from broker.clients import Client
 from broker.intake import Intake
 from broker.models import Model
@@ -261,7 +261,7 @@ class BrokerCore:
         if not self._acceptable(Side.WORKER, session, hello, Role.WORKER):
             return
         name, batch, pool = (hello.info.get(key) for key in ("model", "batch_size", "pool"))
-        if not (isinstance(name, str) and 0 < len(name) <= admission.MAX_NAME):
+        if not (isinstance(name, str) and 0 < len(name) <= protocol.MAX_NAME):
             self._refuse(Side.WORKER, session, errors.BadRequest("bad model name"))
             return
         if (
@@ -358,7 +358,7 @@ class BrokerCore:
 
     def _tell_state(self, client: Client, name: str) -> None:
         """Tell a client whether a model is ready, and again when that changes."""
-        full = len(client.noticed) >= MAX_NOTICES or len(name) > admission.MAX_NAME
+        full = len(client.noticed) >= MAX_NOTICES or len(name) > protocol.MAX_NAME
         if full and name not in client.noticed:
             return
         model = self.models.get(name)

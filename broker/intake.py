@@ -86,8 +86,8 @@ class Intake:
             return draining()
         model = self._scheduler.models.get(run.model)
         if model is None or not model.known:
-            if not 0 < len(run.model) <= admission.MAX_NAME:
-                return errors.BadRequest(f"model name must have 1 to {admission.MAX_NAME} letters")
+            if not 0 < len(run.model) <= protocol.MAX_NAME:
+                return errors.BadRequest(f"model name must have 1 to {protocol.MAX_NAME} letters")
             if now - self._born >= self._config.model_grace:
                 return self.model_not_found(run.model)
         elif model.broken:

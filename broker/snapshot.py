@@ -40,8 +40,18 @@ def _model(model: Model, now: float) -> dict[str, object]:
         "capacity": model.rate,
         "trouble": "" if model.warm else model.trouble,
         "ready": model.warm,
+        "batch_size": max((w.batch_size for w in model.workers.values()), default=0),
+        **_signature(model),
         "workers": [_worker(w, now) for w in model.workers.values()],
     }
+
+
+def _signature(model: Model) -> dict[str, object]:
+    """What the newest worker that is warm says of the model's tensors; not looked into here."""
+    for worker in reversed(model.workers.values()):
+        if worker.state is WorkerState.WARM:
+            return {key: worker.info.get(key) for key in ("inputs", "outputs")}
+    return {"inputs": None, "outputs": None}
 
 
 def _worker(worker: Worker, now: float) -> dict[str, object]:

@@ -10,6 +10,7 @@ from zstreamer import errors
 from zstreamer.client.client import Client
 from zstreamer.client.future import Future
 from zstreamer.model import ItemError, ManagedModel
+from zstreamer.signature import Tensor
 
 if TYPE_CHECKING:
     from zstreamer.streamer import Streamer, ThreadedStreamer
@@ -22,6 +23,7 @@ __all__ = [
     "ItemError",
     "ManagedModel",
     "Streamer",
+    "Tensor",
     "ThreadedStreamer",
     "__version__",
     "errors",

@@ -29,6 +29,10 @@ MAX_BUDGET = 7 * 24 * 3600 * 1000
 """Milliseconds; a longer budget is cut to this."""
 
 
+MAX_NAME = 255
+"""Characters of a model's name."""
+
+
 class Buffer(Protocol):
     """Bytes of a payload: `bytes`, `memoryview`, or a received frame that is passed on as is."""
 

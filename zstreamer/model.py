@@ -6,6 +6,8 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, TypeAlias
 
+from zstreamer.signature import Tensor, declared
+
 PredictFunction: TypeAlias = Callable[[list[object]], Sequence[object]]
 PrepareFunction: TypeAlias = Callable[[object], object]
 
@@ -47,12 +49,13 @@ class ManagedModel:
             it already, so that to this process it is device 0.
         example: inputs that are run once before the worker takes work, so that the first
             caller does not pay for warming up; None for none.
-        inputs, outputs: names, dtypes and shapes for the HTTP doors; None where items are plain.
+        inputs, outputs: names, datatypes and shapes for the HTTP doors, as lists of
+            `zstreamer.Tensor`; None where items are plain.
     """
 
     example: ClassVar[Sequence[object] | None] = None
-    inputs: ClassVar[object] = None
-    outputs: ClassVar[object] = None
+    inputs: ClassVar[Sequence[Tensor] | None] = None
+    outputs: ClassVar[Sequence[Tensor] | None] = None
 
     def __init__(self, gpu_id: str | int | None = None) -> None:
         self.gpu_id = gpu_id
@@ -102,7 +105,9 @@ class Loaded:
         args, kwargs: passed to ``init_model``.
 
     Raises:
-        TypeError: ``source`` is none of these. Whatever the user's code raises comes through.
+        TypeError: ``source`` is none of these.
+        ValueError: its ``inputs`` or ``outputs`` are no tensors. Whatever the user's code raises
+            comes through.
     """
 
     def __init__(
@@ -132,6 +137,10 @@ class Loaded:
         if callable(cost) and getattr(type(model), "cost", None) is not ManagedModel.cost:
             self.cost = cost
         self.example = getattr(model, "example", None)
+        # Other objects may mean something else by these names too.
+        own = model if isinstance(model, ManagedModel) else ManagedModel
+        self.inputs = declared(own.inputs)
+        self.outputs = declared(own.outputs)
 
     @staticmethod
     def _make(source: type, gpu_id: str | None) -> object:

@@ -122,6 +122,7 @@ class Client:
         self,
         items: Items,
         *,
+        model: str | None = None,
         timeout: float | None = None,
         priority: int = 0,
         idempotent: bool = True,
@@ -131,7 +132,7 @@ class Client:
 
         Cancelling the task that awaits it takes its items out of all queues.
         """
-        call = self._settings.call(items, timeout, priority, idempotent, return_exceptions)
+        call = self._settings.call(items, model, timeout, priority, idempotent, return_exceptions)
         await self._wait(call)
         return call.results()
 
@@ -139,6 +140,7 @@ class Client:
         self,
         items: Items,
         *,
+        model: str | None = None,
         timeout: float | None = None,
         priority: int = 0,
         idempotent: bool = True,
@@ -148,6 +150,7 @@ class Client:
         return asyncio.ensure_future(
             self.predict(
                 items,
+                model=model,
                 timeout=timeout,
                 priority=priority,
                 idempotent=idempotent,
@@ -155,11 +158,11 @@ class Client:
             )
         )
 
-    async def wait_ready(self, timeout: float | None = None) -> None:
+    async def wait_ready(self, timeout: float | None = None, *, model: str | None = None) -> None:
         """Wait until a warm worker serves the model; as `zstreamer.Client.wait_ready`."""
         now = time.monotonic()
         budget = self._settings.timeout if timeout is None else timeout
-        watch = Watch(self._settings.model, now + budget, now)
+        watch = Watch(self._settings.named(model), now + budget, now)
         await self._wait(watch)
         if watch.error is not None:
             raise watch.error

@@ -15,8 +15,8 @@ from zstreamer.client import native
 from zstreamer.client.calls import Call, Watch
 from zstreamer.client.future import Future
 from zstreamer.client.threads import ThreadsDriver
-from zstreamer.errors import Cancelled
-from zstreamer.protocol import MAX_BUDGET
+from zstreamer.errors import BadRequest, Cancelled
+from zstreamer.protocol import MAX_BUDGET, MAX_NAME
 
 if TYPE_CHECKING:
     from zstreamer.client.green import GreenDriver
@@ -55,9 +55,20 @@ class Settings:
         self.connect_timeout = _seconds("connect_timeout", connect_timeout)
         self.options = transport.Options(heartbeat, heartbeat_timeout)
 
+    def named(self, model: str | None) -> str:
+        """The model of that name, or the client's own where none is given.
+
+        Raises BadRequest where it cannot be a model's name.
+        """
+        name: object = self.model if model is None else model  # whatever a caller gives
+        if not isinstance(name, str) or not 1 <= len(name) <= MAX_NAME:
+            raise BadRequest(f"model must be a name of 1 to {MAX_NAME} characters, not {name!r:.50}")
+        return name
+
     def call(
         self,
         items: Items,
+        model: str | None,
         timeout: float | None,
         priority: int,
         idempotent: bool,
@@ -70,7 +81,7 @@ class Settings:
         payloads = codec.encode_all(items)
         return Call(
             payloads,
-            self.model,
+            self.named(model),
             now + min(budget, MAX_BUDGET / 1000),
             now,
             priority,
@@ -126,6 +137,7 @@ class Client:
         self,
         items: Items,
         *,
+        model: str | None = None,
         timeout: float | None = None,
         priority: int = 0,
         idempotent: bool = True,
@@ -136,6 +148,7 @@ class Client:
         Args:
             items: a list or tuple of anything that `codec.encode` takes: text, bytes,
                 numbers, None, lists, dicts, numpy arrays.
+            model: whom to call; the client's own where None.
             timeout: seconds for the whole call; the client's own where None.
             priority: higher goes first.
             idempotent: whether the items may run twice if a worker is lost; where not, they
@@ -144,10 +157,11 @@ class Client:
 
         Raises:
             TypeError: ``items`` is no list or tuple.
+            ValueError: another argument makes no sense.
             ZStreamerError: see `zstreamer.errors`; with several failed items the error of the
                 lowest index is raised and the others are cancelled.
         """
-        call = self._settings.call(items, timeout, priority, idempotent, return_exceptions)
+        call = self._settings.call(items, model, timeout, priority, idempotent, return_exceptions)
         self._driver().wait(call)
         return call.results()
 
@@ -155,16 +169,17 @@ class Client:
         self,
         items: Items,
         *,
+        model: str | None = None,
         timeout: float | None = None,
         priority: int = 0,
         idempotent: bool = True,
         return_exceptions: bool = False,
     ) -> Future:
         """Return at once, with the future of what `predict` would return or raise."""
-        call = self._settings.call(items, timeout, priority, idempotent, return_exceptions)
+        call = self._settings.call(items, model, timeout, priority, idempotent, return_exceptions)
         return self._driver().submit(call)
 
-    def wait_ready(self, timeout: float | None = None) -> None:
+    def wait_ready(self, timeout: float | None = None, *, model: str | None = None) -> None:
         """Wait until a warm worker serves the model.
 
         Raises:
@@ -173,7 +188,7 @@ class Client:
         """
         now = time.monotonic()
         budget = self._settings.timeout if timeout is None else _seconds("timeout", timeout)
-        watch = Watch(self._settings.model, now + budget, now)
+        watch = Watch(self._settings.named(model), now + budget, now)
         self._driver().wait(watch)
         if watch.error is not None:
             raise watch.error

@@ -64,7 +64,7 @@ class Child:
         runner = Runner(model.predict)
         threading.Thread(target=self._read, name="reader", daemon=True).start()
         threading.Thread(target=self._write_answers, name="writer", daemon=True).start()
-        self.send(pipe.Booted(model.cost is not None))
+        self.send(pipe.Booted(model.cost is not None, model.inputs, model.outputs))
         while True:
             ids, held = self._claim()
             start = time.perf_counter()

@@ -108,7 +108,7 @@ class WorkerCore:
         self._costed: dict[int, Job] = {}
         self._preparing: set[int] = set()
         self._preparing_since = 0.0
-        self._has_cost = False
+        self._booted = pipe.Booted(has_cost=False)
         self._running: list[int] = []
         self._running_since = 0.0
         self._plan: list[int] = []
@@ -130,13 +130,15 @@ class WorkerCore:
         if link.state is not LinkState.CONNECTING:
             return
         link.enter(LinkState.GREETING, now)
-        pool = POOL * self.config.batch_size if self._has_cost else 0
+        pool = POOL * self.config.batch_size if self._booted.has_cost else 0
         info = {
             **self._info,
             "model": self.config.model,
             "batch_size": self.config.batch_size,
             "pool": pool,
         }
+        if self._booted.inputs or self._booted.outputs:
+            info |= {"inputs": self._booted.inputs, "outputs": self._booted.outputs}
         hello = protocol.Hello(protocol.Role.WORKER, self.id, info)
         self._actions.append(Send(link, protocol.hello(hello)))
 
@@ -207,8 +209,8 @@ class WorkerCore:
             case pipe.Booted():
                 self.child = ChildState.WARM
                 self._failures = 0
-                if message.has_cost and not self._has_cost:
-                    self._has_cost = True
+                if message != self._booted:
+                    self._booted = message
                     self._greet_again(now)
                 if not self._draining:
                     self._enter(WorkerState.WARM, "")
@@ -319,7 +321,7 @@ class WorkerCore:
         link.tell(protocol.State(self.state, self.text))
 
     def _greet_again(self, now: float) -> None:
-        """HELLO said too little (the model has cost()): say it again on a new connection."""
+        """HELLO knew too little of the model: say it again on a new connection."""
         for link in self.links:
             if link.state is not LinkState.DOWN:
                 self._close(now, link)
@@ -359,7 +361,7 @@ class WorkerCore:
         self._actions.append(Tell(pipe.Items([job.id for job in jobs], payloads, once)))
         if work.flags & Flag.ALONE:
             self._batcher.add_group(jobs)
-        elif self._has_cost:
+        elif self._booted.has_cost:
             self._costed.update((job.id, job) for job in jobs)
         else:
             self._batcher.add(now, jobs)

@@ -42,9 +42,14 @@ class Drop(NamedTuple):
 
 
 class Booted(NamedTuple):
-    """The model is loaded and warm; `has_cost` where `Prepared` will say what items cost."""
+    """The model is loaded and warm; `has_cost` where `Prepared` will say what items cost.
+
+    `inputs` and `outputs` are what `signature.declared` makes of the model's.
+    """
 
     has_cost: bool
+    inputs: list[dict[str, object]] | None = None
+    outputs: list[dict[str, object]] | None = None
 
 
 class Failed(NamedTuple):

@@ -1,0 +1,96 @@
+"""What a model takes and gives, for doors that speak of tensors: names, datatypes and shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+DATATYPES: Final = frozenset(
+    ["BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64", "BYTES"]
+)
+"""Those of the Open Inference Protocol that this project carries."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One input or output of a model.
+
+        class Scores(ManagedModel):
+            inputs = [Tensor("tokens", "INT64", [128])]
+            outputs = [Tensor("score", "FP32")]
+
+    With one input an item is its value, with several a dict of them by name; so are outputs. A
+    value is a numpy array of the datatype, or text where the datatype is BYTES.
+
+    Args:
+        name: what callers call it.
+        datatype: BOOL, UINT8 … UINT64, INT8 … INT64, FP16, FP32, FP64 or BYTES.
+        shape: of one item, without the batch; -1 where a length may vary.
+        text: whether BYTES are UTF-8 and the model sees str; where not it sees bytes.
+
+    Raises:
+        ValueError: a datatype or a shape that there is not; the message names the mend.
+    """
+
+    name: str
+    datatype: str = "BYTES"
+    shape: Sequence[int] = ()
+    text: bool = True
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name:
+            raise ValueError(f"a tensor's name must be some text, not {self.name!r}")
+        if self.datatype not in DATATYPES:
+            known = ", ".join(sorted(DATATYPES))
+            raise ValueError(f"tensor {self.name!r}: no datatype {self.datatype!r}; use {known}")
+        shape = tuple(self.shape) if isinstance(self.shape, list | tuple) else None
+        if shape is None or not all(type(size) is int and size >= -1 for size in shape):
+            raise ValueError(
+                f"tensor {self.name!r}: shape {self.shape!r} must be a list of whole numbers, "
+                "-1 where a length may vary"
+            )
+        object.__setattr__(self, "shape", shape)
+
+    def plain(self) -> dict[str, object]:
+        """Return it in plain values, as it travels."""
+        return {
+            "name": self.name,
+            "datatype": self.datatype,
+            "shape": list(self.shape),
+            "text": self.text,
+        }
+
+
+def declared(given: object) -> list[dict[str, object]] | None:
+    """Return the plain form of what a model declares, None where it declares nothing.
+
+    Raises:
+        ValueError: it is no sequence of `Tensor`s of different names.
+    """
+    if given is None:
+        return None
+    if not isinstance(given, list | tuple) or not all(isinstance(each, Tensor) for each in given):
+        raise ValueError(
+            f"inputs and outputs must be lists of zstreamer.Tensor, not {given!r:.100}; "
+            'write [Tensor("pixels", "FP32", [224, 224, 3])]'
+        )
+    if not given or len({each.name for each in given}) < len(given):
+        raise ValueError(f"inputs and outputs need one name each, not {given!r:.200}")
+    return [each.plain() for each in given]
+
+
+def understood(plain: object) -> tuple[Tensor, ...] | None:
+    """Return the tensors of a plain form that came over a network; None where there are none.
+
+    Raises:
+        ValueError: it is no such form.
+    """
+    if plain is None:
+        return None
+    if not isinstance(plain, list) or not all(isinstance(each, Mapping) for each in plain):
+        raise ValueError(f"{plain!r:.100} is no list of tensors")
+    return tuple(
+        Tensor(each.get("name"), each.get("datatype"), each.get("shape"), each.get("text") is True)
+        for each in plain
+    )
