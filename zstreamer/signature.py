@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-DATATYPES: Final = frozenset(
-    ["BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64", "BYTES"]
+DATATYPES: Final = (
+    *("BOOL", "BYTES", "FP16", "FP32", "FP64"),
+    *("INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64"),
 )
 """Those of the Open Inference Protocol that this project carries."""
 
@@ -42,7 +43,7 @@ class Tensor:
         if not isinstance(self.name, str) or not self.name:
             raise ValueError(f"a tensor's name must be some text, not {self.name!r}")
         if self.datatype not in DATATYPES:
-            known = ", ".join(sorted(DATATYPES))
+            known = ", ".join(DATATYPES)
             raise ValueError(f"tensor {self.name!r}: no datatype {self.datatype!r}; use {known}")
         shape = tuple(self.shape) if isinstance(self.shape, list | tuple) else None
         if shape is None or not all(type(size) is int and size >= -1 for size in shape):

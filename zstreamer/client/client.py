@@ -62,7 +62,7 @@ class Settings:
         """
         name: object = self.model if model is None else model  # whatever a caller gives
         if not isinstance(name, str) or not 1 <= len(name) <= MAX_NAME:
-            raise BadRequest(f"model must be a name of 1 to {MAX_NAME} characters, not {name!r:.50}")
+            raise BadRequest(f"a model's name has 1 to {MAX_NAME} characters, not {name!r:.50}")
         return name
 
     def call(
