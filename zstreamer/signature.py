@@ -40,7 +40,8 @@ class Tensor:
     text: bool = True
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not self.name:
+        name: object = self.name  # whatever a caller without type checks gives
+        if not isinstance(name, str) or not name:
             raise ValueError(f"a tensor's name must be some text, not {self.name!r}")
         if self.datatype not in DATATYPES:
             known = ", ".join(DATATYPES)
