@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from broker.lots import Lot
 from zstreamer import protocol
-from zstreamer.protocol import BUNDLE, PART, Frames, Slot
+from zstreamer.protocol import BUNDLE, INLINE, PART, Frames, Slot
 from zstreamer.transfer import Receiver, Sender
 
 
@@ -62,8 +62,7 @@ class Client:
 
     def end(self, ids: Iterable[int], size: int) -> None:
         """Forget open items, answered or not; ``size`` is that of their payloads."""
-        for id in ids:
-            del self.items[id]
+        deque(map(self.items.__delitem__, ids), maxlen=0)
         self.bytes -= size
 
     def answer(self, ids: list[int], slots: Sequence[Slot]) -> None:
@@ -148,6 +147,8 @@ class Client:
 
     def _answer(self, outcomes: _Outcomes, transfers: list[Slot] | None = None) -> Frames:
         self._kept.append(outcomes)
+        if outcomes.size <= INLINE and not transfers:  # so each of them is, and the head holds all
+            return protocol.answer(outcomes.ids, outcomes.slots, [])
         slots, frames = protocol.lay_out(transfers or outcomes.slots)
         return protocol.answer(outcomes.ids, slots, frames)
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate, takewhile
+from itertools import accumulate, repeat, takewhile
 
 from broker import dispatch
 from broker.lots import Lot
 from broker.models import Model
 from zstreamer import protocol
 from zstreamer.config import BrokerConfig
-from zstreamer.protocol import BUNDLE, Buffer, Flag, Frames, Slot, WorkerState
+from zstreamer.protocol import BUNDLE, INLINE, Buffer, Flag, Frames, Slot, WorkerState
 from zstreamer.transfer import Receiver, Sender, cut
 
 STALL = 3.0
@@ -123,9 +123,9 @@ class Worker:
 
         Returns the lot of each, None for one that is not this worker's.
         """
-        take = self.tickets.pop
-        lots = [take(ticket, None) for ticket in tickets]
-        self.running.difference_update(tickets)
+        lots = list(map(self.tickets.pop, tickets, repeat(None)))
+        if self.running:
+            self.running.difference_update(tickets)
         self.model.out -= len(lots) - lots.count(None)
         return lots
 
@@ -146,7 +146,9 @@ class Worker:
 
     def start(self, now: float, tickets: Sequence[int]) -> None:
         """Its model has begun these."""
-        begun = self.tickets.keys() & tickets
+        begun = set(tickets)
+        if not begun <= self.tickets.keys():
+            begun &= self.tickets.keys()
         if begun:
             self.running |= begun
             self.free_at = now + (self.batch_time(len(begun)) or dispatch.UNKNOWN_BETA)
@@ -192,7 +194,10 @@ class Worker:
     def _bundles(self, now: float, lots: list[Lot], flags: int) -> list[Frames]:
         tickets, budgets = _columns(now, lots)
         payloads: list[Buffer] = [payload for lot in lots for payload in lot.payloads]
-        if sum(lot.size for lot in lots) <= BUNDLE:
+        size = sum(lot.size for lot in lots)
+        if size <= INLINE:  # so each of them is, and the head holds all
+            return [protocol.work(flags, tickets, budgets, payloads, [])]  # type: ignore[arg-type]  # list is invariant
+        if size <= BUNDLE:
             slots, frames = protocol.lay_out(payloads)  # type: ignore[arg-type]  # list is invariant
             return [protocol.work(flags, tickets, budgets, slots, frames)]
         messages = []
