@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections import Counter, deque
+from operator import attrgetter
 
 import zmq
 
@@ -29,6 +30,7 @@ from zstreamer.process import Owner, read_config
 from zstreamer.protocol import WorkerState
 from zstreamer.signals import StopRequests
 from zstreamer.worker import actions, forkserver, pipe
+from zstreamer.worker.claims import Claims
 from zstreamer.worker.core import WorkerCore
 from zstreamer.worker.link import LinkState, WorkerLink
 from zstreamer.worker.target import Description
@@ -56,16 +58,18 @@ class ChildProcess:
 
     def __init__(self, config: AgentConfig) -> None:
         self.channel, theirs = sockets.socketpair()
+        self._claims = Claims()
         self._process: subprocess.Popen[bytes] | None = None
         with theirs:
             if config.fork_address:
-                self.pid = forkserver.ask(config.fork_address, theirs)
+                self.pid = forkserver.ask(config.fork_address, theirs, self._claims.fd)
             else:
-                self._process = _spawn(theirs.fileno(), config.device)
+                self._process = _spawn(theirs.fileno(), self._claims.fd, config.device)
                 self.pid = self._process.pid
         self.channel.setblocking(False)
         self._stream = pipe.Stream()
         self._unsent: deque[memoryview] = deque()
+        self._plans: dict[int, list[int]] = {}
         self.ended = False
         description = _describe(config)
         self.write(len(description).to_bytes(8, "big") + description)
@@ -82,6 +86,12 @@ class ChildProcess:
     def write(self, data: bytes) -> None:
         """Queue bytes for the next `flush`."""
         self._unsent.append(memoryview(data))
+
+    def tell(self, message: pipe.PipeMessage) -> None:
+        """Queue a message for the next `flush`."""
+        if isinstance(message, pipe.Plan):
+            self._plans[message.serial] = message.ids
+        self.write(pipe.pack(message))
 
     def flush(self) -> None:
         """Send what waits, as far as the child reads."""
@@ -102,9 +112,24 @@ class ChildProcess:
                 self._unsent[0] = self._unsent[0][sent:]
 
     def read(self) -> list[pipe.PipeMessage]:
-        """Return what the child has said; sets `ended` at the end of its stream."""
+        """Return what the child has said, claims first; sets `ended` at the end of its stream."""
+        said = self._receive()
+        claims: list[pipe.Claim] = []
+        # In this order: for every Done that is here the claim is seen, and a Claim that was said
+        # before one that was noted is here too.
+        while serials := self._claims.news():
+            claims += [pipe.Claim(serial, self._plans[serial]) for serial in serials]
+            said += self._receive()
+        claims += [each for each in said if isinstance(each, pipe.Claim)]
+        if not claims:
+            return said
+        claims.sort(key=attrgetter("serial"))
+        self._plans = {s: ids for s, ids in self._plans.items() if s > claims[-1].serial}
+        return [*claims, *(each for each in said if not isinstance(each, pipe.Claim))]
+
+    def _receive(self) -> list[pipe.PipeMessage]:
         messages: list[pipe.PipeMessage] = []
-        while True:
+        while not self.ended:
             try:
                 data = self.channel.recv(READ)
             except BlockingIOError:
@@ -113,12 +138,14 @@ class ChildProcess:
                 data = b""
             if not data:
                 self.ended = True
-                return messages
+                break
             messages.extend(self._stream.feed(data))
+        return messages
 
     def reap(self) -> str:
         """Wait for the ended process and return in words how it ended."""
         self.channel.close()
+        self._claims.close()
         if self._process is None:
             self.kill()
             return "ended"
@@ -137,12 +164,12 @@ class ChildProcess:
             os.kill(self.pid, signal.SIGKILL)
 
 
-def _spawn(fd: int, device: str) -> subprocess.Popen[bytes]:
+def _spawn(channel: int, claims: int, device: str) -> subprocess.Popen[bytes]:
     # Set before Python starts, so before anything can import torch and look at the devices.
     changes = {"CUDA_VISIBLE_DEVICES": device} if device else {}
     return subprocess.Popen(
-        [*module_command("zstreamer.worker.child"), str(fd)],
-        pass_fds=[fd],
+        [*module_command("zstreamer.worker.child"), str(channel), str(claims)],
+        pass_fds=[channel, claims],
         env=environment(changes),
         stdin=subprocess.DEVNULL,
     )
@@ -296,7 +323,7 @@ class Agent:
                     self.core.on_lost(now, link)
             case actions.Tell(message):
                 if self._child is not None:
-                    self._child.write(pipe.pack(message))
+                    self._child.tell(message)
             case actions.Connect(link):
                 self._connect(now, link)
             case actions.Close(link):

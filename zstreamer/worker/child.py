@@ -25,11 +25,14 @@ from zstreamer import codec, cpus, errors
 from zstreamer.errors import BadRequest, TooLarge, ZStreamerError
 from zstreamer.model import Loaded, PrepareFunction
 from zstreamer.worker import failure, pipe, target
+from zstreamer.worker.claims import Claims
 from zstreamer.worker.runner import Runner, encode
 
 READ = 1024 * 1024
 """Bytes read from the socket at once."""
 
+SWITCH = 0.001
+"""Seconds after which a predict that computes in Python lets the answers of the batch before out."""
 
 PROGRESS = 0.2
 """Seconds of preparing after which the agent hears what is left: many slow items are no hang."""
@@ -45,8 +48,9 @@ class Held(NamedTuple):
 class Child:
     """Both ends of one model: what the agent sends, and what the model makes of it."""
 
-    def __init__(self, channel: socket.socket) -> None:
+    def __init__(self, channel: socket.socket, claims: Claims) -> None:
         self._channel = channel
+        self._claims = claims
         self._writing = threading.Lock()
         self._changed = threading.Condition()
         self._held: dict[int, Held] = {}
@@ -86,7 +90,10 @@ class Child:
             ids = [id for id in plan.ids if id in self._held]
             held = [self._held.pop(id) for id in ids]
         # Before anything of the batch runs: this is how it is known what had begun.
-        self.send(pipe.Claim(plan.serial, ids))
+        if len(ids) == len(plan.ids):
+            self._claims.note(plan.serial)
+        else:
+            self.send(pipe.Claim(plan.serial, ids))
         return ids, held
 
     def _answer(self, ids: list[int], outputs: list[object], seconds: float) -> None:
@@ -180,18 +187,22 @@ class _Fatal:
             os._exit(1)
 
 
-def run(channel: socket.socket, load: Callable[[], Loaded] | None = None) -> NoReturn:
+def run(
+    channel: socket.socket, claims: Claims, load: Callable[[], Loaded] | None = None
+) -> NoReturn:
     """Load the model and serve it on ``channel`` until the agent is gone; never returns.
 
     Args:
         channel: this process's end of the pair that the agent made.
+        claims: this process's end of what the agent shares with it.
         load: loads the model; where None, the agent's description says what to load.
     """
     # A terminal's Ctrl-C reaches the whole process group; only the agent ends its child.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     cpus.stand_up()
-    child = Child(channel)
+    sys.setswitchinterval(SWITCH)
+    child = Child(channel, claims)
     try:
         description = _read_description(channel)
         # Before the model's modules are imported: OpenMP and torch look at it then. Without it
@@ -228,4 +239,4 @@ def _read_exactly(channel: socket.socket, size: int) -> bytes:
 
 
 if __name__ == "__main__":
-    run(socket.socket(fileno=int(sys.argv[1])))
+    run(socket.socket(fileno=int(sys.argv[1])), Claims(int(sys.argv[2])))

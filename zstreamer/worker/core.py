@@ -55,6 +55,13 @@ MIN_PREDICT_TIMEOUT = 30.0
 PREDICT_TIMEOUT_FACTOR = 10.0
 """A predict counts as hung after the longer of 30 s and 10 × its usual time, unless told."""
 
+LOOK = 0.002
+"""Seconds after which a claim is looked for that nothing else has brought to light: a model that
+is free begins at once, but does not wake its agent to say so."""
+
+MAX_LOOK = 0.1
+"""Seconds between two such looks at most, doubling while the model stays idle against all odds."""
+
 POOL = 4
 """Batches that a model with cost() has to choose from, besides the two of every window."""
 
@@ -114,6 +121,8 @@ class WorkerCore:
         self._plan: list[int] = []
         self._serial = 0
         self._hold_until = math.inf
+        self._free_at = now
+        self._look_at = math.inf
         self._next_deadline = math.inf
         self._next_id = 0
         self._child_since = now
@@ -200,7 +209,7 @@ class WorkerCore:
             case pipe.Claim():
                 self._claimed(now, message)
             case pipe.Done():
-                self._done(message)
+                self._done(now, message)
             case pipe.Preparing():
                 self._preparing = set(message.ids)
                 self._preparing_since = now
@@ -266,6 +275,8 @@ class WorkerCore:
         self._check_child(now)
         if now >= self._next_deadline:
             self._expire(now)
+        if now >= self._look_at:
+            self._look_at = now + min(MAX_LOOK, now - self._free_at)
         self._replan(now)
         beta, alpha = int(self.time.beta * 1e6), int(self.time.alpha * 1e6)
         for link in self.links:
@@ -295,7 +306,7 @@ class WorkerCore:
         elif self.child is ChildState.BOOTING:
             wake = min(wake, self._child_since + self.config.boot_timeout)
         elif self.child is ChildState.WARM:
-            wake = min(wake, self._hung_at())
+            wake = min(wake, self._hung_at(), self._look_at)
         return wake
 
     # Links
@@ -420,8 +431,17 @@ class WorkerCore:
             self._serial += 1
             self._plan = ids
             self._actions.append(Tell(pipe.Plan(self._serial, ids)))
+            if not self._running:
+                self._expect_claim(now)
+
+    def _expect_claim(self, now: float) -> None:
+        """The model is free: if there is a plan it is being claimed."""
+        self._free_at = now
+        self._look_at = now + LOOK if self._plan else math.inf
 
     def _claimed(self, now: float, claim: pipe.Claim) -> None:
+        since = min(now, self._look_at - LOOK)
+        self._look_at = math.inf
         self._running = list(claim.ids)
         self._running_since = now
         self._plan = []
@@ -430,10 +450,10 @@ class WorkerCore:
             if job is not None:
                 job.begun = True
                 if job.link is not None:
-                    job.link.begun(now, job.ticket)
+                    job.link.begun(since, job.ticket)
         self._batcher.remove(claim.ids)
 
-    def _done(self, done: pipe.Done) -> None:
+    def _done(self, now: float, done: pipe.Done) -> None:
         if done.seconds and done.ids:
             self.time.observe(len(done.ids), done.seconds)
         unclaimed = []
@@ -449,6 +469,7 @@ class WorkerCore:
                 self._costed.pop(id, None)
         if done.ids and self._running and done.ids[0] == self._running[0]:
             self._running = []
+            self._expect_claim(now)
 
     def _end(self, job: Job, outcome: protocol.Slot) -> None:
         self._forget(job)

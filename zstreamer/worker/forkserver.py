@@ -54,6 +54,7 @@ class ForkServer:
 def _serve(listener: socket.socket, load: Callable[[], Loaded], owner: int) -> None:
     # Not at the top: `python -m zstreamer.worker.child` imports this package first.
     from zstreamer.worker import child
+    from zstreamer.worker.claims import Claims
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -65,22 +66,28 @@ def _serve(listener: socket.socket, load: Callable[[], Loaded], owner: int) -> N
         except TimeoutError:
             continue
         with asking:
-            _, fds, _, _ = socket.recv_fds(asking, 1, 1)
-            if not fds:
+            _, fds, _, _ = socket.recv_fds(asking, 1, 2)
+            if len(fds) < 2:  # whoever asked is gone
                 continue
             pid = os.fork()
             if pid == 0:
                 listener.close()
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 sys.stdin = None
-                child.run(socket.socket(fileno=fds[0]), load)
-            os.close(fds[0])
+                child.run(socket.socket(fileno=fds[0]), Claims(fds[1]), load)
+            for fd in fds:
+                os.close(fd)
             with suppress(OSError):
                 asking.sendall(pid.to_bytes(8, "big"))
 
 
-def ask(address: str, channel: socket.socket) -> int:
-    """Have a model's process started with this end of a channel; return its process id.
+def ask(address: str, channel: socket.socket, claims: int) -> int:
+    """Have a model's process started; return its process id.
+
+    Args:
+        address: the server's.
+        channel: the process's end of it.
+        claims: descriptor of what the agent shares with it.
 
     Raises:
         OSError: the server is gone.
@@ -88,7 +95,7 @@ def ask(address: str, channel: socket.socket) -> int:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
         server.settimeout(10.0)
         server.connect(address)
-        socket.send_fds(server, [b"\0"], [channel.fileno()])
+        socket.send_fds(server, [b"\0"], [channel.fileno(), claims])
         answer = server.recv(8)
     if len(answer) != 8:
         raise ConnectionError(f"the fork server at {address} ended")

@@ -4,9 +4,10 @@
           <── Booted, Failed, Preparing, Prepared, ──   pair of Unix sockets
               Claim, Done
 
-The child writes `Claim` itself, into the kernel, before it runs a batch: whatever becomes of
-the child afterwards, the agent reads which items had begun. `Preparing` says the same of what
-the model's own code does on arrival.
+A batch is claimed before it runs: whatever becomes of the child afterwards, the agent reads which
+items had begun. A plan that is claimed as it is is noted in memory that both share, see `claims`;
+what is left of one, where some of its items are gone, is a `Claim`. `Preparing` says the same of
+what the model's own code does on arrival.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ class Prepared(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """These items begin now."""
+    """These items of a plan begin now."""
 
     serial: int
     ids: list[int]
