@@ -13,7 +13,7 @@ from zstreamer.errors import Code
 from zstreamer.protocol import Fate, Flag, WorkerState
 from zstreamer.worker import pipe
 from zstreamer.worker.actions import Close, Connect, Exit, KillChild, Send, StartChild, Tell
-from zstreamer.worker.core import BEAT, MIN_PREDICT_TIMEOUT, WorkerCore
+from zstreamer.worker.core import BEAT, LOOK, MAX_LOOK, MIN_PREDICT_TIMEOUT, WorkerCore
 from zstreamer.worker.link import BEGUN_HOLD, LinkState, WorkerLink
 
 MiB = 1024 * 1024
@@ -605,3 +605,17 @@ def test_a_worker_without_a_broker_leaves_at_once():
     bench.core.drain()
     bench.turn()
     assert bench.did_last(Exit)
+
+
+def test_a_claim_that_nobody_tells_of_is_looked_for_soon_and_then_ever_less_often(bench):
+    bench.work(1)
+    looks = []
+    while len(looks) < 12:
+        seconds = bench.core.wake_at() - bench.now
+        looks.append(seconds)
+        bench.turn(seconds)
+    assert looks[0] == pytest.approx(LOOK)
+    assert all(seconds > 0 for seconds in looks)
+    assert max(looks) == pytest.approx(MAX_LOOK)
+    bench.claim()
+    assert bench.core.wake_at() - bench.now <= BEGUN_HOLD

@@ -27,6 +27,7 @@ class Call:
         payloads: one for each item; emptied as answers come in.
         first: id of the first item; the others follow without a gap.
         sent: how many items have been sent at least once.
+        sent_at: monotonic seconds at which the last of them was, where it had to wait for room.
         left: how many items have no outcome yet.
         error: why the call as a whole failed; with `done` it is final.
         token: the driver's own, untouched here.
@@ -46,6 +47,7 @@ class Call:
         "payloads",
         "priority",
         "sent",
+        "sent_at",
         "submitted",
         "token",
     )
@@ -70,6 +72,7 @@ class Call:
         self.first = 0
         self.lane = 0
         self.sent = 0
+        self.sent_at = 0.0
         self.left = len(payloads)
         self.outcomes: list[Slot | Parts] = [None] * len(payloads)
         self.error: ZStreamerError | None = None

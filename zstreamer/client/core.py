@@ -22,6 +22,7 @@ from zstreamer import errors, protocol
 from zstreamer.client.actions import Action, Close, Connect, Send
 from zstreamer.client.calls import Call, Watch
 from zstreamer.client.link import Link, LinkState
+from zstreamer.client.pace import Pace
 from zstreamer.errors import BrokerUnreachable, DeadlineExceeded, NoWorker, WorkerLost
 from zstreamer.protocol import Frames, ProtocolError
 
@@ -74,6 +75,8 @@ class ClientCore:
         self._lanes: dict[int, deque[Call]] = {}
         self._turn: deque[int] = deque()
         self._again: deque[tuple[Call, int]] = deque()
+        self._pace = Pace()
+        self._waited = False  # calls wait for room since the last turn
         self._deadlines: list[tuple[float, int, Call]] = []
         self._unready_since = now
         self._completed: list[Call | Watch] = []
@@ -328,9 +331,11 @@ class ClientCore:
         links = [link for link in links if not link.draining] or links
         if not links:
             return
-        if self._feed_again(now, links):
-            while self._turn and self._feed_lane(now, links):
-                pass
+        room = self._feed_again(now, links)
+        while room and self._turn:
+            room = self._feed_lane(now, links)
+        self._pace.full(not room)
+        self._waited = not room
 
     def _feed_again(self, now: float, links: list[Link]) -> bool:
         """Send what was sent before and must be again; whether there was room for all."""
@@ -354,11 +359,16 @@ class ClientCore:
                 self._turn.popleft()
                 return True
             call = lane[0]
+            if not (call.sent or call.lane) and call.deadline - now < self._pace.needed:
+                self._refuse(now, call)
+                continue
             if not self._add(now, links, call, call.sent):
                 if turn:  # a window that opens item by item must not be all one lane's
                     self._turn.rotate(-1)
                 return False
             call.sent += 1
+            if self._waited:
+                call.sent_at = now
         self._turn.rotate(-1)
         return True
 
@@ -377,6 +387,7 @@ class ClientCore:
 
     def _answer(self, now: float, link: Link, answer: protocol.Answer, size: int) -> None:
         failed: dict[Call, None] = {}
+        sent_at = 0.0
         sent = link.sent
         for id, slot in zip(answer.ids, answer.slots, strict=True):
             outcome = link.receiver.take(slot) if type(slot) is int else slot
@@ -388,13 +399,27 @@ class ClientCore:
             if outcome is None or type(outcome) is int:
                 outcome = errors.to_wire(errors.BadRequest("an answer without payload"))
             call.put(index, outcome)
-            if type(outcome) is list and not call.keep_errors:
+            if type(outcome) is not list:
+                sent_at = call.sent_at
+            elif not call.keep_errors:
                 failed[call] = None
-            elif not call.left and call not in failed:
+                continue
+            if not call.left and call not in failed:
                 self._end(call, None)
         for call in failed:
             self._end(call, call.first_error())
+        if sent_at:
+            self._pace.answered(len(answer.ids), now - sent_at, len(sent))
         link.read(now, size)
+
+    def _refuse(self, now: float, call: Call) -> None:
+        """Full windows take longer than what it has left; not on account of its own size."""
+        left = max(0.0, call.deadline - now)
+        words = f"the client's work ahead of this takes longer than the {left:.2g} s left of it"
+        for index in range(len(call.payloads)):
+            if not call.done:
+                error = errors.Overloaded(words, retry_after=self._pace.needed)
+                self._fail_item(call, index, error)
 
     def _fail_item(self, call: Call, index: int, error: errors.ZStreamerError) -> None:
         call.put(index, errors.to_wire(error))

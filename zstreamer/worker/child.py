@@ -32,7 +32,7 @@ READ = 1024 * 1024
 """Bytes read from the socket at once."""
 
 SWITCH = 0.001
-"""Seconds after which a predict that computes in Python lets the answers of the batch before out."""
+"""Seconds after which a predict that computes in Python lets the answers before it out."""
 
 PROGRESS = 0.2
 """Seconds of preparing after which the agent hears what is left: many slow items are no hang."""
