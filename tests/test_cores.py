@@ -262,7 +262,7 @@ def test_a_client_that_does_not_come_back_leaves_nothing_behind(cluster):
     cluster.run(5.0)
     assert broker.core.clients == {}
     assert broker.core.scheduler.queued_items == 0
-    assert worker.core.jobs == {}
+    assert worker.core.docket.jobs == {}
 
 
 @pytest.mark.parametrize("moment", [0.0, 0.002, 0.1015, 0.105, 0.15])
@@ -276,7 +276,7 @@ def test_what_is_given_up_leaves_nothing_behind(cluster, moment):
     cluster.run(1.0)
     assert broker.core.clients[1].items == {}
     assert broker.core.clients[1].receiver.bytes == 0
-    assert worker.core.jobs == {}
+    assert worker.core.docket.jobs == {}
     (known,) = broker.core.workers.values()
     assert known.tickets == {}
     assert known.bytes == 0
@@ -410,7 +410,7 @@ def test_what_a_worker_brings_after_it_was_given_up_is_dropped(cluster):
     assert ran(other) == Counter(range(4))
     (_, again) = cluster.messages(protocol.Hello, late.name)
     assert again.id == 1
-    assert late.core.jobs == {}
+    assert late.core.docket.jobs == {}
 
 
 def test_a_worker_that_stands_still_keeps_what_it_has_and_gets_nothing_new(cluster):
@@ -548,7 +548,7 @@ def _nothing_is_left(broker, workers, clients):
     assert core.scheduler.queued_items == core.scheduler.queued_bytes == 0
     assert all(not c.items and not c.bytes and not c.unread for c in core.clients.values())
     assert all(not w.tickets and not w.bytes and not w.running for w in core.workers.values())
-    assert all(not worker.core.jobs for worker in workers)
+    assert all(not worker.core.docket.jobs for worker in workers)
     assert all(not link.sent and not link.sent_bytes for c in clients for link in c.core.links)
 
 

@@ -13,7 +13,8 @@ from zstreamer.errors import Code
 from zstreamer.protocol import Fate, Flag, WorkerState
 from zstreamer.worker import pipe
 from zstreamer.worker.actions import Close, Connect, Exit, KillChild, Send, StartChild, Tell
-from zstreamer.worker.core import BEAT, LOOK, MAX_LOOK, MIN_PREDICT_TIMEOUT, WorkerCore
+from zstreamer.worker.core import BEAT, WorkerCore
+from zstreamer.worker.docket import LOOK, MAX_LOOK, MIN_PREDICT_TIMEOUT
 from zstreamer.worker.link import BEGUN_HOLD, LinkState, WorkerLink
 
 MiB = 1024 * 1024
@@ -215,7 +216,7 @@ def test_a_batch_is_timed_although_the_next_one_has_begun_before_its_answers_com
     first = bench.claim()
     bench.claim()
     bench.done(first, seconds=0.030)
-    assert bench.core.time(4) == pytest.approx(0.030)
+    assert bench.core.docket.time(4) == pytest.approx(0.030)
 
 
 def test_what_begins_as_the_batch_before_ends_is_reported_with_its_outcomes(bench):
@@ -458,8 +459,8 @@ def test_an_item_that_cannot_be_prepared_is_forgotten():
     bench.child(pipe.Preparing([1]))
     bench.child(pipe.Done([1], [[Code.PREDICT_FAILED, "no", {}]], 0.0))
     bench.child(pipe.Prepared([], []))
-    assert not bench.core.jobs
-    assert not bench.core._costed
+    assert not bench.core.docket.jobs
+    assert not bench.core.docket.leftovers
 
 
 def test_a_time_limit_for_predict_is_kept():
@@ -489,7 +490,7 @@ def test_when_the_connection_is_lost_only_what_runs_goes_on_and_its_outcome_is_d
     bench.work(1)
     bench.done(bench.claim())
     assert bench.fates() == {1: "out"}
-    assert bench.core.jobs == {}
+    assert bench.core.docket.jobs == {}
 
 
 def test_each_broker_is_told_of_what_the_worker_holds_from_others():

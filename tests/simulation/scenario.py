@@ -406,9 +406,9 @@ class Scenario:
                 assert not len(model.queue), "the queue counts items that are not there"
         for worker in self.workers:
             if worker.alive:
-                assert not worker.core.jobs, f"{worker.name} still has jobs"
-                assert not len(worker.core._batcher), f"{worker.name} still has items waiting"
-                assert not worker.core._by_ticket, f"{worker.name} still knows tickets"
+                docket = worker.core.docket
+                assert not docket.jobs, f"{worker.name} still has jobs"
+                assert not docket.leftovers, f"{worker.name} still has entries of what has ended"
                 if worker.child and worker.child.alive:
                     assert not worker.child.held, f"{worker.name}'s model still holds items"
         for client in self.clients:

@@ -225,7 +225,7 @@ class Agent:
                 stops += 1
                 if stops > 1:
                     break
-                log.info("draining items=%d", len(self.core.jobs))
+                log.info("draining items=%d", len(self.core.docket.jobs))
                 self.core.drain()
         return self._finish()
 
