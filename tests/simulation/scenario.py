@@ -413,5 +413,5 @@ class Scenario:
                     assert not worker.child.held, f"{worker.name}'s model still holds items"
         for client in self.clients:
             core = client.core
-            assert not core.open_calls and not core._lanes and not core._again, "calls left over"
+            assert not core.open_calls and not core._feed, "calls left over"
             assert not any(link.sent or link.sent_bytes for link in core.links), "items left over"

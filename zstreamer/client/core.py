@@ -6,23 +6,21 @@
     completed                           calls that have ended since it was last asked
     wake_at                             when poll must be called again although nothing happens
 
-Calls are fed into the brokers' windows in turn, so that a call of a million items neither
-overflows anything nor keeps a call of one item waiting. No socket, clock, thread or random
-source in here. The states of an item are in docs/protocol.md.
+This file knows calls and brokers; what leaves next is in feed.py. No socket, clock, thread or
+random source in here. The states of an item are in docs/protocol.md.
 """
 
 from __future__ import annotations
 
 import heapq
 import math
-from collections import deque
 from collections.abc import Callable, Sequence
 
 from zstreamer import errors, protocol
 from zstreamer.client.actions import Action, Close, Connect, Send
 from zstreamer.client.calls import Call, Watch
+from zstreamer.client.feed import Feed
 from zstreamer.client.link import Link, LinkState
-from zstreamer.client.pace import Pace
 from zstreamer.errors import BrokerUnreachable, DeadlineExceeded, NoWorker, WorkerLost
 from zstreamer.protocol import Frames, ProtocolError
 
@@ -35,12 +33,6 @@ MOVE_AFTER = 0.5
 
 GREETING_TIMEOUT = 5.0
 """Seconds from the start of a connection to its WELCOME, then it is tried anew."""
-
-OWN_LANE = 64
-"""Items from which a call has a lane of its own at the broker."""
-
-TURN = 64
-"""Items that one lane may send before the next lane has its turn."""
 
 
 class ClientCore:
@@ -72,11 +64,7 @@ class ClientCore:
         self._next_id = 1
         self._calls: dict[int, Call] = {}
         self._watches: list[Watch] = []
-        self._lanes: dict[int, deque[Call]] = {}
-        self._turn: deque[int] = deque()
-        self._again: deque[tuple[Call, int]] = deque()
-        self._pace = Pace()
-        self._waited = False  # calls wait for room since the last turn
+        self._feed = Feed(self._fail_item)
         self._deadlines: list[tuple[float, int, Call]] = []
         self._unready_since = now
         self._completed: list[Call | Watch] = []
@@ -98,14 +86,9 @@ class ClientCore:
             return
         call.first = self._next_id
         self._next_id += count
-        call.lane = call.first if count >= OWN_LANE else 0
         self._calls[call.first] = call
         heapq.heappush(self._deadlines, (call.deadline, call.first, call))
-        lane = self._lanes.get(call.lane)
-        if lane is None:
-            lane = self._lanes[call.lane] = deque()
-            self._turn.append(call.lane)
-        lane.append(call)
+        self._feed.push(call)
 
     def watch(self, watch: Watch) -> None:
         """Wait for a model to be ready."""
@@ -196,7 +179,7 @@ class ClientCore:
         for link in self.links:
             self._check_link(now, link)
         self._check_unreachable(now)
-        self._feed(now)
+        self._fill_windows(now)
         for link in self.links:
             if link.state is LinkState.READY:
                 self._actions.extend(Send(link, frames) for frames in link.flush(now))
@@ -276,7 +259,7 @@ class ClientCore:
             if call.once and words:
                 self._fail_item(call, index, WorkerLost(words))
             else:
-                self._again.append((call, index))
+                self._feed.push_again(call, index)
 
     def _welcome(self, now: float, link: Link, welcome: protocol.Welcome) -> None:
         if link.state is not LinkState.GREETING:
@@ -321,69 +304,14 @@ class ClientCore:
 
     # Items
 
-    def _feed(self, now: float) -> None:
-        if not self._calls:  # what is left in the lanes has ended too
-            self._lanes.clear()
-            self._turn.clear()
-            self._again.clear()
+    def _fill_windows(self, now: float) -> None:
+        if not self._calls:  # what still waits has ended too
+            self._feed.clear()
             return
         links = self._ready_links()
         links = [link for link in links if not link.draining] or links
-        if not links:
-            return
-        room = self._feed_again(now, links)
-        while room and self._turn:
-            room = self._feed_lane(now, links)
-        self._pace.full(not room)
-        self._waited = not room
-
-    def _feed_again(self, now: float, links: list[Link]) -> bool:
-        """Send what was sent before and must be again; whether there was room for all."""
-        while self._again:
-            call, index = self._again[0]
-            wanted = not call.done and call.outcomes[index] is None
-            if wanted and not self._add(now, links, call, index):
-                return False
-            self._again.popleft()
-        return True
-
-    def _feed_lane(self, now: float, links: list[Link]) -> bool:
-        """Give the next lane its turn; whether there was room for all of it."""
-        name = self._turn[0]
-        lane = self._lanes[name]
-        for turn in range(TURN):
-            while lane and (lane[0].done or lane[0].sent == len(lane[0].payloads)):
-                lane.popleft()
-            if not lane:
-                del self._lanes[name]
-                self._turn.popleft()
-                return True
-            call = lane[0]
-            if not (call.sent or call.lane) and call.deadline - now < self._pace.needed:
-                self._refuse(now, call)
-                continue
-            if not self._add(now, links, call, call.sent):
-                if turn:  # a window that opens item by item must not be all one lane's
-                    self._turn.rotate(-1)
-                return False
-            call.sent += 1
-            if self._waited:
-                call.sent_at = now
-        self._turn.rotate(-1)
-        return True
-
-    def _add(self, now: float, links: list[Link], call: Call, index: int) -> bool:
-        """Send one item on the least busy link; whether there was room."""
-        link = links[0] if len(links) == 1 else min(links, key=lambda link: len(link.sent))
-        size = len(call.payloads[index])
-        if size > link.max_payload:
-            words = f"an item of {size} bytes exceeds the broker's limit of {link.max_payload}"
-            self._fail_item(call, index, errors.TooLarge(words))
-            return True
-        if not link.room_for(size):
-            return False
-        link.add(now, call, index)
-        return True
+        if links:
+            self._feed.feed(now, links)
 
     def _answer(self, now: float, link: Link, answer: protocol.Answer, size: int) -> None:
         failed: dict[Call, None] = {}
@@ -409,17 +337,8 @@ class ClientCore:
         for call in failed:
             self._end(call, call.first_error())
         if sent_at:
-            self._pace.answered(len(answer.ids), now - sent_at, len(sent))
+            self._feed.pace.answered(len(answer.ids), now - sent_at, len(sent))
         link.read(now, size)
-
-    def _refuse(self, now: float, call: Call) -> None:
-        """Full windows take longer than what it has left; not on account of its own size."""
-        left = max(0.0, call.deadline - now)
-        words = f"the client's work ahead of this takes longer than the {left:.2g} s left of it"
-        for index in range(len(call.payloads)):
-            if not call.done:
-                error = errors.Overloaded(words, retry_after=self._pace.needed)
-                self._fail_item(call, index, error)
 
     def _fail_item(self, call: Call, index: int, error: errors.ZStreamerError) -> None:
         call.put(index, errors.to_wire(error))
