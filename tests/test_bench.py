@@ -143,7 +143,7 @@ def test_a_hold_goes_on_after_a_pause_in_which_its_workers_count_as_stalled():
         assert pairs.round(0.4).rate > 0
 
 
-@pytest.mark.parametrize("middle", ["broker", "proxy"])
+@pytest.mark.parametrize("middle", ["broker", "proxy", "relay"])
 @pytest.mark.parametrize(("size", "number"), [(64, 4), (10**6, 1)])
 def test_a_closed_loop_runs_only_in_its_rounds(middle, size, number):
     loop = Loop(workers=2, clients=3, open=number, batch=4, size=size)
@@ -163,6 +163,7 @@ def test_the_brokers_benchmark_has_its_rows(capsys):
     bench = Bench(seconds=0.3, rounds=1)
     small = Shape(4, workers=2, clients=2, flight=2)
     bench.held(small)
+    bench.floor(4)
     bench.grown(Shape(4, workers=1, clients=1, flight=1), small._replace(flight=1))
     bench.idle(small)
     bench.free(Loop(workers=1, clients=2, open=2))
@@ -170,6 +171,7 @@ def test_the_brokers_benchmark_has_its_rows(capsys):
     names = [row.name for row in bench.report.rows]
     assert [name.split(":")[0] for name in names] == [
         "held",
+        "floor",
         "growth, heartbeats apart",
         "idle",
         "free-running",
@@ -177,9 +179,9 @@ def test_the_brokers_benchmark_has_its_rows(capsys):
         "the same, CPU of broker and proxy",
     ]
     assert bench.report.rows[0].told.startswith("bundles ")
-    assert bench.report.rows[1].bound == (LESS, 1.2)
-    assert bench.report.rows[4].ratio > 0
-    assert len(bench.calibrations) == 6
+    assert bench.report.rows[2].bound == (LESS, 1.2)
+    assert bench.report.rows[5].ratio > 0
+    assert len(bench.calibrations) == 7
     assert len(bench.report.notes) == 2
 
 

@@ -1,5 +1,8 @@
 """What an item costs in the broker, with bundles held, left to themselves, and against a proxy.
 
+Below every held bundle lies a floor: what a relay in bare pyzmq spends on the same messages, which
+are two received and two sent for each bundle (`tests.bench.forward`).
+
 The broker is a real process on loopback TCP; its peers are raw sockets that speak the protocol, see
 `tests.bench.pairs` (bundles held) and `tests.bench.through` (bundles as they come). The cost is the
 CPU time of all its threads, libzmq's among them, divided by the items, so it does not matter that
@@ -33,6 +36,9 @@ FASTER, AS_FAST = (MORE, 3.0), (MORE, 0.8)
 """Against zmq.proxy: items a second of 64 B, and bytes a second of 1 MB."""
 
 MB = 10**6
+ITEM = 80
+"""Bytes that an item of 64 B takes in a bundle, about."""
+
 FEW, MANY = {"workers": 16, "clients": 16}, {"workers": 64, "clients": 1000}
 
 SIZES = [
@@ -44,6 +50,9 @@ SIZES = [
     Shape(1, size=MB, workers=16, clients=200, flight=4),
 ]
 """Bundles of 1 MB cannot be: one closes after 1 MiB of payloads."""
+
+FLOORS = (1, 16, 64)
+"""Bundles of which the floor is measured."""
 
 PEERS = [Shape(16, workers, clients) for workers in (1, 16, 64) for clients in (1, 200, 1000)]
 
@@ -84,6 +93,8 @@ class Bench:
         """Measure all rows."""
         for shape in (*SIZES, *PEERS):
             self.held(shape)
+        for bundle in FLOORS:
+            self.floor(bundle)
         for few, many in GROWN:
             self.grown(few, many)
         self.idle(Shape(16, **MANY))
@@ -101,6 +112,14 @@ class Bench:
         with Pairs(shape) as pairs:
             samples = [self._round(pairs) for _ in range(self.rounds)]
         self._add(f"held: {shape}", samples, bound=_bound(shape), held=shape)
+
+    def floor(self, bundle: int) -> None:
+        """Tell what a relay spends on messages as large as bundles of k, with 16 in flight."""
+        loop = Loop(workers=16, clients=16, open=1, size=bundle * ITEM)
+        with Through("relay", loop) as relay:
+            samples = [self._round(relay) for _ in range(self.rounds)]
+        values = [sample.cpu / bundle for sample in samples]
+        self.report.add(Row(f"floor: a relay in pyzmq, messages of k={bundle}", values, "µs/item"))
 
     def grown(self, few: Shape, many: Shape) -> None:
         """Compare the cost of an item between few peers and many, round by round."""

@@ -24,7 +24,7 @@ class Side(NamedTuple):
 
     Attributes:
         role: "client" or "worker".
-        middle: "broker" or "proxy".
+        middle: "broker", "proxy" or "relay".
         address: the middle's, for this side.
         peers: sessions.
         first: the number of the first of them.
@@ -133,7 +133,7 @@ class _SingleWorker:
 
 
 def _player(side: Side, number: int, tally: memoryview) -> Player:
-    if side.middle == "proxy":
+    if side.middle != "broker":
         return (_SingleClient if side.role == "client" else _SingleWorker)(side, tally)
     if side.role == "client":
         return _Client(side.address, number, side.size, tally)

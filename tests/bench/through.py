@@ -1,4 +1,4 @@
-"""Closed loops of raw peers through a broker, and through `zmq.proxy` in its place.
+"""Closed loops of raw peers through a broker, and through a proxy or a relay in its place.
 
     clients' programs ──▶ middle's program ──▶ workers' programs
          (asks again when answered)               (answers at once)
@@ -50,7 +50,7 @@ class Loop(NamedTuple):
 class Through:
     """A middle and both sides of its loop, for as long as the block.
 
-    middle: "broker" or "proxy".
+    middle: "broker", or "proxy" or "relay" as in `tests.bench.forward`.
 
     After a round, ``busy`` holds how many cores each kind of program used, by its name.
     """
@@ -96,15 +96,16 @@ class Through:
         self._stack.close()
 
     def _start_middle(self, stack: contextlib.ExitStack) -> tuple[str, str]:
-        """Start the broker or the proxy; return its addresses for clients and for workers."""
+        """Start the middle; return its addresses for clients and for workers."""
         if self._middle == "broker":
             cluster = stack.enter_context(Cluster(tcp=True))
             self._pids["broker"] = [cluster.broker.pid]
             return cluster.address, cluster.worker_address
         front, back = (f"tcp://127.0.0.1:{free_port()}" for _ in range(2))
-        proxy = stack.enter_context(Program("tests.bench.forward", front=front, back=back))
-        proxy.wait_ready()
-        self._pids["proxy"] = [proxy.pid]
+        settings = {"middle": self._middle, "front": front, "back": back}
+        middle = stack.enter_context(Program("tests.bench.forward", **settings))
+        middle.wait_ready()
+        self._pids[self._middle] = [middle.pid]
         return front, back
 
     def _start_side(self, stack: contextlib.ExitStack, role: str, address: str, peers: int) -> None:
