@@ -196,25 +196,30 @@ class Scheduler:
         model.others += report.backlog - worker.others
         worker.others = report.backlog
         worker.beta, worker.alpha = report.beta / 1e6, report.alpha / 1e6
-        worker.start(now, report.begun)
-        batch = _Batch(worker.running.intersection(report.done))
+        if report.begun:
+            worker.start(now, report.begun)
+        # What is no answer is rare, and much has to be known of it.
+        answers = NO_PAYLOAD.isdisjoint(map(type, report.slots))
+        batch = None if answers else _Batch(worker.running.intersection(report.done))
         for lot, tickets, slots in _by_lot(worker.release(report.done), report):
             if lot is None:
                 self.counts["fenced"] += len(tickets)
                 for slot in slots:
                     worker.receiver.payload(slot)  # what came in parts for it is of no use
-            elif NO_PAYLOAD.isdisjoint(map(type, slots)):
+            elif batch is None:
                 self._answered(worker, lot, tickets, slots)
             else:
                 for ticket, slot in zip(tickets, slots, strict=True):
                     self._ended(worker, lot, ticket, slot, batch)
-        model.inquest.difference_update(report.done)
+        if model.inquest:
+            model.inquest.difference_update(report.done)
         if not worker.running:
             worker.free_at = now
-        self._take_back(model, batch.returned)
-        self.fail(batch.twice, _may_have_run())
-        self._died(model, batch.in_company())
-        self._died_alone(model, batch.alone())
+        if batch is not None:
+            self._take_back(model, batch.returned)
+            self.fail(batch.twice, _may_have_run())
+            self._died(model, batch.in_company())
+            self._died_alone(model, batch.alone())
         self.touch(model, worker)
 
     def _answered(self, worker: Worker, lot: Lot, tickets: list[int], slots: list[Slot]) -> None:
@@ -314,7 +319,9 @@ class Scheduler:
             model.suspects.append(group)
 
     def _without_once(self, lots: list[Lot]) -> list[Lot]:
-        self.fail([lot for lot in lots if lot.once], _may_have_run())
+        once = [lot for lot in lots if lot.once]
+        if once:
+            self.fail(once, _may_have_run())
         return [lot for lot in lots if not lot.once]
 
     def _without_struck_out(self, lots: list[Lot]) -> list[Lot]:

@@ -247,7 +247,8 @@ _INTS = {int}
 
 
 def _columns(first: list[int], *others: Sequence[object]) -> None:
-    _require(type(first) is list and set(map(type, first)) <= _INTS, "ids are not integers")
+    if type(first) is not list or not set(map(type, first)) <= _INTS:
+        raise ProtocolError("ids are not integers")
     for other in others:
         if type(other) is not list or len(other) != len(first):
             raise ProtocolError("columns differ in length")
@@ -302,7 +303,9 @@ def _decode_submit(fields: list[object], frames: Sequence[Buffer]) -> Submit:
             raise ProtocolError("malformed run")
         _columns(ids, budgets, slots)
         _columns(budgets)
-        if list in set(map(type, slots)):
+        if set(map(type, slots)) == _BYTES:
+            continue
+        if list in map(type, slots):
             raise ProtocolError("an error in the place of an input")
         used = _fill(slots, frames, used)
     _end(frames, used)
@@ -326,9 +329,11 @@ def _decode_work(fields: list[object], frames: Sequence[Buffer]) -> Work:
 
 def _decode_report(fields: list[object], frames: Sequence[Buffer]) -> Report:
     message = Report(*fields[1:])  # type: ignore[arg-type]  # checked below
-    _columns(message.begun)
+    if message.begun != []:
+        _columns(message.begun)
     _columns(message.done, message.slots)
-    _columns([message.backlog, message.beta, message.alpha])
+    if not type(message.backlog) is type(message.beta) is type(message.alpha) is int:
+        raise ProtocolError("malformed REPORT")
     _end(frames, _fill(message.slots, frames, 1))
     return message
 
