@@ -9,7 +9,7 @@ A door asks the interface what to do with a request, and does it, until that is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -84,7 +84,7 @@ class Look:
         failed: what to do where no broker can be reached.
     """
 
-    answered: Callable[[dict[str, object]], Step]
+    answered: Callable[[Mapping[str, object]], Step]
     failed: Callable[[ZStreamerError], Step]
 
 

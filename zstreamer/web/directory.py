@@ -1,0 +1,235 @@
+"""Which models there are: the brokers' snapshots, kept fresh for all requests of a process.
+
+WSGI, threads and gevent:   snapshot = directory.get()
+ASGI, RSGI:                 snapshot = await directory.aget()
+
+ask ──> fresh enough? ──> here it is
+          └─ no ──> one thread of the system asks the brokers; whoever asks meanwhile waits
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, TypeAlias
+
+from zstreamer.client import native, status
+from zstreamer.client.client import Settings
+from zstreamer.errors import BrokerUnreachable, ZStreamerError
+from zstreamer.web.models import Snapshot, merged
+
+if TYPE_CHECKING:
+    from gevent.hub import Hub
+
+log = logging.getLogger(__name__)
+
+Callback: TypeAlias = "Callable[[Snapshot | ZStreamerError], None]"
+
+FRESH = 1.0
+"""Seconds that a snapshot is as good as new."""
+
+STALE = 3.0
+"""Seconds after which it is of no use. In between it is given out while a new one is fetched, so
+that under load nobody ever waits for one."""
+
+LATE = 5.0
+"""Seconds after which nobody waits any longer for a thread that says nothing."""
+
+SUSPECT = 0.25
+"""Seconds for a broker that said nothing the last time, so that the others need not wait long."""
+
+
+class Directory:
+    """Keeps the snapshots of the brokers, merged; asks for them only when somebody wants to know.
+
+    Serves all threads, greenlets and tasks of a process. May be made before a fork and before
+    gevent patches: nothing is asked before the first call, and a forked child asks for itself.
+
+    Args:
+        addresses: the brokers' client addresses, as `zstreamer.Client` takes them.
+        timeout: seconds that a broker has to answer; probes of `/readyz` wait as long.
+
+    Raises:
+        ValueError: an address makes no sense; the message says the mend.
+    """
+
+    def __init__(self, addresses: str | Sequence[str], timeout: float = 1.0) -> None:
+        self._addresses = Settings(addresses, "default", timeout, timeout, None, 0.5, 2.0).addresses
+        self._timeout = timeout
+        self._begin_anew()
+        _directories.add(self)
+
+    def _begin_anew(self) -> None:
+        self._lock = native.lock()
+        self._waiting: list[Callback] = []
+        self._fetching = False
+        self._found: Snapshot | ZStreamerError = BrokerUnreachable("no broker has been asked yet")
+        self._found_at = -STALE  # of a monotonic clock, which may begin at 0
+        self._silent: set[str] = set()
+
+    def get(self) -> Snapshot:
+        """Return the snapshot; blocks the thread, or the greenlet alone, while it is fetched.
+
+        Raises:
+            BrokerUnreachable: no broker answered.
+        """
+        found = self._at_hand()
+        if found is None:
+            hub = _hub()
+            patience = LATE + self._timeout * len(self._addresses)
+            found = _wait(self.ask, patience) if hub is None else _yield(self.ask, patience, hub)
+        return _raised(found)
+
+    async def aget(self) -> Snapshot:
+        """Return the snapshot, as `get` does, without blocking the event loop."""
+        found = self._at_hand()
+        if found is not None:
+            return _raised(found)
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Snapshot | ZStreamerError] = loop.create_future()
+
+        def settle(found: Snapshot | ZStreamerError) -> None:
+            if not future.done():  # its task may have been cancelled
+                future.set_result(found)
+
+        def callback(found: Snapshot | ZStreamerError) -> None:
+            with suppress(RuntimeError):  # the loop has been closed meanwhile
+                loop.call_soon_threadsafe(settle, found)
+
+        self.ask(callback)
+        return _raised(await future)
+
+    def ask(self, callback: Callback) -> None:
+        """Call back with the snapshot or the error: at once, here, or soon, from another thread."""
+        found = self._at_hand()
+        if found is not None:
+            callback(found)
+            return
+        with self._lock:
+            self._waiting.append(callback)
+        self._fetch()
+
+    def _at_hand(self) -> Snapshot | ZStreamerError | None:
+        """Return what is known if it is not too old, and see to it that it will be renewed."""
+        age = time.monotonic() - self._found_at
+        if age >= FRESH:
+            if age >= STALE or isinstance(self._found, ZStreamerError):
+                return None
+            self._fetch()
+        return self._found
+
+    def _fetch(self) -> None:
+        with self._lock:
+            if self._fetching:
+                return
+            self._fetching = True
+        try:
+            native.start_thread(self._run)
+        except RuntimeError as error:
+            self._tell(BrokerUnreachable(f"no thread can be started to ask the brokers: {error}"))
+
+    # In a thread of its own
+
+    def _run(self) -> None:
+        try:
+            found = self._ask_all()
+        except Exception as error:
+            log.exception("the brokers could not be asked")
+            found = BrokerUnreachable(f"the brokers could not be asked: {error!r}")
+        self._tell(found)
+        _leave_hub()
+
+    def _tell(self, found: Snapshot | ZStreamerError) -> None:
+        with self._lock:
+            self._found, self._found_at = found, time.monotonic()
+            self._fetching = False
+            waiting, self._waiting = self._waiting, []
+        for callback in waiting:
+            try:
+                callback(found)
+            except Exception:
+                log.exception("%r could not be told which models there are", callback)
+
+    def _ask_all(self) -> Snapshot | ZStreamerError:
+        found, errors, silent = [], [], set()
+        for address in self._addresses:
+            patience = min(SUSPECT, self._timeout) if address in self._silent else self._timeout
+            try:
+                found.append(status.fetch(address, patience))
+            except ZStreamerError as error:
+                errors.append(error)
+                silent.add(address)
+        # Where none answers there is nobody whom patience with them could hold up.
+        self._silent = silent if found else set()
+        return merged(found) if found else errors[0]
+
+
+def _raised(found: Snapshot | ZStreamerError) -> Snapshot:
+    if isinstance(found, ZStreamerError):
+        # Many may wait for the same one, and each raise hangs its own frames on it.
+        raise type(found)(found.message)
+    return found
+
+
+def _wait(ask: Callable[[Callback], None], patience: float) -> Snapshot | ZStreamerError:
+    """Block this thread until there is an answer."""
+    lock = native.lock()
+    lock.acquire()
+    found: list[Snapshot | ZStreamerError] = []
+
+    def callback(answer: Snapshot | ZStreamerError) -> None:
+        found.append(answer)
+        lock.release()
+
+    ask(callback)
+    return found[0] if lock.acquire(timeout=patience) else _no_answer()
+
+
+def _yield(ask: Callable[[Callback], None], patience: float, hub: Hub) -> Snapshot | ZStreamerError:
+    """Let other greenlets run until there is an answer."""
+    from gevent.hub import Waiter
+
+    waiter = Waiter(hub)
+    ask(lambda found: hub.loop.run_callback_threadsafe(waiter.switch, found))
+    # The timer also keeps a loop alive that has nothing else to wait for.
+    with hub.loop.timer(patience) as timer:
+        timer.start(waiter.switch, None)
+        return waiter.get() or _no_answer()
+
+
+def _no_answer() -> BrokerUnreachable:
+    return BrokerUnreachable("the thread that asks the brokers does not answer")
+
+
+def _hub() -> Hub | None:
+    """Return the hub of this thread, None where waiting may block the thread."""
+    if not native.in_hub_thread() or "gevent" not in sys.modules:
+        return None
+    from gevent._hub_local import get_hub, get_hub_if_exists
+
+    return get_hub() if native.patched() else get_hub_if_exists()
+
+
+def _leave_hub() -> None:
+    """End the hub that gevent makes for a thread in which something patched has slept."""
+    local = sys.modules.get("gevent._hub_local")
+    hub = None if local is None else local.get_hub_if_exists()
+    if hub is not None:
+        hub.destroy(destroy_loop=True)
+
+
+_directories: weakref.WeakSet[Directory] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for directory in list(_directories):
+        directory._begin_anew()
+
+
+os.register_at_fork(after_in_child=_after_fork)
