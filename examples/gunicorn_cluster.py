@@ -1,4 +1,4 @@
-"""gunicorn's settings for `flask_cluster`: several processes, each with many greenlets.
+"""gunicorn's settings for `flask_cluster`: the library's, and how many processes there are.
 
     gunicorn -c examples/gunicorn_cluster.py examples.flask_cluster:app
     gunicorn -c examples/gunicorn_cluster.py --preload examples.flask_cluster:app
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 
-bind = os.environ.get("BIND", "127.0.0.1:8000")
+from zstreamer.web.gunicorn import *  # noqa: F403  # gunicorn looks for settings by name
+
 workers = int(os.environ.get("WORKERS", "4"))
-worker_class = "gevent"
-worker_connections = 1000

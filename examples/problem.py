@@ -1,27 +1,19 @@
-"""Says with which HTTP status a web server passes on an error of zstreamer."""
+"""How a web server passes on an error of zstreamer: as a problem document (RFC 9457)."""
 
 from __future__ import annotations
 
 from zstreamer import errors
-
-STATUS: dict[type[errors.ZStreamerError], int] = {
-    errors.BadRequest: 400,
-    errors.TooLarge: 413,
-    errors.Overloaded: 429,
-    errors.DeadlineExceeded: 504,
-}
+from zstreamer.web import problem as problems
 
 
-def problem(error: errors.ZStreamerError) -> tuple[dict[str, str], int, dict[str, str]]:
-    """Return body, status and headers for an error.
+def problem(error: errors.ZStreamerError) -> tuple[dict[str, object], int, dict[str, str]]:
+    """Return body, status and headers for an error; Flask takes them as they are.
 
-    What the sender can mend is a 4xx; a model that failed is a 500, and a cluster that cannot be
-    reached or has no worker a 503. A sentence that the model refuses is the sender's to mend too.
+    The status is the library's, but for one: a sentence that the model refuses is the sender's to
+    mend, and so a 400.
     """
-    status = STATUS.get(type(error), 503)
-    if isinstance(error, errors.PredictError):
-        status = 400 if error.type in ("ValueError", "TypeError") else 500
-    headers = {}
-    if isinstance(error, errors.Overloaded):
-        headers["Retry-After"] = str(max(1, round(error.retry_after)))
-    return {"error": type(error).__name__, "message": error.message}, status, headers
+    body, response = problems.document(error), problems.response(error)
+    status = response.status
+    if isinstance(error, errors.PredictError) and error.type in ("ValueError", "TypeError"):
+        status = body["status"] = 400
+    return body, status, dict(response.headers)

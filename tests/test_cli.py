@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from zstreamer import errors
 from zstreamer.cli import call, group, main, reference, serve, status
-from zstreamer.config import BrokerConfig, ClientConfig, WorkerConfig
+from zstreamer.config import BrokerConfig, ClientConfig, GatewayConfig, UpConfig, WorkerConfig
 from zstreamer.exitcodes import ExitCode
 from zstreamer.setting import settings
 
@@ -24,7 +24,8 @@ ROOT = Path(__file__).parent.parent
 COMMANDS = {
     "broker": {one.flag for one in settings(BrokerConfig)},
     "worker": {one.flag for one in settings(WorkerConfig)},
-    "up": {one.flag for each in (BrokerConfig, WorkerConfig) for one in settings(each)}
+    "gateway": {one.flag for one in settings(GatewayConfig)},
+    "up": {one.flag for each in (BrokerConfig, WorkerConfig, UpConfig) for one in settings(each)}
     - {"--broker"},
     "call": {one.flag for one in settings(ClientConfig)},
     "status": {"--address", "--connect-timeout"},
@@ -131,6 +132,10 @@ def test_variable_and_file_reach_the_configuration(got, monkeypatch, run, tmp_pa
         (["worker", "bert_model"], "TARGET is 'bert_model': give module:Class"),
         (["up", "a:B", "--num", "0"], "--num is '0'"),
         (["up", "a:B", "--broker", "tcp://x:1"], "'--broker'"),
+        (["up", "a:B", "--http", "x"], "--http is 'x': give a whole number from 0 to 65,535"),
+        (["gateway", "--broker", "host:7787"], "broker 'host:7787' is no address"),
+        (["gateway", "--broker", ","], "no broker to connect to"),
+        (["gateway", "--timeout", "9", "--max-timeout", "5"], "no longer than max_timeout"),
         (["call", "--json", "no json"], "the input 'no json' is not JSON"),
         (["frobnicate"], "frobnicate"),
     ],
@@ -232,7 +237,7 @@ def test_version_is_the_packages(run):
 
 
 def test_help_imports_nothing_heavy():
-    heavy = "{'torch', 'transformers', 'flask', 'fastapi', 'gevent', 'numpy'}"
+    heavy = "{'torch', 'transformers', 'flask', 'fastapi', 'gevent', 'numpy', 'httptools'}"
     program = (
         "import sys\nfrom zstreamer.cli import main\n"
         "try:\n    main(['--help'])\n"
@@ -332,6 +337,32 @@ def test_broker_that_cannot_bind_ends_up_with_its_code(stop):
     broker = FakeProcess("broker", ExitCode.UNREACHABLE, ended=True)
     assert stopped(stop(0), FakeProcess("workers"), broker) == ExitCode.UNREACHABLE
     assert FakeProcess.log == ["workers"]
+
+
+@pytest.mark.parametrize("command", [["gateway"], ["up", "a:B", "--http", "8000"]])
+def test_gateway_without_its_packages_says_what_to_install(run, monkeypatch, command):
+    monkeypatch.setattr("zstreamer.web.gateway.NEEDED", ("json", "no_such_package"))
+    code, _, err = run(*command)
+    assert code == ExitCode.USAGE
+    assert "needs no_such_package, which are not installed: pip install 'zstreamer[gateway]'" in err
+
+
+def test_gateway_of_up_is_told_where_the_broker_and_what_the_model_is(monkeypatch, tmp_path):
+    path = tmp_path / "zstreamer.toml"
+    path.write_text("[gateway]\nmax_items = 7\nport = 1\n")
+    monkeypatch.setenv("ZSTREAMER_MAX_BODY", "1KiB")
+    monkeypatch.setenv("ZSTREAMER_PORT", "7000")
+    asked = UpConfig(http=8000, http_processes=2)
+    with serve.up.make_context("up", ["a:B", "--config", str(path)]):
+        config = serve._gateway(asked, "tcp://127.0.0.1:7000", WorkerConfig(model="bert"))
+    assert config == GatewayConfig(
+        broker=("tcp://127.0.0.1:7000",),
+        port=8000,
+        processes=2,
+        model="bert",
+        max_body=1024,
+        max_items=7,
+    )
 
 
 @pytest.mark.parametrize(

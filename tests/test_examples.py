@@ -279,11 +279,12 @@ def test_a_request_without_sentences_is_a_400(echo, request_):
         (errors.TooLarge("big"), 413),
         (errors.BrokerUnreachable("gone"), 503),
         (errors.NoWorker("none"), 503),
-        (errors.WorkerLost("lost"), 503),
+        (errors.WorkerLost("lost"), 502),
     ],
 )
 def test_errors_become_statuses(error, status):
     body, answered, headers = problem(error)
     assert answered == status
-    assert body == {"error": type(error).__name__, "message": error.message}
-    assert headers == ({"Retry-After": "2"} if status == 429 else {})
+    assert (body["status"], body["type"].startswith("urn:zstreamer:problem:")) == (status, True)
+    assert headers["content-type"] == "application/problem+json"
+    assert headers.get("retry-after") == {429: "3", 503: "1"}.get(status)

@@ -73,7 +73,9 @@ class BrokerConfig(Config):
     host: str = setting("127.0.0.1", TEXT, "Address to bind, for all three ports.")
     port: int = setting(7787, PORT, "TCP port for clients.")
     worker_port: int = setting(7788, PORT, "TCP port for workers.")
-    http_port: int = setting(7789, PORT_OR_NONE, "Port of the HTTP pages; 0 for none.")
+    http_port: int = setting(
+        7789, PORT_OR_NONE, "Port of the broker's own status pages (HTTP); 0 for none."
+    )
     client_address: str | None = setting(
         None,
         optional(TEXT, "none"),
@@ -209,6 +211,72 @@ class ClientConfig(Config):
 
     def _check(self) -> None:
         check_addresses("address", self.address.split(","), 7787)
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayConfig(Config):
+    """What `zstreamer gateway` can be told."""
+
+    program: ClassVar[str] = "gateway"
+
+    broker: tuple[str, ...] = setting(
+        ("tcp://127.0.0.1:7787",), NAMES, "Client addresses of the brokers, with commas between."
+    )
+    host: str = setting("127.0.0.1", TEXT, "Address to bind; 0.0.0.0 for every one.")
+    port: int = setting(8000, PORT, "TCP port for HTTP requests.")
+    processes: int = setting(1, COUNT, "Processes that share the port.")
+    model: str = setting(
+        "default", TEXT, "Model of /stream, and whose workers make the gateway ready."
+    )
+    timeout: float = setting(20.0, SECONDS, "Seconds that a request may take, if it says nothing.")
+    max_timeout: float = setting(300.0, SECONDS, "Most seconds that a request may ask for.")
+    connect_timeout: float = setting(5.0, SECONDS, "Seconds to reach the broker.")
+    max_body: int = setting(64 * MiB, BYTES, "Largest body of a request, in bytes.")
+    max_items: int = setting(4096, COUNT, "Most items of one request.")
+    read_timeout: float = setting(
+        30.0, SECONDS, "Seconds in which a request must have come; large bodies get more."
+    )
+    keep_alive: float = setting(75.0, SECONDS, "Seconds that an idle connection is kept.")
+    backlog: int = setting(2048, COUNT, "Connections that may wait to be accepted.")
+    drain_grace: float = setting(30.0, SECONDS, "Seconds that open requests get at a stop.")
+    log_level: str = setting("info", LOG_LEVEL, "Least level that is logged.")
+
+    @property
+    def address(self) -> str:
+        """Host and port as they stand in a URL."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def _check(self) -> None:
+        check_addresses("broker", self.broker, 7787)
+        if not self.broker:
+            raise ConfigError("no broker to connect to: give --broker tcp://HOST:7787")
+        if not 0 < self.timeout <= self.max_timeout:
+            raise ConfigError(
+                f"timeout is {self.timeout:g} s and max_timeout {self.max_timeout:g} s: "
+                "give a timeout above 0 and no longer than max_timeout"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class DoorConfig(GatewayConfig):
+    """What one process of the gateway is told by it; no person sets these."""
+
+    program: ClassVar[str] = "door"
+
+    listener: int = setting(0, INDEX, "File descriptor of its listening socket.")
+
+
+@dataclass(frozen=True, slots=True)
+class UpConfig(Config):
+    """What `zstreamer up` can be told besides what broker and worker can."""
+
+    program: ClassVar[str] = "up"
+
+    http: int = setting(
+        0, PORT_OR_NONE, "Port on which a gateway serves the model over HTTP; 0 for none."
+    )
+    http_host: str = setting("127.0.0.1", TEXT, "Address that the gateway binds.")
+    http_processes: int = setting(1, COUNT, "The gateway's processes.")
 
 
 def check_addresses(name: str, addresses: Iterable[str], port: int) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from .config import BrokerConfig, ClientConfig, Config, WorkerConfig
+from .config import BrokerConfig, ClientConfig, Config, GatewayConfig, UpConfig, WorkerConfig
 from .setting import ConfigError, Setting, settings
 
 if sys.version_info >= (3, 11):
@@ -19,7 +19,13 @@ else:
 
 C = TypeVar("C", bound=Config)
 
-PROGRAMS: tuple[type[Config], ...] = (BrokerConfig, WorkerConfig, ClientConfig)
+PROGRAMS: tuple[type[Config], ...] = (
+    BrokerConfig,
+    WorkerConfig,
+    GatewayConfig,
+    UpConfig,
+    ClientConfig,
+)
 
 
 def resolve(

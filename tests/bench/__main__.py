@@ -12,15 +12,19 @@ from pathlib import Path
 
 from tests.bench.report import Report, table
 
-BENCHES = ("broker", "roundtrip", "fill", "mixed", "cpu", "gpu")
+BENCHES = ("broker", "roundtrip", "fill", "mixed", "cpu", "gpu", "web")
 """Modules of this package, each with ``run(seconds) -> Report``; imported when their turn comes,
 since some need torch or a GPU."""
+
+APART = {"peers": "web_peers"}
+"""Those that `all` leaves out, by name: what they compare with is not zstreamer's, and is installed
+in environments of its own."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the command line asks for; return 1 where a bound does not hold."""
     parser = argparse.ArgumentParser(prog="scripts/bench")
-    parser.add_argument("name", choices=[*BENCHES, "all"], help="what is to be measured")
+    parser.add_argument("name", choices=[*BENCHES, *APART, "all"], help="what is to be measured")
     parser.add_argument("--json", type=Path, help="file to write the figures to")
     parser.add_argument(
         "--seconds", type=float, default=5.0, help="for each figure, besides what it starts (5)"
@@ -40,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(name: str, seconds: float) -> Report:
     try:
-        report = importlib.import_module(f"tests.bench.{name}").run(seconds)
+        report = importlib.import_module(f"tests.bench.{APART.get(name, name)}").run(seconds)
         assert isinstance(report, Report)
     except Exception as error:
         traceback.print_exc()

@@ -1,4 +1,4 @@
-"""The `zstreamer` command: broker, worker, up, call and status."""
+"""The `zstreamer` command: broker, worker, gateway, up, call and status."""
 
 from __future__ import annotations
 
@@ -12,10 +12,17 @@ from zstreamer.errors import BrokerUnreachable, ZStreamerError
 from zstreamer.exitcodes import ExitCode
 from zstreamer.setting import ConfigError
 
-from . import call, serve, status
+from . import call, gateway, serve, status
 from .options import PLAIN, example
 
-COMMANDS: Final = (serve.broker, serve.worker, serve.up, call.call, status.status)
+COMMANDS: Final = (
+    serve.broker,
+    serve.worker,
+    gateway.gateway,
+    serve.up,
+    call.call,
+    status.status,
+)
 
 
 @click.group(

@@ -79,7 +79,7 @@ def _config_file(command: Command) -> Command:
         "--config",
         type=click.Path(path_type=Path, dir_okay=False),
         envvar="ZSTREAMER_CONFIG",
-        help=_escaped("TOML file with a table for each program: [broker], [worker], [client]."),
+        help=_escaped("TOML file with a table for each program, such as [broker] and [client]."),
     )(command)
 
 

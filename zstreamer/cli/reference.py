@@ -36,7 +36,10 @@ def written_into(page: str) -> str:
 
 
 def _heading(program: type[Config]) -> str:
-    commands = {"client": "`zstreamer call` and `zstreamer status`"}
+    commands = {
+        "client": "`zstreamer call` and `zstreamer status`",
+        "up": "`zstreamer up`, besides those of `broker` and `worker`",
+    }
     return commands.get(program.program, f"`zstreamer {program.program}`")
 
 

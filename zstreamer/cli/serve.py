@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import select
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import rich_click as click
+from click import get_current_context
 
 from zstreamer import logs
-from zstreamer.config import BrokerConfig, WorkerConfig
+from zstreamer.config import BrokerConfig, GatewayConfig, UpConfig, WorkerConfig
 from zstreamer.process import Process, read_config
 from zstreamer.setting import ConfigError
 from zstreamer.signals import StopRequests
+from zstreamer.sources import resolve
 
 from .options import PLAIN, configured, example
 
@@ -67,24 +70,45 @@ def worker(config: WorkerConfig) -> int:
     **PLAIN,
     epilog=example(
         "zstreamer up bert_model:ManagedBertModel --num 2",
+        "zstreamer up bert_model:ManagedBertModel --http 8000",
         "zstreamer up bert_model:ManagedBertModel --devices 0,1 --num 4 --port 9000",
     ),
 )
-@configured(BrokerConfig, WorkerConfig, without=("broker",))
-def up(broker_config: BrokerConfig, worker_config: WorkerConfig) -> int:
-    """Run a broker and workers on this machine.
+@configured(BrokerConfig, WorkerConfig, UpConfig, without=("broker",))
+def up(broker_config: BrokerConfig, worker_config: WorkerConfig, config: UpConfig) -> int:
+    """Run a broker, workers and perhaps a gateway on this machine.
 
-    Options are those of both. Ctrl-C stops the workers, then the broker; a second one ends both.
+    Options are those of broker and worker. --http PORT has a gateway serve the model over HTTP
+    there (--http-port is another thing: the broker's own status pages). Ctrl-C stops the gateway,
+    then the workers, then the broker; a second one ends them at once.
     """
     address = _reachable(broker_config.worker_endpoint)
     worker_config = _with_current_folder(replace(worker_config, broker=(address,)))
-    click.echo(f"clients connect to {_reachable(broker_config.client_endpoint)}", err=True)
-    with (
-        StopRequests() as stop,
-        Process("broker", broker_config) as broker,
-        Process("zstreamer", worker_config) as workers,
-    ):
-        return _until_stopped(stop, workers, broker)
+    clients = _reachable(broker_config.client_endpoint)
+    gateway_config = _gateway(config, clients, worker_config) if config.http else None
+    click.echo(f"clients connect to {clients}", err=True)
+    with StopRequests() as stop, ExitStack() as stack:
+        started = [stack.enter_context(Process("broker", broker_config))]
+        started.append(stack.enter_context(Process("zstreamer", worker_config)))
+        if gateway_config is not None:
+            started.append(stack.enter_context(Process("zstreamer.web.gateway", gateway_config)))
+        return _until_stopped(stop, *reversed(started))
+
+
+def _gateway(config: UpConfig, broker: str, worker_config: WorkerConfig) -> GatewayConfig:
+    """The gateway of `up`: its own settings come from variables and the file."""
+    from zstreamer.web.gateway import check_installed
+
+    check_installed()
+    flags: dict[str, object] = {
+        "broker": broker,
+        "host": config.http_host,
+        "port": config.http,
+        "processes": config.http_processes,
+        "model": worker_config.model,
+        "log_level": worker_config.log_level,
+    }
+    return resolve(GatewayConfig, flags, file=get_current_context().params.get("config"))
 
 
 def run_owned_broker() -> int:

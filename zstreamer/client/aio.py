@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 
 from zstreamer import errors, transport
@@ -46,6 +46,12 @@ class AsyncioDriver(Driver):
         self._schedule()
         return done
 
+    def start(self, call: Call, done: Callable[[Call], None]) -> None:
+        """Submit a call; `done` is called with it when it has ended, and must not raise."""
+        call.token = done
+        self.core.submit(call)
+        self._schedule()
+
     def cancel(self, call: Call | Watch) -> None:
         """Give a call up."""
         self.core.cancel(call)
@@ -58,10 +64,13 @@ class AsyncioDriver(Driver):
             self._timer.cancel()
 
     def complete(self, call: Call | Watch) -> None:
-        """Wake the coroutine that awaits it."""
+        """Wake the coroutine that awaits it, or call back."""
         token = call.token
-        if isinstance(token, asyncio.Future) and not token.done():
-            token.set_result(None)
+        if isinstance(token, asyncio.Future):
+            if not token.done():
+                token.set_result(None)
+        elif callable(token):
+            token(call)
 
     def _schedule(self) -> None:
         if not self._scheduled:
@@ -81,7 +90,11 @@ class AsyncioDriver(Driver):
             self._timer = None
         if wake_at != float("inf"):
             self._timer_at = wake_at
-            self._timer = self.loop.call_later(max(0.0, wake_at - now), self._turn)
+            self._timer = self.loop.call_later(max(0.0, wake_at - now), self._wake)
+
+    def _wake(self) -> None:
+        self._timer = None  # some loops round, and come a little too early: then set it again
+        self._turn()
 
     def watch(self, link: Link, connection: transport.Connection) -> None:
         """Have the loop watch the connection's descriptors."""
@@ -157,6 +170,34 @@ class Client:
                 return_exceptions=return_exceptions,
             )
         )
+
+    def start(
+        self,
+        items: Items,
+        done: Callable[[Call], None],
+        *,
+        model: str | None = None,
+        timeout: float | None = None,
+        priority: int = 0,
+        idempotent: bool = True,
+        return_exceptions: bool = False,
+    ) -> Call:
+        """Begin a call without a coroutine: a task costs more than all else that a call does.
+
+        ``done(call)`` is called in the event loop when the call has ended, and must not raise;
+        ``call.results()`` then returns the outputs or raises the error. All else is as for
+        `predict`. Returns the call, which `cancel` gives up.
+        """
+        call = self._settings.call(items, model, timeout, priority, idempotent, return_exceptions)
+        # Not `_driver`: to ask which loop runs costs a system call before Python 3.12.
+        driver = self._running or self._driver()
+        driver.start(call, done)
+        return call
+
+    def cancel(self, call: Call) -> None:
+        """Give up a call of `start`: its items leave all queues, and it ends as cancelled."""
+        if self._running is not None:
+            self._running.cancel(call)
 
     async def wait_ready(self, timeout: float | None = None, *, model: str | None = None) -> None:
         """Wait until a warm worker serves the model; as `zstreamer.Client.wait_ready`."""

@@ -6,7 +6,7 @@ import math
 import os
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -131,7 +131,13 @@ class Client:
         self._closed = False
         self._lock = native.lock()
         self._drivers: dict[object, ThreadsDriver | GreenDriver] = {}
+        self._hub: Callable[[], object] | None = None  # the caller's, once one has a driver
         _clients.add(self)
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The brokers' client addresses."""
+        return tuple(self._settings.addresses)
 
     def predict(
         self,
@@ -218,6 +224,10 @@ class Client:
 
     def _driver(self) -> ThreadsDriver | GreenDriver:
         """Return the driver for whoever calls: one for each hub, one for all other threads."""
+        if self._hub is not None and (hub := self._hub()) is not None:
+            driver = self._drivers.get(hub)
+            if driver is not None:
+                return driver
         key: object = None
         if native.patched() and native.in_hub_thread():
             from gevent.hub import get_hub
@@ -236,9 +246,12 @@ class Client:
                 if key is None:
                     self._drivers[key] = ThreadsDriver(*arguments)
                 else:
+                    from gevent._hub_local import get_hub_if_exists
+
                     from zstreamer.client.green import GreenDriver
 
                     self._drivers[key] = GreenDriver(*arguments)
+                    self._hub = get_hub_if_exists
             return self._drivers[key]
 
     def _after_fork(self) -> None:

@@ -11,11 +11,15 @@ takes; see "gevent" in docs/decisions.md for why not zmq.green.
 from __future__ import annotations
 
 import math
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import gevent
-from gevent.hub import Waiter, get_hub
+from gevent import getcurrent
+from gevent.hub import get_hub
 
 from zstreamer import transport
 from zstreamer.client.calls import Call, Watch
@@ -25,6 +29,9 @@ from zstreamer.client.link import Link
 from zstreamer.client.threads import settle
 
 READ = 1
+
+WAKES = 64
+"""Greenlets that are woken one after the other before the loop looks at its descriptors again."""
 
 SWEEP = 1.0
 """Seconds between two looks at the sockets while calls are open, should an edge be missed."""
@@ -46,21 +53,27 @@ class GreenDriver(Driver):
         self._watchers: dict[Link, list[gevent._interfaces.IWatcher]] = {}
         self._scheduled = False
         self._abandoned = False
+        self._ended: deque[Call | Watch] = deque()
 
     def wait(self, call: Call | Watch) -> None:
         """Submit a call and let other greenlets run until it has ended."""
-        waiter = call.token = Waiter(self.hub)
-        if isinstance(call, Watch):
-            self.core.watch(call)
-        else:
+        waiter = call.token = getcurrent()
+        if isinstance(call, Call):
             self.core.submit(call)
-        self._schedule()
+        else:
+            self.core.watch(call)
+        if not self._scheduled:
+            self._schedule()
+        _waits[waiter] = self, call
         try:
-            waiter.get()
+            while not call.done:
+                self.hub.switch()
         except BaseException:
-            call.token = None
             self.cancel(call)
             raise
+        finally:
+            call.token = None
+            del _waits[waiter]
 
     def submit(self, call: Call) -> Future:
         """Submit a call; return the future of its outputs."""
@@ -101,11 +114,27 @@ class GreenDriver(Driver):
     def complete(self, call: Call | Watch) -> None:
         """Wake the greenlet that waits for it, or settle its future."""
         token = call.token
-        if isinstance(token, Waiter):
+        if isinstance(token, Future):
+            if isinstance(call, Call):
+                settle(token, call)
+        elif token is not None:
             # Not from here: its greenlet may close the client or fork before it switches back.
-            self._loop.run_callback(token.switch, None)
-        elif isinstance(token, Future) and isinstance(call, Call):
-            settle(token, call)
+            if not self._ended:
+                self._loop.run_callback(self._wake)
+            self._ended.append(call)
+
+    def _wake(self) -> None:
+        """Let the greenlets run whose calls have ended, all of a bundle in one callback."""
+        ended = self._ended
+        for _ in range(min(WAKES, len(ended))):
+            waiter: Any = ended.popleft().token
+            if waiter is not None:  # it may have gone since: killed, or timed out
+                try:
+                    waiter.switch()
+                except BaseException:  # noqa: BLE001  # what a raw greenlet died of is the hub's
+                    self.hub.handle_error(waiter, *sys.exc_info())
+        if ended:
+            self._loop.run_callback(self._wake)
 
     def _schedule(self) -> None:
         if not self._scheduled:
@@ -149,3 +178,19 @@ class GreenDriver(Driver):
         for watcher in self._watchers.pop(link):
             watcher.stop()
             watcher.close()
+
+
+_waits: dict[object, tuple[GreenDriver, Call | Watch]] = {}
+"""What each greenlet waits for that waits."""
+
+
+def give_up(greenlets: Iterable[object]) -> None:
+    """End the calls that these greenlets wait for with `Cancelled`; others are left alone.
+
+    Only what waits in `predict` is ended, so that a greenlet is never cut off amid other work.
+    """
+    for waiter in greenlets:
+        found = _waits.get(waiter)
+        if found is not None:
+            driver, call = found
+            driver.cancel(call)

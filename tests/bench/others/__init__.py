@@ -1,0 +1,1 @@
+"""Peers of zstreamer behind the same models: programs for environments of their own, without it."""

@@ -1,0 +1,180 @@
+"""The whole cluster over HTTP, through each of its doors, against the ways without a cluster.
+
+    wrk ──▶ door ──▶ broker ──▶ workers           each answer checked by wrk itself, see `web.lua`
+    wrk ──▶ web process with the model in it
+    wrk ──▶ the same servers with an empty handler
+
+All on one machine, wrk too; every server is one process, and only one has its turn at a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+
+from tests.bench import rates, web_ours, web_rounds
+from tests.bench.others import models
+from tests.bench.report import MORE, Report, Row
+from tests.bench.web_cluster import cluster
+from tests.bench.web_models import BATCH, questions
+from tests.bench.web_ours import (
+    APP,
+    ASGI,
+    BARE,
+    EMPTY_FLASK,
+    EMPTY_GRANIAN,
+    EMPTY_PYWSGI,
+    EMPTY_UVICORN,
+    FLASK,
+    GATEWAY,
+    RSGI,
+)
+from tests.bench.web_rounds import ROUNDS, Found
+from tests.bench.web_server import Server, Service
+from tests.bench.web_wrk import Sample
+
+CONNECTIONS = 128
+FEW, MANY = (32,), (512, 2048)
+
+WORKERS = (2, 4)
+"""Besides a single one."""
+
+QUESTIONS = 8192
+"""Each thread of wrk has half of them, and no more than 1,024 open."""
+
+LIMIT = "the model by itself, full batches in a loop"
+
+OF_LIMIT = (MORE, 0.90)
+OF_EMPTY = (MORE, 0.75)
+
+
+def run(seconds: float) -> Report:
+    """Measure each figure for about so many seconds, in three rounds."""
+    report = Report("web")
+    bench = Bench(report, max(1, round(seconds / ROUNDS)))
+    parts = [bench.sleeping]
+    parts += [lambda workers=workers: bench.more_workers(workers) for workers in WORKERS]
+    parts += [bench.trivial, lambda: _bert(report, seconds)]
+    return web_rounds.all_parts(report, parts)
+
+
+def _bert(report: Report, seconds: float) -> None:
+    from tests.bench import web_bert  # and torch, which nothing else here needs
+
+    web_bert.measure(report, seconds)
+
+
+class Bench:
+    """The parts of the benchmark that need no real model.
+
+    Args:
+        report: gets the rows.
+        seconds: of one round, whole ones.
+        rounds: for each figure.
+    """
+
+    def __init__(self, report: Report, seconds: int, rounds: int = ROUNDS) -> None:
+        self.report = report
+        self.seconds = seconds
+        self.rounds = rounds
+        self.questions = questions(QUESTIONS)
+
+    def sleeping(self) -> None:
+        """Everything with one worker, at 128 connections, and the doors at others."""
+        with cluster("sleeping", 1) as address:
+            ours = web_ours.doors(address, "sleeping")
+            others = [
+                *web_ours.empty(),
+                *web_ours.local("sleeping", 1),
+                *web_ours.other_doors(address, "sleeping"),
+            ]
+            with self._started([*others, *ours]) as servers:
+                doors = {each.name: servers[each.name] for each in ours}
+                self._one_worker(servers)
+                for connections in (*FEW, *MANY):
+                    self._doors(doors, connections)
+
+    def more_workers(self, workers: int) -> None:
+        """The doors, and the streamer, with as many workers."""
+        with cluster("sleeping", workers) as address:
+            local = web_ours.local("sleeping", workers)
+            services = [*local, *web_ours.doors(address, "sleeping")]
+            with self._started(services) as servers:
+                found = self._at(servers, CONNECTIONS, workers=workers)
+        for name, samples in found.items():
+            self.report.add(web_rounds.rate(f"sleeping, {workers} workers, {name}", samples))
+        self.report.add(web_rounds.bad(f"sleeping, {workers} workers", found))
+
+    def trivial(self) -> None:
+        """What is left where the model takes no time."""
+        with cluster("trivial", 1) as address:
+            services = [web_ours.threaded("trivial"), *web_ours.doors(address, "trivial")]
+            with self._started(services) as servers:
+                found = self._at(servers, CONNECTIONS, model="trivial")
+        for name, samples in found.items():
+            self.report.add(web_rounds.rate(f"trivial, {name}", samples))
+        self.report.add(web_rounds.bad("trivial", found))
+
+    def _started(
+        self, services: Sequence[Service]
+    ) -> contextlib.AbstractContextManager[dict[str, Server]]:
+        return web_rounds.started(services, self.questions)
+
+    def _one_worker(self, servers: Mapping[str, Server]) -> None:
+        ways = web_rounds.asking(servers, CONNECTIONS, self.seconds)
+        found = web_rounds.take_turns({LIMIT: self._alone, **ways}, self.rounds)
+        limit = found.pop(LIMIT)
+        self.report.add(Row(f"sleeping, {LIMIT}", [each.rate for each in limit], "items/s"))
+        for row in one_worker(found, limit):
+            self.report.add(row)
+        self.report.add(web_rounds.bad(f"sleeping, {CONNECTIONS} connections", found))
+        own = web_rounds.own_questions(servers)
+        self.report.add(web_rounds.bad("sleeping, each connection's own question", own))
+        self._keep(found, CONNECTIONS)
+
+    def _doors(self, doors: Mapping[str, Server], connections: int) -> None:
+        found = self._at(doors, connections)
+        for name, samples in found.items():
+            row = web_rounds.rate(f"sleeping, {connections} connections, {name}", samples)
+            self.report.add(row)
+            if connections in MANY:
+                title = f"sleeping, {connections} connections, {name}"
+                self.report.add(web_rounds.tail(title, samples))
+        self.report.add(web_rounds.bad(f"sleeping, {connections} connections", found))
+
+    def _at(self, servers: Mapping[str, Server], connections: int, **common: object) -> Found:
+        # Many connections take a while until each of them has had its turn some times.
+        seconds = 2 * self.seconds if connections in MANY else self.seconds
+        found = web_rounds.under(servers, connections, seconds, self.rounds)
+        self._keep(found, connections, **common)
+        return found
+
+    def _keep(self, found: Found, connections: int, **common: object) -> None:
+        told = {"model": "sleeping", "workers": 1, **common, "connections": connections}
+        self.report.points += web_rounds.points(found, **told)
+
+    def _alone(self) -> Sample:
+        items = [text for text, _ in self.questions[:BATCH]]
+        return Sample(rates.alone(models.sleeping, items, BATCH, self.seconds))
+
+
+def one_worker(found: Found, limit: Sequence[Sample]) -> list[Row]:
+    """Each server at 128 connections, against what it can reach at best."""
+    against = {
+        GATEWAY: ("the model by itself", limit, OF_LIMIT),
+        RSGI: (EMPTY_GRANIAN, found.get(EMPTY_GRANIAN, ()), None),
+        ASGI: (EMPTY_UVICORN, found.get(EMPTY_UVICORN, ()), None),
+        BARE: (EMPTY_PYWSGI, found.get(EMPTY_PYWSGI, ()), OF_EMPTY),
+        APP: (EMPTY_PYWSGI, found.get(EMPTY_PYWSGI, ()), None),
+        FLASK: (EMPTY_FLASK, found.get(EMPTY_FLASK, ()), OF_EMPTY),
+    }
+    rows = []
+    for name, samples in found.items():
+        title = f"sleeping, {name}"
+        other, references, bound = against.get(name, ("", (), None))
+        if other:
+            title += f", against {other}"
+        elif name == EMPTY_GRANIAN:
+            title += ": wrk itself makes no more"
+        rows.append(web_rounds.rate(title, samples, references, bound))
+    return rows

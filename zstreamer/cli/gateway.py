@@ -1,0 +1,31 @@
+"""`zstreamer gateway`: serves the models of a cluster over HTTP until it is stopped."""
+
+from __future__ import annotations
+
+import rich_click as click
+
+from zstreamer import logs
+from zstreamer.config import GatewayConfig
+
+from .options import PLAIN, configured, example
+
+
+@click.command(
+    **PLAIN,
+    epilog=example(
+        "zstreamer gateway --broker tcp://10.0.0.5:7787",
+        "zstreamer gateway --host 0.0.0.0 --port 80 --processes 4",
+    ),
+)
+@configured(GatewayConfig)
+def gateway(config: GatewayConfig) -> int:
+    """Serve the models of a cluster over HTTP.
+
+    Its page at / says what it answers. It binds loopback unless --host says otherwise; it checks
+    and bounds what it is sent but asks nobody who they are. Ctrl-C drains it; a second one ends it.
+    """
+    from zstreamer.web import gateway as server
+
+    server.check_installed()
+    logs.start(config.log_level)
+    return server.run(config)

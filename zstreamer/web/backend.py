@@ -1,0 +1,186 @@
+"""What stands behind the async apps: the interface, and for each event loop a client.
+
+    app ── Request ──> backend.answer ── Predict ──> client      (await, one future a request)
+    app <── Response ──────┘   └──────── Look ─────> directory
+
+Hang-ups are watched for only where an answer takes long: what has begun by then cannot be saved,
+and a watcher for each request would cost as much as the rest of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import weakref
+from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from zstreamer.client.aio import Client
+from zstreamer.client.calls import Call
+from zstreamer.config import GatewayConfig
+from zstreamer.errors import Cancelled, ZStreamerError
+from zstreamer.sources import resolve
+from zstreamer.web.directory import Directory
+from zstreamer.web.exchange import Predict, Request, Response
+from zstreamer.web.interface import Interface
+from zstreamer.web.limits import Limits
+
+HangUp: TypeAlias = Callable[[], Awaitable[object]]
+"""Returns what ends when the caller of a request has gone."""
+
+WATCH_AFTER = 0.05
+"""Seconds without an answer after which a caller is watched."""
+
+
+class Backend:
+    """Answers requests in whatever event loop they come; clients are made at the first in each.
+
+    Args:
+        to: the brokers' client addresses, with commas between, or the whole configuration of a
+            gateway; where None, ZSTREAMER_* variables and the file of ZSTREAMER_CONFIG say it.
+
+    Raises:
+        ConfigError: a setting has no usable value.
+    """
+
+    def __init__(self, to: str | GatewayConfig | None) -> None:
+        config = self.config = to if isinstance(to, GatewayConfig) else _config(to)
+        self.interface = Interface(limits(config), config.model)
+        self.directory = Directory(list(config.broker))
+        self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Client] = (
+            weakref.WeakKeyDictionary()
+        )
+
+    def client(self) -> Client:
+        """Return the client of the running loop."""
+        loop = asyncio.get_running_loop()
+        client = self._clients.get(loop)
+        if client is None:
+            config = self.config
+            client = Client(config.broker, connect_timeout=config.connect_timeout)
+            self._clients[loop] = client
+        return client
+
+    async def close(self) -> None:
+        """Close the client of the running loop; a later request makes another one."""
+        client = self._clients.pop(asyncio.get_running_loop(), None)
+        if client is not None:
+            await client.close()
+
+    async def answer(self, request: Request, hang_up: HangUp) -> Response:
+        """Return the response to a request; cancelled, it gives up the items."""
+        step = self.interface.begin(request)
+        while not isinstance(step, Response):
+            try:
+                answer: Any = (
+                    await self._predict(step, hang_up)
+                    if isinstance(step, Predict)
+                    else await self.directory.aget()
+                )
+            except ZStreamerError as error:
+                step = step.failed(error)
+            except BaseException:
+                step.failed(Cancelled("the caller has gone"))
+                raise
+            else:
+                step = step.answered(answer)
+        return step
+
+    async def read(self, body: Coroutine[Any, Any, bytes]) -> bytes:
+        """Await a body for as long as a request may take to come.
+
+        Raises:
+            TimeoutError: its sender is too slow.
+        """
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101  # tells mypy
+        loop = asyncio.get_running_loop()
+        late: list[bool] = []
+
+        def give_up() -> None:
+            late.append(True)
+            task.cancel()
+
+        timer = loop.call_later(self.config.read_timeout, give_up)
+        try:
+            return await body
+        except asyncio.CancelledError:
+            if not late:
+                raise
+            if sys.version_info >= (3, 11):
+                task.uncancel()
+            raise TimeoutError from None
+        finally:
+            timer.cancel()
+
+    async def _predict(self, step: Predict, hang_up: HangUp) -> list[object]:
+        client = self.client()
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
+
+        def ended(_: Call) -> None:
+            if not done.done():
+                done.set_result(None)
+
+        call = client.start(
+            step.items,
+            ended,
+            model=step.model,
+            timeout=step.timeout,
+            priority=step.priority,
+            return_exceptions=step.return_exceptions,
+        )
+        watch = _Watch(loop, client, call, hang_up)
+        try:
+            await done
+        except BaseException:
+            client.cancel(call)
+            raise
+        finally:
+            watch.close()
+        return call.results()
+
+
+def limits(config: GatewayConfig) -> Limits:
+    """What one request may ask for."""
+    return Limits(
+        max_body=config.max_body,
+        max_items=config.max_items,
+        timeout=config.timeout,
+        max_timeout=config.max_timeout,
+    )
+
+
+def _config(broker: str | None) -> GatewayConfig:
+    if broker is not None:
+        return GatewayConfig(broker=tuple(broker.split(",")))
+    file = os.environ.get("ZSTREAMER_CONFIG")
+    return resolve(GatewayConfig, file=Path(file) if file else None)
+
+
+class _Watch:
+    """Gives a call up when its caller hangs up, if that takes long."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, client: Client, call: Call, hang_up: HangUp
+    ) -> None:
+        self._client = client
+        self._call = call
+        self._hang_up = hang_up
+        self._task: asyncio.Task[None] | None = None
+        self._timer = loop.call_later(WATCH_AFTER, self._begin)
+
+    def close(self) -> None:
+        """The call has ended."""
+        self._timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
+
+    def _begin(self) -> None:
+        self._task = asyncio.ensure_future(self._wait())
+
+    async def _wait(self) -> None:
+        await self._hang_up()
+        self._client.cancel(self._call)
