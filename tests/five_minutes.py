@@ -150,7 +150,8 @@ class Walk:
                 self._terminals.pop(name).stop()
             self._terminals[name] = Terminal(command, folder, self._env)
         at = "" if machine == HERE else f" on {machine}"
-        self._tell(f"{block}: {name or 'run'}{at}: {text.splitlines()[-1][:70]}")
+        words = " ".join(text.split())[:70]
+        self._tell(f"{block}: {name or 'run'}{at}: {words}")
 
     def _leave(self, machine):
         """Stop what runs on the first machine before the others are used, and the other way."""
@@ -243,7 +244,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--until", default="", metavar="PART", help="stop before this heading")
     parser.add_argument("--install", action="store_true", help="make the page's environment too")
-    parser.add_argument("--page", type=Path, default=PAGE)
+    parser.add_argument("--page", type=Path, default=PAGE, help="another one to follow")
     options = parser.parse_args()
     page = options.page.read_text()
     with tempfile.TemporaryDirectory(prefix="zst-") as folder:

@@ -284,7 +284,7 @@ def run(requests=10_000, seconds=2.0, seed=0):
 
     seconds: how long either speed is measured, in three parts.
     """
-    limits = ("--max-body", MAX_BODY, "--max-items", MAX_ITEMS, "--read-timeout", READ_TIMEOUT)
+    limits = ("--max-body", MAX_BODY, "--request-items", MAX_ITEMS, "--read-timeout", READ_TIMEOUT)
     with Cluster() as cluster:
         cluster.worker("echo", batch_size=64)
         command = ("zstreamer", "gateway", "--broker", cluster.address, "--log-level", "error")

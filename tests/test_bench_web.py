@@ -197,12 +197,20 @@ def test_each_door_is_held_against_its_own_bound():
     gateway = rows["sleeping, gateway, against the model by itself"]
     assert gateway.ratio == pytest.approx(10500 / 12000) and gateway.bound == (MORE, 0.90)
     assert not gateway.holds
-    bare = rows[f"sleeping, {BARE}, against {EMPTY_PYWSGI}"]
+    slower = "or the model by itself where that is slower"
+    bare = rows[f"sleeping, {BARE}, against {EMPTY_PYWSGI}, {slower}"]
     assert bare.ratio == 0.8 and bare.bound == (MORE, 0.75) and bare.holds
-    flask = rows[f"sleeping, {FLASK}, against {EMPTY_FLASK}"]
+    flask = rows[f"sleeping, {FLASK}, against {EMPTY_FLASK}, {slower}"]
     assert flask.ratio == 0.5 and flask.bound == (MORE, 0.75) and not flask.holds
     assert rows[f"sleeping, {EMPTY_PYWSGI}"].bound is None
     assert gateway.told == "p50 10.0, p90 10.0, p99 20.0 ms"
+
+
+def test_no_door_is_asked_for_more_than_the_model_can_do():
+    found = {BARE: [sample(9000)], EMPTY_PYWSGI: [sample(30000)]}
+    told, judged = web.one_worker(found, [sample(12000)])[:2]
+    assert told.ratio == 0.3 and told.bound is None
+    assert judged.ratio == 0.75 and judged.holds
 
 
 def test_a_reference_that_answered_nothing_does_not_hold_a_bound():

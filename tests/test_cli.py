@@ -349,7 +349,7 @@ def test_gateway_without_its_packages_says_what_to_install(run, monkeypatch, com
 
 def test_gateway_of_up_is_told_where_the_broker_and_what_the_model_is(monkeypatch, tmp_path):
     path = tmp_path / "zstreamer.toml"
-    path.write_text("[gateway]\nmax_items = 7\nport = 1\n")
+    path.write_text("[gateway]\nrequest_items = 7\nport = 1\n")
     monkeypatch.setenv("ZSTREAMER_MAX_BODY", "1KiB")
     monkeypatch.setenv("ZSTREAMER_PORT", "7000")
     asked = UpConfig(http=8000, http_processes=2)
@@ -361,7 +361,7 @@ def test_gateway_of_up_is_told_where_the_broker_and_what_the_model_is(monkeypatc
         processes=2,
         model="bert",
         max_body=1024,
-        max_items=7,
+        request_items=7,
     )
 
 

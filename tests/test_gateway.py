@@ -38,7 +38,7 @@ def gateway(address, *options, **settings):
 def door(shared):
     options = ("--max-body", LIMIT, "--read-timeout", SLOW, "--keep-alive", "3", "--model", "echo")
     with gateway(shared.address, *options, "--processes", "2") as server:
-        until(lambda: ready(server.url), 30)
+        shared.wait_warm(1, "echo")
         yield server
 
 

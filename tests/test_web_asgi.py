@@ -36,6 +36,7 @@ def variables(cluster):
 @pytest.fixture(scope="module", params=COMMANDS)
 def server(request, shared):
     with Server(*COMMANDS[request.param], env=variables(shared)) as server:
+        shared.wait_warm(1, "echo")
         yield server
 
 

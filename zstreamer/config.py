@@ -232,7 +232,7 @@ class GatewayConfig(Config):
     max_timeout: float = setting(300.0, SECONDS, "Most seconds that a request may ask for.")
     connect_timeout: float = setting(5.0, SECONDS, "Seconds to reach the broker.")
     max_body: int = setting(64 * MiB, BYTES, "Largest body of a request, in bytes.")
-    max_items: int = setting(4096, COUNT, "Most items of one request.")
+    request_items: int = setting(4096, COUNT, "Most items of one request.")
     read_timeout: float = setting(
         30.0, SECONDS, "Seconds in which a request must have come; large bodies get more."
     )

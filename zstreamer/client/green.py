@@ -30,7 +30,7 @@ from zstreamer.client.threads import settle
 
 READ = 1
 
-WAKES = 64
+WAKES = 16
 """Greenlets that are woken one after the other before the loop looks at its descriptors again."""
 
 SWEEP = 1.0

@@ -147,7 +147,7 @@ def limits(config: GatewayConfig) -> Limits:
     """What one request may ask for."""
     return Limits(
         max_body=config.max_body,
-        max_items=config.max_items,
+        max_items=config.request_items,
         timeout=config.timeout,
         max_timeout=config.max_timeout,
     )

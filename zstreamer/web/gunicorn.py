@@ -15,7 +15,6 @@ import os
 from typing import Any
 
 from zstreamer import cpus
-from zstreamer.client import native
 from zstreamer.web.hangup import CancelOnHangUp
 
 bind = os.environ.get("BIND", "127.0.0.1:8000")
@@ -35,15 +34,3 @@ graceful_timeout = 30
 def post_worker_init(worker: Any) -> None:
     """Have calls end whose callers hang up."""
     worker.wsgi = CancelOnHangUp(worker.wsgi)
-
-
-def post_request(_worker: Any, _request: Any, _environ: Any, _response: Any) -> None:
-    """Let others have their turn.
-
-    A greenlet that finds the next request of its connection there already would go on with it; so
-    a few busy connections could keep all others waiting for seconds.
-    """
-    if native.patched():
-        import gevent
-
-        gevent.sleep(0)

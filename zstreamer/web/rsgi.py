@@ -2,7 +2,7 @@
 
     granian --interface rsgi zstreamer.web.rsgi:app    # ZSTREAMER_BROKER says where the broker is
 
-`zstreamer gateway` serves the same without granian, in half the time a request.
+`zstreamer gateway` serves the same without granian, for about half the CPU time a request.
 """
 
 from __future__ import annotations
