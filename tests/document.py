@@ -4,7 +4,7 @@
     ```sh                           commands that end, here
     ```sh terminal web              a program that goes on, in a terminal of this name
     ```sh on 10.0.0.7               commands on another machine
-    ```sh needs torch               commands for where this module is installed
+    ```sh needs torch               commands for where this module or program is installed
     ```sh install                   commands that make the environment
     ```text                         what the block before it prints
     ```text terminal web            what a terminal shows by now, among other lines

@@ -10,6 +10,7 @@ import contextlib
 import importlib.util
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -117,6 +118,11 @@ class Walk:
         else:
             raise Wrong("it is no file, no command and no print; mark it as an example")
 
+    def screens(self):
+        """What the terminals show, the last lines of each."""
+        ends = {name: each.printed().splitlines()[-10:] for name, each in self._terminals.items()}
+        return "\n".join(f"{name}:\n  " + "\n  ".join(end) for name, end in ends.items())
+
     def close(self):
         """Press Ctrl-C in all terminals, the last one first."""
         with contextlib.ExitStack() as stack:
@@ -130,11 +136,15 @@ class Walk:
             return "it is to be read only"
         if "install" in block.words:
             return "the environment is there (--install makes one)"
-        if module and importlib.util.find_spec(module) is None:
+        if module and not self._has(module):
             return f"{module} is not installed"
         if block.language == "text" and self._last is None and "terminal" not in block.words:
             return "as what would print it was not"
         return ""
+
+    def _has(self, name):
+        """Whether there is such a module or program."""
+        return importlib.util.find_spec(name) or shutil.which(name, path=self._env["PATH"])
 
     def _run(self, block):
         machine, name = block.words.get("on", HERE), block.words.get("terminal")
@@ -225,7 +235,8 @@ def walk(page, until_part="", programs="", tell=print):
             try:
                 walked.follow(block)
             except Wrong as wrong:
-                raise Wrong(f"{block}: {wrong}\nand the page has:\n{block.text}") from None
+                shows = f"{block}: {wrong}\nand the page has:\n{block.text}"
+                raise Wrong(f"{shows}\n\n{walked.screens()}") from None
     return walked.printed
 
 

@@ -100,7 +100,8 @@ def environment(folder, programs):
     # curl shows a progress bar where its output is no terminal.
     (home / ".curlrc").write_text("silent\nshow-error\n")
     own = {name: each for name, each in os.environ.items() if not name.startswith("ZSTREAMER_")}
-    return {**own, "HOME": str(home), "PATH": f"{programs}:{home}/bin:{os.environ['PATH']}"}
+    path = f"{programs}:{home}/bin:{os.environ['PATH']}"
+    return {**own, "HOME": str(home), "PATH": path, "VIRTUAL_ENV": str(Path(programs).parent)}
 
 
 def _name(machine):
