@@ -138,7 +138,8 @@ class Walk:
             return "the environment is there (--install makes one)"
         if module and not self._has(module):
             return f"{module} is not installed"
-        if block.language == "text" and self._last is None and "terminal" not in block.words:
+        prints = block.language == "text" and not block.name and "terminal" not in block.words
+        if prints and self._last is None:
             return "as what would print it was not"
         return ""
 

@@ -1,7 +1,7 @@
 """One HTTP/1.1 connection of the gateway: one request at a time, responses in order.
 
-    socket ── data_received ──> receiver ── take ──> interface ── Predict ──> client ──┐
-    socket <── write ───────────────── Response <── step.answered, step.failed <───────┘
+    socket ── buffer_updated ──> receiver ── take ──> interface ── Predict ──> client ──┐
+    socket <── write ────────────────── Response <── step.answered, step.failed <───────┘
 
 No task and no future is made for a request: the client calls back when the answer is there. A
 caller that hangs up is seen as the end of its connection, and its call is given up.
@@ -25,7 +25,7 @@ JOINED = 64 * 1024
 """Bytes of a body up to which head and body are written as one."""
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """Takes requests and writes responses, on behalf of a `Service`.
 
     Attributes:
@@ -65,9 +65,13 @@ class Connection(asyncio.Protocol):
         if self._call is not None:
             self.service.client.cancel(self._call)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, _sizehint: int) -> memoryview:
+        """Where to put what comes; it is read at once, so all connections share one place."""
+        return self.service.buffer
+
+    def buffer_updated(self, size: int) -> None:
         """Bytes have come; whole requests among them begin at once."""
-        self._receiver.feed(data)
+        self._receiver.feed(self.service.buffer[:size])
 
     def pause_writing(self) -> None:
         """The client reads more slowly than it is answered: nothing more until it has."""

@@ -82,8 +82,8 @@ class Receiver:
         self._headers = Headers()
         self._body: list[bytes] = []
 
-    def feed(self, data: bytes) -> None:
-        """Read some bytes; requests that they complete are taken at once."""
+    def feed(self, data: bytes | memoryview) -> None:
+        """Read some bytes; requests that they complete are taken at once, and nothing is kept."""
         if self.deaf:
             return
         self._fresh = False
@@ -173,7 +173,7 @@ class Receiver:
     def _refuse_head(self) -> None:
         self.refuse(431, f"the request's line and headers exceed {MAX_HEAD} bytes")
 
-    def _decline(self, rest: bytes) -> None:
+    def _decline(self, rest: bytes | memoryview) -> None:
         """A client offers to speak something else: read its request as if it had not."""
         method = self._parser.get_method()
         if method == b"CONNECT":
