@@ -49,7 +49,7 @@ def test_every_block_of_the_page_is_followed_somewhere():
 
 def test_a_print_that_is_not_as_shown_is_an_error_that_shows_both():
     wrong = page(("sh", "echo one"), ("text", "two"))
-    with pytest.raises(Wrong, match=r"line 7 .*\nprinted was:\none\n(.|\n)*the page has:\ntwo"):
+    with pytest.raises(Wrong, match=r"line 7 .*printed was:\none\n(.|\n)*the page has:\ntwo"):
         walk(wrong, tell=lambda _: None)
 
 

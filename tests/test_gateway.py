@@ -175,16 +175,18 @@ def test_a_client_that_reads_nothing_stops_being_read(door):
 def test_a_long_answer_is_not_cut_short_by_what_follows_it(door, shared):
     asked = post(b'{"instances": [1]}', "/v1/models/gate:predict")
     with shared.gate() as (_, gated), door.connect() as whole, door.connect() as part:
-        whole.send(asked + post(BODY, PREDICT))
+        whole.send(asked + post(BODY, PREDICT, "Connection: close"))
         part.send(asked + post(BODY, PREDICT)[:-1])
         part.socket.settimeout(SLOW + 1.5)
         with pytest.raises(TimeoutError):
             part.read()
         gated.open()
-        assert whole.read().startswith(b"HTTP/1.1 200 ")
-        assert part.read().startswith(b"HTTP/1.1 200 ")
-        assert whole.read().endswith(b'["a"]}')
-        assert part.status() == 408
+        both = whole.read(until_end=True)
+        assert both.count(b"HTTP/1.1 200 ") == 2
+        assert both.endswith(b'["a"]}')
+        answers = part.read(until_end=True)
+        assert answers.startswith(b"HTTP/1.1 200 ")
+        assert b"HTTP/1.1 408 " in answers
 
 
 def test_large_bodies_go_through(door):
@@ -316,10 +318,10 @@ def test_a_broker_that_is_absent_is_a_503_in_time():
 
 
 def test_hostile_clients_get_clean_answers_and_leave_it_as_fast():
-    rows, before, after = hostile.run(requests=200, seconds=0.9)
+    rows, attacked, fresh = hostile.run(requests=200, seconds=0.2)
     assert [row for row in rows if not row.good] == []
-    assert sum(row.answers.total() for row in rows) >= 200
-    assert max(after) > 0.5 * max(before), "it is to be as fast; a busy machine may not be"
+    assert sum(sum(row.answers.values()) for row in rows) >= 200
+    assert max(attacked) > 0.6 * max(fresh), "it is to be as fast; a busy machine may not be"
 
 
 def test_an_owner_that_lets_go_ends_all_processes(shared):

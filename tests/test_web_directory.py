@@ -8,6 +8,7 @@ import time
 import pytest
 
 from tests.cluster import Cluster
+from tests.program import succeed
 from tests.waiting import until
 from zstreamer.client import native
 from zstreamer.errors import BrokerUnreachable
@@ -15,6 +16,16 @@ from zstreamer.web import directory as module
 from zstreamer.web import models
 from zstreamer.web.directory import Directory
 
+IDLE_HUB = """
+import sys, time
+from gevent import get_hub
+from zstreamer.web import directory
+get_hub().loop  # in a program that is not patched, and where nothing has run it lately
+directory.LATE = 0.0
+time.sleep(1.5)
+assert directory.Directory(sys.argv[1]).get()["models"]
+print("fine")
+"""
 ABSENT = "tcp://127.0.0.1:9"
 
 
@@ -33,6 +44,10 @@ def test_it_says_which_models_there_are(cluster):
     snapshot = directory.get()
     assert models.is_ready(models.named(snapshot, "default"))
     assert directory.get() is snapshot, "what is fresh is not asked for again"
+
+
+def test_a_hub_that_has_not_run_for_a_while_waits_as_long_as_any(cluster, tmp_path):
+    succeed(tmp_path, IDLE_HUB, cluster.address)
 
 
 @pytest.mark.gevent

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
+from typing import cast
 
 from zstreamer.client.calls import Call
 from zstreamer.errors import Cancelled, ZStreamerError
@@ -51,8 +52,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has connected."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101  # tells mypy
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)
         self.deadline = self.service.loop.time() + self.service.keep_alive
         self.service.connections.add(self)
 

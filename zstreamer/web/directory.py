@@ -199,7 +199,8 @@ def _yield(ask: Callable[[Callback], None], patience: float, hub: Hub) -> Snapsh
     ask(lambda found: hub.loop.run_callback_threadsafe(waiter.switch, found))
     # The timer also keeps a loop alive that has nothing else to wait for.
     with hub.loop.timer(patience) as timer:
-        timer.start(waiter.switch, None)
+        # A loop that has not run for a while believes that it is still then.
+        timer.start(waiter.switch, None, update=True)
         return waiter.get() or _no_answer()
 
 
