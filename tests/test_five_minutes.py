@@ -29,6 +29,7 @@ def rate(printed):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(150)  # a busy machine starts programs slowly
 def test_the_page_holds_on_one_machine():
     text = PAGE.read_text()
     assert text.count("begun + 3") == 1, "the load that this test makes shorter"
@@ -36,6 +37,11 @@ def test_the_page_holds_on_one_machine():
     naive, batched, *clustered = [rate(each) for _, each in printed if "about" in each]
     assert batched > 2 * naive, "batches must be worth it"
     assert len(clustered) == 3
+
+
+@pytest.mark.timeout(150)
+def test_the_page_about_http_holds():
+    walk((ROOT / "docs" / "web.md").read_text(), tell=lambda _: None)
 
 
 def test_every_block_of_the_page_is_followed_somewhere():
