@@ -7,7 +7,6 @@ Each block is told as it is followed, and those that are not followed with the r
 
 import argparse
 import contextlib
-import importlib.util
 import os
 import shlex
 import shutil
@@ -18,66 +17,16 @@ import tempfile
 from pathlib import Path
 
 from tests.cluster import ROOT
-from tests.document import blocks, matches, missing
+from tests.document import blocks, matches
 from tests.machines import HERE, environment, machines
-from tests.waiting import until
+from tests.terminal import PATIENCE, Terminal, Wrong
 
 PAGE = ROOT / "docs" / "five_minutes.md"
 ANYWHERE = "/path/to/zstreamer"
 """What the page calls this repository."""
 
-PATIENCE = 60
-"""Seconds for a command to end, and for a terminal to show what it is to show."""
-
 INSTALLING = 900
-
-
-class Wrong(Exception):
-    """The page does not hold."""
-
-
-class Terminal:
-    """A program that goes on, with what it has printed."""
-
-    def __init__(self, command, folder, env):
-        self._output = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the process
-        self._process = subprocess.Popen(
-            command,
-            cwd=folder,
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=self._output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-
-    def printed(self):
-        size = self._output.seek(0, os.SEEK_END)
-        return os.pread(self._output.fileno(), size, 0).decode()
-
-    def wait_for(self, shown):
-        """Wait until all of these lines are there."""
-        with contextlib.suppress(AssertionError):
-            until(lambda: not missing(shown, self.printed()) or self._ended(), PATIENCE, 0.05)
-        if absent := missing(shown, self.printed()):
-            raise Wrong(f"{absent} is not in what was printed:\n{self.printed()}")
-
-    def stop(self):
-        """Press Ctrl-C, and wait for the end."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGINT)
-        try:
-            self._process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            raise Wrong(f"Ctrl-C does not end it; it printed:\n{self.printed()}") from None
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-            self._output.close()
-
-    def _ended(self):
-        return self._process.poll() is not None
+"""Seconds."""
 
 
 class Walk:
@@ -144,8 +93,10 @@ class Walk:
         return ""
 
     def _has(self, name):
-        """Whether there is such a module or program."""
-        return importlib.util.find_spec(name) or shutil.which(name, path=self._env["PATH"])
+        """Whether there is such a module or program, for the python that is meant."""
+        look = f"import importlib.util as u, sys; sys.exit(u.find_spec({name!r}) is None)"
+        absent = subprocess.run(["python", "-c", look], env=self._env, check=False).returncode
+        return not absent or shutil.which(name, path=self._env["PATH"])
 
     def _run(self, block):
         machine, name = block.words.get("on", HERE), block.words.get("terminal")
@@ -201,7 +152,7 @@ class Walk:
         self._tell(f"{block}: printed as shown")
 
     def _folder_of(self, machine):
-        folder = self._folder / machine
+        folder = self._folder / self._where.text(machine)
         folder.mkdir(exist_ok=True)
         return folder
 

@@ -3,6 +3,7 @@ something. `scripts/five_minutes` follows all of the first one; here it is follo
 """
 
 import re
+import shutil
 
 import pytest
 
@@ -13,6 +14,8 @@ from zstreamer.web.problem import KINDS, REFUSALS, UNEXPECTED
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = "```"
+
+needs_curl = pytest.mark.skipif(not shutil.which("curl"), reason="the pages' commands need curl")
 
 
 def page(*parts):
@@ -28,6 +31,7 @@ def rate(printed):
     return float(re.search(r"about ([\d.]+) answers", printed)[1])
 
 
+@needs_curl
 @pytest.mark.slow
 @pytest.mark.timeout(150)  # a busy machine starts programs slowly
 def test_the_page_holds_on_one_machine():
@@ -39,6 +43,7 @@ def test_the_page_holds_on_one_machine():
     assert len(clustered) == 3
 
 
+@needs_curl
 @pytest.mark.timeout(150)
 def test_the_page_about_http_holds():
     walk((ROOT / "docs" / "web.md").read_text(), tell=lambda _: None)
