@@ -23,7 +23,7 @@ from zstreamer.web.backend import Backend
 from zstreamer.web.connection import Connection
 from zstreamer.web.service import Service
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("zstreamer.web.door")  # run as __main__
 
 GLANCE: Final = 0.2
 """Seconds between two looks at the owner, and at whether a drain is done."""

@@ -28,7 +28,7 @@ from zstreamer.process import Owner, Process, owned, read_config
 from zstreamer.setting import ConfigError
 from zstreamer.signals import StopRequests
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("zstreamer.web.gateway")  # run as __main__
 
 METRICS: Final = "PROMETHEUS_MULTIPROC_DIR"
 """The variable that names the folder through which processes share their metrics."""
