@@ -5,7 +5,7 @@ import pytest
 from tests.simulation.mutants import MUTANTS
 from tests.simulation.scenario import Scenario
 
-SEEDS = 2000
+SEEDS = 1000
 CHUNK = 250
 ENOUGH = 600  # seeds within which every mutant is found
 
