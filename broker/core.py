@@ -280,6 +280,7 @@ class BrokerCore:
         worker = Worker(session, hello.id, model, batch, pool, self.config, hello.info, now)
         self.workers[session] = model.workers[session] = worker
         model.gave_up = False
+        model.queue.fit(batch)
         self._welcome(worker, worker.window_items, False, [])
 
     def _acceptable(

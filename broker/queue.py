@@ -1,8 +1,8 @@
 """The items that wait for a worker of one model.
 
     priority 5   returned ▸ ···
-                 client A ▸ lane 0 ▸ lot lot lot         A and B take turns of `QUANTUM` items,
-                 client B ▸ lane 0 ▸ lot                 and within B its lanes do
+                 client A ▸ lane 0 ▸ lot lot lot         A and B take turns of as many items
+                 client B ▸ lane 0 ▸ lot                 as a batch, and within B its lanes do
                             lane 7 ▸ lot lot …
     priority 0   …
 
@@ -24,8 +24,9 @@ from typing import Generic, Protocol, TypeVar
 
 from broker.lots import Lot
 
-QUANTUM = 16
-"""Items of one turn. With 200 clients that never stop, a round is then 3,200 items."""
+QUANTUM, MOST = 16, 64
+"""Items of one turn, within which it is a batch's: a batch then holds one client's items, and so
+does the message that answers it. Longer turns would make others wait and save nothing more."""
 
 
 class _Waiting(Protocol):
@@ -178,10 +179,14 @@ class FairQueue:
 
     Items are put in their places only when somebody must wait: as long as all that has come
     can go at once there is no order to keep.
+
+    Attributes:
+        turn: items that a client or a lane may have served before the next one is.
     """
 
     def __init__(self) -> None:
         self.items = 0
+        self.turn = QUANTUM
         self._arrived: list[Lot] = []
         self._levels: dict[int, _Level] = {}
         self._order: list[int] = []
@@ -199,11 +204,12 @@ class FairQueue:
         self._level(lot.priority).returned.push(lot)
         self.items += len(lot.ids)
 
-    def take(self, count: int, quantum: int = QUANTUM) -> list[Lot]:
-        """Take out the next ``count`` items, or all where there are fewer.
+    def fit(self, batch_size: int) -> None:
+        """Let turns be as long as this batch, as far as that makes sense."""
+        self.turn = min(max(QUANTUM, batch_size), MOST)
 
-        A larger quantum is as fair where everything that waits is going to be taken.
-        """
+    def take(self, count: int) -> list[Lot]:
+        """Take out the next ``count`` items, or all where there are fewer."""
         if count >= self.items and not self._order:
             out, self._arrived = self._arrived, []
             self.items = 0
@@ -211,6 +217,8 @@ class FairQueue:
         self._settle()
         out = []
         taken = 0
+        # Where all of it is taken, what came together may stay together.
+        quantum = self.turn if count < self.items else self.items
         while taken < count and self._order:
             level = self._levels[self._order[0]]
             taken += level.take(count - taken, out, quantum)
@@ -242,7 +250,7 @@ class FairQueue:
             if level_priority == priority and (clients := level.clients).items:
                 child = clients.children.get(client)
                 own = child.items if child is not None else 0
-                shares = len(clients.children) * _turns(own + own_arrived + adds)
+                shares = len(clients.children) * self._turns(own + own_arrived + adds)
                 count -= max(0, clients.items - own - shares)
         return count
 
@@ -260,7 +268,7 @@ class FairQueue:
                 own = clients[client].items if client in clients else 0
                 others = (each.items for name, each in clients.items() if name != client)
                 count += level.returned.items + own
-                share = _turns(own + adds)
+                share = self._turns(own + adds)
                 count += sum(min(items, share) for items in others)
         return count
 
@@ -281,7 +289,6 @@ class FairQueue:
             self._order = sorted(self._levels, reverse=True)
         return level
 
-
-def _turns(items: int) -> int:
-    """How many items another client may have served by the time that these are."""
-    return -(-items // QUANTUM) * QUANTUM
+    def _turns(self, items: int) -> int:
+        """How many items another client may have served by the time that these are."""
+        return -(-items // self.turn) * self.turn

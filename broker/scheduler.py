@@ -19,7 +19,6 @@ from broker import dispatch
 from broker.clients import Client
 from broker.lots import Lot
 from broker.models import Model
-from broker.queue import QUANTUM
 from broker.workers import Worker
 from zstreamer import errors
 from zstreamer.errors import DeadlineExceeded, WorkerLost, ZStreamerError
@@ -133,8 +132,7 @@ class Scheduler:
             while (items := model.queue.items) and (workers := model.open_to_all()):
                 shares = dispatch.earliest(now, workers, items)
                 total = sum(count for _, count in shares)
-                # Where all of it goes out now, what came together may stay together.
-                lots = model.queue.take(total, QUANTUM if total < items else items)
+                lots = model.queue.take(total)
                 self._count_out(lots)
                 self._share_out(self._without_late(now, lots), shares)
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from itertools import count, groupby, islice
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
 from broker.clients import Client
 from broker.lots import Lot
 from broker.models import Model
-from broker.queue import QUANTUM, FairQueue
+from broker.queue import MOST, QUANTUM, FairQueue
 
 MODEL = Model("m")
 
@@ -111,6 +112,15 @@ def test_a_client_gets_several_items_at_its_turn_and_they_stay_together():
         (3, 2),
         (1, QUANTUM),
     ]
+
+
+@pytest.mark.parametrize(("batch", "turn"), [(1, QUANTUM), (40, 40), (10**6, MOST)])
+def test_a_turn_is_as_long_as_a_batch_within_limits(batch, turn):
+    queue = FairQueue()
+    queue.fit(batch)
+    for client in clients(1, 2):
+        queue.push(lot(client, *range(3 * MOST)))
+    assert runs(order(queue, 2 * turn)) == [(1, turn), (2, turn)]
 
 
 def test_whoever_had_nothing_waiting_does_not_wait_for_the_others_round():

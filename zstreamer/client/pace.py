@@ -49,6 +49,6 @@ class Pace:
     @property
     def needed(self) -> float:
         """Seconds that a call must have left when it is sent; 0 where that is not known."""
-        if self._before is math.inf:
+        if self._before == math.inf:
             return 0.0
         return MARGIN * min(self._before, self._least)
