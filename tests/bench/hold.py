@@ -7,10 +7,13 @@ take 0.1 s each time.
 
 from __future__ import annotations
 
+import statistics
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from tests.bench.callers import Spec, Tally
+from tests.bench.hops import SLEPT, Hops
 from tests.bench.load import Load, Times
 from tests.bench.report import LESS, MORE, Row
 from tests.cluster import Cluster
@@ -40,6 +43,7 @@ def rows(seconds: float) -> list[Row]:
         spec = Spec(callers=THINKERS, think=THINK, warm_up=seconds / 4, seconds=seconds)
         pays = _rounds(pair, spec)
         alone = _rounds(pair, Spec(callers=1, warm_up=seconds / 4, seconds=seconds))
+        bare = _bare(seconds)
     held, greedy = ([_beyond(tally) for tally in side] for side in alone)
     name = f"one caller, max_latency {HOLD:g}: latency beyond the model's"
     return [
@@ -47,6 +51,7 @@ def rows(seconds: float) -> list[Row]:
         _items(f"{THINKERS} callers that think {THINK * 1e3:g} ms", pays, None),
         Row(name, held, "ms", bound=(LESS, LONE)),
         Row(f"{name}, against max_latency 0", held, "ms", greedy),
+        Row(f"{name}, against the same hops in bare pyzmq", held, "ms", bare),
     ]
 
 
@@ -76,6 +81,20 @@ def _rounds(pair: tuple[Load, Load], spec: Spec) -> tuple[list[Tally], list[Tall
         found = {side: pair[side].measure(spec) for side in (first, 1 - first)}
         tallies.append((found[0], found[1]))
     return [held for held, _ in tallies], [greedy for _, greedy in tallies]
+
+
+def _bare(seconds: float) -> list[float]:
+    """Milliseconds beyond such a model's time over the bare hops: the median of each round."""
+    medians = []
+    with Hops(model=True, nap=sum(TIMES.values())) as hops:
+        for _ in range(ROUNDS):
+            beyond = []
+            end = time.monotonic() + seconds
+            while (start := time.monotonic()) < end:
+                (slept,) = SLEPT.unpack(hops(b"x"))
+                beyond.append(time.monotonic() - start - slept)
+            medians.append(1e3 * statistics.median(beyond))
+    return medians
 
 
 def _items(

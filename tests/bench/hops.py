@@ -4,14 +4,18 @@
     DEALER          ROUTER, ROUTER     DEALER                 (returns what it got)
 
 Nothing but the hops: no bundles, deadlines or errors. A worker of zstreamer is two processes, its
-agent and the model's, and so is this one; with ``model`` false the worker itself answers.
+agent and the model's, and so is this one; with ``model`` false the worker itself answers. A model
+that naps before it answers leaves everybody asleep, as a real one would, and whoever sleeps takes
+longer to be woken.
 """
 
 from __future__ import annotations
 
 import contextlib
 import socket
+import struct
 import subprocess
+import time
 
 import zmq
 
@@ -20,15 +24,23 @@ from tests.cluster import free_port
 from zstreamer.interpreter import environment, module_command
 
 PATIENCE_MS = 10_000
+SLEPT = struct.Struct("<d")
 _SIZE = 4
 """Bytes that hold the length of what goes over the socketpair."""
 
 
 class Hops:
-    """A client and the programs behind it, for as long as the block."""
+    """A client and the programs behind it, for as long as the block.
 
-    def __init__(self, *, model: bool) -> None:
+    Args:
+        model: whether a process of its own answers.
+        nap: seconds that it sleeps before; it then answers with the seconds that it really slept
+            (a double) in place of what it got.
+    """
+
+    def __init__(self, *, model: bool, nap: float = 0.0) -> None:
         self._model = model
+        self._nap = nap
         self._stack = contextlib.ExitStack()
 
     def __call__(self, payload: bytes) -> bytes:
@@ -42,9 +54,8 @@ class Hops:
         with contextlib.ExitStack() as stack:
             front, back = (f"tcp://127.0.0.1:{free_port()}" for _ in range(2))
             for part in ("forwarder", "worker"):
-                program = Program(
-                    "tests.bench.hops", part=part, front=front, back=back, model=self._model
-                )
+                model = {"model": self._model, "nap": self._nap}
+                program = Program("tests.bench.hops", part=part, front=front, back=back, **model)
                 stack.enter_context(program).wait_ready()
             self._socket = zmq.Context.instance().socket(zmq.DEALER)
             stack.callback(self._socket.close, linger=0)
@@ -79,11 +90,11 @@ def forward(front: str, back: str, counters: memoryview) -> None:
                 workers.send_multipart((worker, client, payload))
 
 
-def work(back: str, counters: memoryview, with_model: bool) -> None:
+def work(back: str, counters: memoryview, with_model: bool, nap: float) -> None:
     """Answer each message, by way of the model's process where there is one."""
     link = zmq.Context().socket(zmq.DEALER)
     link.connect(back)
-    model = _start_model() if with_model else None
+    model = _start_model(nap) if with_model else None
     link.send(b"here")
     counters[READY] = 1
     while True:
@@ -94,19 +105,24 @@ def work(back: str, counters: memoryview, with_model: bool) -> None:
         link.send_multipart((client, payload))
 
 
-def _start_model() -> socket.socket:
+def _start_model(nap: float) -> socket.socket:
     ours, theirs = socket.socketpair()
-    command = [*module_command("tests.bench.hops"), str(theirs.fileno())]
+    command = [*module_command("tests.bench.hops"), str(theirs.fileno()), str(nap)]
     subprocess.Popen(command, env=environment({}), pass_fds=(theirs.fileno(),))
     theirs.close()
     return ours
 
 
-def answer(link: socket.socket) -> None:
+def answer(link: socket.socket, nap: float) -> None:
     """Be the model: return every item, until the worker is gone."""
     with contextlib.suppress(ConnectionError):
         while True:
-            _write(link, _read(link))
+            item = _read(link)
+            if nap:
+                start = time.monotonic()
+                time.sleep(nap)
+                item = SLEPT.pack(time.monotonic() - start)
+            _write(link, item)
 
 
 def _write(link: socket.socket, payload: bytes) -> None:
@@ -128,19 +144,19 @@ def _exactly(link: socket.socket, size: int) -> bytes:
     return data
 
 
-def main(argument: str) -> None:
-    """Be the program that the one argument says: a model's descriptor, or a part's settings."""
+def main(argument: str, nap: str = "0") -> None:
+    """Be the program that the argument says: a model's descriptor, or a part's settings."""
     if argument.isdigit():
-        answer(socket.socket(fileno=int(argument)))
+        answer(socket.socket(fileno=int(argument)), float(nap))
         return
     settings, counters = begin()
     if settings["part"] == "forwarder":
         forward(settings["front"], settings["back"], counters)
     else:
-        work(settings["back"], counters, settings["model"])
+        work(settings["back"], counters, settings["model"], settings["nap"])
 
 
 if __name__ == "__main__":
     import sys
 
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -244,8 +244,8 @@ class Agent:
         while todo := self.core.poll(now):
             for action in todo:
                 self._act(now, action)
-        if self._child is not None:
-            self._child.flush()
+            if self._child is not None:  # now, so that it wakes while this looks once more
+                self._child.flush()
         self._tell()
 
     def _read(self, now: float, link: WorkerLink, connection: transport.Connection) -> None:
@@ -306,6 +306,8 @@ class Agent:
     def _tell_failures(self, now: float, done: pipe.Done) -> None:
         """Log what went wrong in predict, a line for each type of exception."""
         refusals = [errors.from_wire(each) for each in done.outcomes if isinstance(each, list)]
+        if not refusals:
+            return
         failed = [each for each in refusals if isinstance(each, errors.PredictError)]
         counts = Counter(each.type for each in failed)
         for last in {each.type: each for each in failed}.values():
