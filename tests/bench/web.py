@@ -27,6 +27,7 @@ from tests.bench.web_ours import (
     EMPTY_UVICORN,
     FLASK,
     GATEWAY,
+    GATEWAYS,
     RSGI,
 )
 from tests.bench.web_rounds import ROUNDS, Found
@@ -179,7 +180,7 @@ def one_worker(found: Found, limit: Sequence[Sample]) -> list[Row]:
     rows = []
     for name, samples in found.items():
         title, empty = f"sleeping, {name}", EMPTY.get(name)
-        if name == GATEWAY:
+        if name in (GATEWAY, GATEWAYS):
             rows.append(web_rounds.rate(f"{title}, against {MODEL}", samples, limit, OF_LIMIT))
         elif empty in found:
             row = web_rounds.rate(f"{title}, against {empty}", samples, found[empty])
