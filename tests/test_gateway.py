@@ -5,6 +5,7 @@ import json
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -146,6 +147,31 @@ def test_a_client_that_goes_on_sending_reads_why_it_was_refused(door):
         assert raw.status() == 413
 
 
+def test_the_response_to_head_says_how_long_that_to_get_is(door):
+    with door.connect() as raw:
+        raw.send(b"HEAD /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        bare = raw.read()
+        raw.send(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        whole = raw.read()
+    body = b'{"ok":true}'
+    assert b"content-length: %d\r\n" % len(body) in bare
+    assert (bare[-4:], whole[-15:]) == (b"\r\n\r\n", b"\r\n\r\n" + body)
+
+
+def test_who_closes_one_half_of_a_connection_counts_as_gone(door, shared):
+    with shared.gate() as (client, gated), door.connect() as raw:
+        running = client.submit(["running"])
+        gated.wait_begun("running")
+        raw.post(b'{"instances": ["gone"]}', "/v1/models/gate:predict")
+        until(lambda: shared.open_items("gate") == 2)
+        raw.socket.shutdown(socket.SHUT_WR)
+        until(lambda: shared.open_items("gate") == 1)
+        assert raw.read() == b""
+        gated.open()
+        running.result(20)
+        assert gated.begun == ["running"]
+
+
 def test_idle_and_silent_connections_are_closed(door):
     with door.connect() as silent, door.connect() as idle, door.connect() as slow:
         idle.send(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -240,12 +266,17 @@ def test_a_process_that_dies_is_replaced(shared):
         assert server.predict("a", model="echo").status_code == 200  # the socket has not gone
 
 
-def test_a_killed_gateway_leaves_no_process(shared):
-    with gateway(shared.address, "--processes", "2") as server, server.connect():
+@pytest.mark.parametrize("own", [False, True], ids=["folder of its own", "folder of its user"])
+def test_a_killed_gateway_leaves_no_process_and_no_folder_of_its_own(shared, tmp_path, own):
+    named = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)} if own else {}
+    options = {"env": {"TMPDIR": str(tmp_path), **named}}
+    with gateway(shared.address, "--processes", "2", **options) as server, server.connect():
         doors = descendants(server.process.pid)
         assert len(doors) == 2
+        assert list(tmp_path.iterdir())
         server.process.kill()
         assert all_gone(doors, 1.5)
+        assert bool(list(tmp_path.iterdir())) == own
         server.process.wait()
 
 

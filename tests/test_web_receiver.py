@@ -1,5 +1,7 @@
 """What comes in on an HTTP/1.1 connection, whole or refused, however the bytes are cut."""
 
+import tracemalloc
+
 import pytest
 
 from zstreamer.web.exchange import Response
@@ -57,6 +59,14 @@ def test_headers_are_found_by_their_names_in_lower_case():
     assert (request.header("x-a"), request.header("x-b"), request.header("é")) == ("1", None, None)
 
 
+def test_headers_that_come_again_are_joined_in_their_order():
+    fields = b"A: 1\r\nHost: x\r\ncookie: c=1\r\na: 2\r\nCookie: d=2\r\nA: 1\r\n"
+    head = b"GET / HTTP/1.1\r\n%s\r\n" % fields
+    sink = received(head + b"GET / HTTP/1.1\r\nHost: x\r\nA: 3\r\n\r\n")
+    found = [(request.header("a"), request.header("cookie")) for request, _ in sink.requests]
+    assert found == [("1, 2, 1", "c=1; d=2"), ("3", None)]
+
+
 def test_requests_in_one_piece_are_told_apart():
     sink = received(POST + b"GET /2 HTTP/1.1\r\nHost: x\r\n\r\n" + POST[:20], POST[20:])
     assert [path for _, path, _, _, _ in shown(sink)] == ["/a b", "/2", "/a b"]
@@ -106,6 +116,7 @@ def test_every_form_of_target(target, path, query):
         (b"GET / HTTP/2.0\r\nHost: x\r\n\r\n", 505, "HTTP/2.0"),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400, ""),
         (b"GET / HTTP/1.1\r\n\r\n", 400, "Host"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nA: b\r\nHost: x\r\n\r\n", 400, "two Host"),
         (b"GET / HTTP/1.1\nHost: x\n\n", 400, "CRLF"),
         (b"GET / HTTP/1.1\r\nHost: x\r\nA: b\r\n c\r\n\r\n", 400, "whitespace"),
         (b"GET / HTTP/1.1\r\nHost: x\r\nA: b\0c\r\n\r\n", 400, "header value"),
@@ -167,6 +178,30 @@ def test_a_long_body_does_not_count_as_head():
     assert [len(request.body) for request, _ in sink.requests] == [200_000, 3]
 
 
+@pytest.mark.parametrize("end", ["whole", "refused", "closed"])
+def test_a_body_is_held_no_longer_than_somebody_wants_it(end):
+    size = 2_000_000
+    sink = Sink()
+    receiver = Receiver(sink, size)
+    ends = {
+        "whole": sink.requests.clear,
+        "refused": lambda: receiver.refuse(408),
+        "closed": receiver.close,
+    }
+    tracemalloc.start()
+    try:
+        receiver.feed(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % size)
+        for _ in range(20 if end == "whole" else 19):
+            receiver.feed(bytes(size // 20))
+        held, _ = tracemalloc.get_traced_memory()
+        assert held > 0.9 * size
+        ends[end]()
+        held, _ = tracemalloc.get_traced_memory()
+        assert held < 0.1 * size
+    finally:
+        tracemalloc.stop()
+
+
 def test_a_client_that_asks_first_is_told_to_go_on_unless_its_body_is_refused():
     ask = b"POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n"
     assert received(ask % 3).expected == 1
@@ -179,6 +214,13 @@ def test_an_offer_to_speak_another_protocol_is_declined(rest):
     sink = received(offer + (rest or b"\r\n") + POST)
     assert [body for _, _, _, body, _ in shown(sink)] == [rest[-3:], b"abc"]
     assert sink.requests[0][0].header("host") == "x"
+
+
+def test_nothing_behind_what_was_refused_is_looked_at():
+    ask = b"POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\nabc"
+    sink = received(b"GET / HTTP/1.1\r\n\r\n" + ask)
+    assert [status for status, _ in sink.refused] == [400]
+    assert (sink.begins, sink.expected, sink.size, sink.requests) == (1, 0, 0, [])
 
 
 def test_a_bug_of_ours_is_a_500_and_is_logged(caplog):
@@ -195,4 +237,5 @@ def test_a_responses_head():
         b"HTTP/1.1 499 Client Closed Request\r\ndate: Thu, 01 Jan 1970 00:00:00 GMT\r\n"
         b"connection: close\r\ncontent-length: 3\r\na: \xfc\r\nb: ?\r\n\r\n"
     )
+    assert b"content-length: 3\r\n" in head(Response(200, b"abc").bare(), b"")
     assert head(Response(299, b""), b"").startswith(b"HTTP/1.1 299 \r\n")

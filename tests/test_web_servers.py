@@ -178,10 +178,13 @@ def test_errors_are_problem_documents_with_their_status(server):
 
 def test_a_head_has_no_body_and_leaves_the_connection_in_step(keeping):
     connection = keeping.connect()
+    lengths = set()
     for method in ("HEAD", "GET"):
         connection.request(method, "/healthz")
         answer = connection.getresponse()
         assert (answer.status, bool(answer.read())) == (200, method == "GET")
+        lengths.add(answer.headers["Content-Length"])
+    assert len(lengths) == 1
     connection.close()
 
 

@@ -200,6 +200,7 @@ class Answer:
             return
         self._begun = True
         response = problem.response(error)
+        if self._environ["REQUEST_METHOD"] == "HEAD":
+            response = response.bare()
         self.status = response.status
-        body = b"" if self._environ["REQUEST_METHOD"] == "HEAD" else response.body
-        self._way.send(head(response, self._way.date, self.connection) + body)
+        self._way.send(head(response, self._way.date, self.connection) + response.body)

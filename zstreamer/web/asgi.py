@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 from zstreamer.config import GatewayConfig
 from zstreamer.web.backend import Backend
 from zstreamer.web.exchange import Request, Response
+from zstreamer.web.headers import Headers
 
 Message: TypeAlias = MutableMapping[str, Any]
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -57,11 +58,7 @@ class App:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         backend = self._backend
-        headers = dict(scope["headers"])
-
-        def header(name: str) -> str | None:
-            value = headers.get(name.encode("latin-1", "replace"))
-            return None if value is None else value.decode("latin-1")
+        header = Headers.of(scope["headers"]).text
 
         async def hang_up() -> None:
             while (await receive())["type"] != "http.disconnect":
@@ -129,7 +126,7 @@ async def _send(send: Send, response: Response) -> None:
     headers = [
         (name.encode("latin-1"), value.encode("latin-1")) for name, value in response.headers
     ]
-    headers.append((b"content-length", b"%d" % len(response.body)))
+    headers.append((b"content-length", b"%d" % response.length))
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
     await send({"type": "http.response.body", "body": response.body})
 

@@ -13,7 +13,7 @@ import asyncio
 import os
 import sys
 import weakref
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -46,7 +46,7 @@ class Backend:
     """
 
     def __init__(self, to: str | GatewayConfig | None) -> None:
-        config = self.config = to if isinstance(to, GatewayConfig) else _config(to)
+        config = self.config = configured(to)
         self.interface = Interface(limits(config), config.model)
         self.directory = Directory(list(config.broker))
         self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Client] = (
@@ -153,9 +153,12 @@ def limits(config: GatewayConfig) -> Limits:
     )
 
 
-def _config(broker: str | None) -> GatewayConfig:
-    if broker is not None:
-        return GatewayConfig(broker=tuple(broker.split(",")))
+def configured(to: str | Sequence[str] | GatewayConfig | None) -> GatewayConfig:
+    """The configuration that an app is given, whole or as addresses; None has it looked up."""
+    if isinstance(to, GatewayConfig):
+        return to
+    if to is not None:
+        return GatewayConfig(broker=tuple(to.split(",") if isinstance(to, str) else to))
     file = os.environ.get("ZSTREAMER_CONFIG")
     return resolve(GatewayConfig, file=Path(file) if file else None)
 

@@ -58,7 +58,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_lost(self, _error: Exception | None) -> None:
         """The client has hung up, or we have: nobody waits for an answer any more."""
-        self._receiver.deaf = True
+        self._receiver.close()
         self._queue.clear()
         self._hold(-self._held)
         self.service.connections.discard(self)
@@ -251,7 +251,7 @@ class Connection(asyncio.BufferedProtocol):
     def _close(self) -> None:
         refused = self._receiver.deaf
         self.deadline = self.service.loop.time() + (LINGER if refused else PATIENCE)
-        self._receiver.deaf = True
+        self._receiver.close()
         self._queue.clear()
         if refused:
             self._transport.write_eof()

@@ -10,6 +10,7 @@ import contextlib
 import gc
 import logging
 import resource
+import shutil
 import socket
 import sys
 from typing import Final
@@ -21,6 +22,7 @@ from zstreamer.process import Owner, owned, read_config
 from zstreamer.signals import StopRequests
 from zstreamer.web.backend import Backend
 from zstreamer.web.connection import Connection
+from zstreamer.web.gateway import FOLDER_FLAG
 from zstreamer.web.service import Service
 
 log = logging.getLogger("zstreamer.web.door")  # run as __main__
@@ -123,7 +125,11 @@ def main() -> int:
     """Run the door that a gateway started."""
     config, owner = read_config(DoorConfig)
     logs.start(config.log_level)
-    return run(config, owner)
+    try:
+        return run(config, owner)
+    finally:
+        if owner.gone() and FOLDER_FLAG in sys.argv:  # the last door to do so leaves nothing
+            shutil.rmtree(sys.argv[sys.argv.index(FOLDER_FLAG) + 1], ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -47,16 +47,6 @@ class Environs(Receiver):
             "wsgi.errors": sys.stderr,
         }
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """One header; one that comes again is joined to itself (RFC 9110, 5.3)."""
-        if not self._in_head:
-            return
-        name = name.lower()
-        before = self._headers.get(name)
-        if before is not None:
-            value = before + (b"; " if name == b"cookie" else b",") + value
-        self._headers[name] = value
-
     def environ(self, request: Request) -> dict[str, object]:
         """Return the environ of the request that is being taken."""
         path, body = request.path, request.body

@@ -39,17 +39,28 @@ class Request:
 
 @dataclass(slots=True)
 class Response:
-    """A whole response; a door adds Content-Length and Date.
+    """A whole response; a door adds Content-Length, which is `length`, and Date.
 
     Args:
         status: 200 …
         body: its bytes.
         headers: names in lower case, Content-Type among them.
+        left_out: bytes of body that are not sent, see `bare`.
     """
 
     status: int
     body: bytes
     headers: list[Header] = field(default_factory=list)
+    left_out: int = 0
+
+    @property
+    def length(self) -> int:
+        """Bytes of the body, whether it is sent or left out."""
+        return len(self.body) + self.left_out
+
+    def bare(self) -> Response:
+        """Return the same without its body: the response to HEAD (RFC 9110, 8.6 and 9.3.2)."""
+        return Response(self.status, b"", self.headers, self.length)
 
 
 @dataclass(slots=True)

@@ -35,6 +35,9 @@ METRICS: Final = "PROMETHEUS_MULTIPROC_DIR"
 
 NEEDED: Final = ("httptools", "orjson", "prometheus_client")
 
+FOLDER_FLAG: Final = "--metrics-folder"
+"""Says to a door which folder is to go if the gateway cannot see to it any more."""
+
 GLANCE: Final = 0.2
 """Seconds between two looks at the doors."""
 
@@ -61,6 +64,7 @@ class Slot:
         self.process: Process | None = None
         self._config = DoorConfig(**asdict(config), listener=listener.fileno())
         self._env = env
+        self._args = [FOLDER_FLAG, env[METRICS]] if METRICS in env else []
         self._backoff = BACKOFF
         self._started = 0.0
         self._start_at = 0.0
@@ -69,9 +73,12 @@ class Slot:
         """Start the door where none runs; note where it has ended."""
         if self.process is None:
             if now >= self._start_at:
-                fds = (self.listener.fileno(),)
                 self.process = Process(
-                    "zstreamer.web.door", self._config, env=self._env, pass_fds=fds
+                    "zstreamer.web.door",
+                    self._config,
+                    args=self._args,
+                    env=self._env,
+                    pass_fds=(self.listener.fileno(),),
                 )
                 self._started = now
         elif self.ended():

@@ -93,6 +93,7 @@ class GreenConnection:
         finally:
             self._watcher.stop()
             self._watcher.close()
+            self._receiver.close()
             self._hold(-self._held)
 
     def overdue(self) -> None:

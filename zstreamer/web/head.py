@@ -36,6 +36,6 @@ def head(response: Response, date: bytes, connection: bytes = b"") -> bytes:
         line,
         date,
         connection,
-        len(response.body),
+        response.length,
         fields.encode("latin-1", "replace"),
     )

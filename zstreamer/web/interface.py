@@ -87,7 +87,7 @@ class Interface:
         """Return the first step of a request. Never raises.
 
         A response's ``headers`` may be shared with other responses: copy them to add some. The
-        response to HEAD has no body.
+        response to HEAD is `Response.bare` already.
         """
         return Visit(self._metrics, request).first(self._route, request)
 

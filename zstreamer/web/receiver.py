@@ -16,6 +16,7 @@ import httptools
 
 from zstreamer.web.exchange import Request
 from zstreamer.web.head import CLOSE, KEEP
+from zstreamer.web.headers import Field, Headers
 
 log = logging.getLogger(__name__)
 
@@ -42,17 +43,6 @@ class Sink(Protocol):
         """The request cannot be read any further, nor can anything behind it."""
 
 
-class Headers(dict[bytes, bytes]):
-    """A request's headers, by name in lower case."""
-
-    __slots__ = ()
-
-    def text(self, name: str) -> str | None:
-        """Return the value of a header, None where there is none."""
-        value = self.get(name.encode("latin-1", "replace"))
-        return None if value is None else value.decode("latin-1")
-
-
 class Receiver:
     """Reads the requests of one connection.
 
@@ -63,7 +53,7 @@ class Receiver:
     Attributes:
         receiving: a request has begun and is not whole yet.
         size: bytes of its body so far.
-        deaf: something was refused; nothing more is read.
+        deaf: something was refused, or the connection has ended; nothing more is read.
     """
 
     def __init__(self, sink: Sink, max_body: int) -> None:
@@ -80,6 +70,7 @@ class Receiver:
         self._version = "1.1"
         self._url = b""
         self._headers = Headers()
+        self._again: list[Field] = []  # headers whose names had come before
         self._body: list[bytes] = []
 
     def feed(self, data: bytes | memoryview) -> None:
@@ -105,19 +96,25 @@ class Receiver:
     def refuse(self, status: int, detail: str = "") -> None:
         """Read no further."""
         if not self.deaf:
-            self.deaf = True
-            self.receiving = self._in_head = False
+            self.close()
             self._sink.refuse(status, detail)
+
+    def close(self) -> None:
+        """Read no further, and let go of what has come: nobody counts it any more."""
+        self.deaf = True
+        self.receiving = self._in_head = False
+        self._body = []
 
     # What the parser says
 
     def on_message_begin(self) -> None:
         """The first byte of a request."""
+        if self.deaf:
+            return
         self.receiving = self._in_head = self._fresh = True
         self.size = self._head_size = 0
         self._url = b""
         self._headers = Headers()
-        self._body = []
         self._sink.begun()
 
     def on_url(self, url: bytes) -> None:
@@ -127,12 +124,23 @@ class Receiver:
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header; those behind a chunked body mean nothing here."""
         if self._in_head:
-            self._headers[name.lower()] = value
+            headers, name = self._headers, name.lower()
+            if name not in headers:
+                headers[name] = value
+            elif name == b"host":
+                self.refuse(400, "there are two Host headers; send one")
+            else:
+                self._again.append((name, value))
 
     def on_headers_complete(self) -> None:
         """The body follows, unless it is known already to be refused."""
+        if self.deaf:
+            return
         self._in_head = False
         headers = self._headers
+        if self._again:
+            headers.join(self._again)
+            self._again = []
         self._version = self._parser.get_http_version()
         if self._version not in ("1.1", "1.0"):
             self.refuse(505, f"HTTP/{self._version} is not spoken here; HTTP/1.1 is")
@@ -158,6 +166,8 @@ class Receiver:
 
     def on_message_complete(self) -> None:
         """A whole request is here."""
+        # A connection that idles afterwards is not to hold what its last request has brought.
+        parts, self._body = self._body, []
         parser = self._parser
         if self.deaf or parser.should_upgrade():
             return
@@ -166,7 +176,7 @@ class Receiver:
         if not parser.should_keep_alive():
             connection = CLOSE
         path, query = _parts(self._url)
-        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        body = parts[0] if len(parts) == 1 else b"".join(parts)
         method = parser.get_method().decode("ascii")
         self._sink.take(Request(method, path, query, self._headers.text, body), connection)
 

@@ -44,7 +44,12 @@ class App:
             cast("RSGIWebsocketProtocol", protocol).close(403)
             return
         backend = self._backend
-        header = scope.headers.get
+        every = scope.headers.get_all  # type: ignore[attr-defined]  # forgotten there
+
+        def header(name: str) -> str | None:
+            values: list[str] = every(name)
+            return ", ".join(values) if values else None
+
         try:
             body = await self._body(header("content-length"), header("transfer-encoding"), protocol)
         except ConnectionError:
@@ -56,7 +61,10 @@ class App:
         else:
             request = Request(scope.method, scope.path, scope.query_string, header, body)
             response = await backend.answer(request, protocol.client_disconnect)
-        protocol.response_bytes(response.status, response.headers, response.body)
+        headers = response.headers
+        if response.left_out:  # otherwise granian counts
+            headers = [*headers, ("content-length", str(response.length))]
+        protocol.response_bytes(response.status, headers, response.body)
 
     async def _body(
         self, announced: str | None, encoding: str | None, protocol: RSGIHTTPProtocol

@@ -76,5 +76,5 @@ class Visit:
     def _ended(self, response: Response) -> Response:
         self._metrics.end(self, response.status)
         if self._without_body:
-            return Response(response.status, b"", response.headers)
+            return response.bare()
         return response

@@ -10,21 +10,18 @@ forked before or after, and whether gevent patches it or not, connects at its fi
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from functools import cache, lru_cache
 from http import HTTPStatus
 from io import BytesIO
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zstreamer.client import native
 from zstreamer.client.client import Client
 from zstreamer.config import GatewayConfig
 from zstreamer.errors import Cancelled, ZStreamerError
-from zstreamer.sources import resolve
 from zstreamer.web import problem
-from zstreamer.web.backend import limits
+from zstreamer.web.backend import configured, limits
 from zstreamer.web.directory import Directory
 from zstreamer.web.exchange import Look, Predict, Request, Response, Step
 from zstreamer.web.hangup import CancelOnHangUp
@@ -58,7 +55,7 @@ class App:
     """
 
     def __init__(self, to: str | Client | GatewayConfig | None = None) -> None:
-        config = _config(to)
+        config = configured(to.addresses if isinstance(to, Client) else to)
         self._interface = Interface(limits(config), config.model)
         self._directory = Directory(config.broker)
         self._read_timeout = config.read_timeout
@@ -158,17 +155,6 @@ class Problems:
         return _start(response, environ, start_response)
 
 
-def _config(to: str | Client | GatewayConfig | None) -> GatewayConfig:
-    if isinstance(to, GatewayConfig):
-        return to
-    if isinstance(to, Client):
-        return GatewayConfig(broker=to.addresses)
-    if to is not None:
-        return GatewayConfig(broker=tuple(to.split(",")))
-    file = os.environ.get("ZSTREAMER_CONFIG")
-    return resolve(GatewayConfig, file=Path(file) if file else None)
-
-
 def _client(config: GatewayConfig) -> Client:
     return Client(config.broker, connect_timeout=config.connect_timeout)
 
@@ -178,9 +164,8 @@ def _start(
 ) -> list[bytes]:
     status = _STATUS.get(response.status) or f"{response.status} Refused"
     if environ["REQUEST_METHOD"] == "HEAD":
-        start_response(status, list(response.headers))
-        return []
-    length = ("content-length", str(len(response.body)))
+        response = response.bare()
+    length = ("content-length", str(response.length))
     start_response(status, [*response.headers, length])
     return [response.body]
 
