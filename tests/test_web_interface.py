@@ -46,6 +46,19 @@ def test_another_method_is_a_405_that_says_which_to_use(path, method):
         assert set(header(response, "allow").split(", ")) == allowed
 
 
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [
+        ("/v1/models/default", "/v1/models/default:predict"),
+        ("/v1/models/default/predict", "/v1/models/default:predict"),
+        ("/v2/models/default", "/v2/models/default/infer"),
+    ],
+)
+def test_whoever_posts_beside_the_path_is_told_it(path, meant):
+    assert problem(Site().ask("POST", path), 405)["detail"].endswith(f"POST to {meant}")
+    assert "to run" not in problem(Site().ask("PUT", path), 405)["detail"]
+
+
 @pytest.mark.parametrize("path", ["/x", "", "*", "/v1", "/v2/health", "//", "/V1/models", "\udcff"])
 def test_another_path_is_a_404_that_names_the_document(path):
     assert "/openapi.json" in problem(Site().get(path), 404)["detail"]

@@ -121,7 +121,7 @@ class Interface:
             _allow(request, "POST")
             return v1.predict(visit, request, rest[:-8], self.limits)
         visit.route = "v1_model"
-        _allow(request, "GET")
+        _allow(request, "GET", runs=f"{_V1}{rest.removesuffix('/predict')}:predict")
         return visit.look(v1.one(v1.checked(rest)))
 
     def _v2(self, visit: Visit, request: Request, rest: str) -> Step:
@@ -130,7 +130,7 @@ class Interface:
             _allow(request, "POST")
             return v2.infer(visit, request, name, self.limits, self._signatures)
         visit.route = "v2_model"
-        _allow(request, "GET")
+        _allow(request, "GET", runs=f"{_V2}{name}/infer")
         v1.checked(name)
         if action == "ready":
             return visit.look(lambda snapshot: v2.ready(name, snapshot))
@@ -155,12 +155,17 @@ class Interface:
         return Response(200, self._metrics.text(), [("content-type", CONTENT_TYPE)])
 
 
-def _allow(request: Request, *methods: str) -> None:
-    """Raise `Refused` for any other method; whoever may GET may ask for the HEAD alone."""
+def _allow(request: Request, *methods: str, runs: str = "") -> None:
+    """Raise `Refused` for any other method; whoever may GET may ask for the HEAD alone.
+
+    runs: the path that whoever POSTs here is likely to have meant.
+    """
     method = "GET" if request.method == "HEAD" else request.method
     if method not in methods:
         named = ", ".join((*methods, "HEAD") if "GET" in methods else methods)
         detail = f"{request.method[:20]!r} is not for {request.path[:100]!r}; use {named}"
+        if runs and method == "POST":
+            detail += f"; to run the model, POST to {runs[:100]}"
         raise Refused(405, detail, [("allow", named)])
 
 
