@@ -10,6 +10,8 @@ from openapi_spec_validator import validate
 
 from tests.web_requests import Site, answer, header, problem, snapshot
 from zstreamer.errors import BrokerUnreachable, Cancelled, DeadlineExceeded, ZStreamerError
+from zstreamer.logs import Sparing
+from zstreamer.web import visit
 from zstreamer.web.exchange import Predict, Response
 from zstreamer.web.interface import Interface
 from zstreamer.web.limits import Limits
@@ -257,3 +259,18 @@ def test_several_processes_tell_of_all_where_they_share_a_folder(tmp_path):
     assert 'zstreamer_http_requests_total{route="v1_predict",status="200"} 10.0' in told[0]
     assert 'zstreamer_http_requests_total{route="v1_predict",status="200"} 20.0' in told[1]
     assert "zstreamer_http_in_flight" in told[1]
+
+
+def test_the_log_says_once_that_requests_are_not_served_and_why(caplog, monkeypatch):
+    monkeypatch.setattr(visit, "_troubles", Sparing(30.0))
+
+    def fail(items):
+        raise BrokerUnreachable("no broker answered at tcp://10.0.0.5:7787")
+
+    for _ in range(3):
+        assert (
+            Site(fail).ask("POST", "/v1/models/default:predict", b'{"instances": [1]}').status
+            == 503
+        )
+    (line,) = caplog.messages
+    assert "tcp://10.0.0.5:7787" in line

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 
-from zstreamer.errors import ZStreamerError
+from zstreamer.errors import BrokerUnreachable, NoWorker, ZStreamerError
+from zstreamer.logs import Sparing
 from zstreamer.web import problem
 from zstreamer.web.exchange import Look, Predict, Request, Response, Step
 from zstreamer.web.metrics import Metrics
@@ -13,6 +15,9 @@ from zstreamer.web.models import Snapshot
 from zstreamer.web.problem import Refused
 
 log = logging.getLogger(__name__)
+
+_troubles = Sparing(30.0)
+"""Callers are told why at once; whoever runs the server finds a line of each kind in its log."""
 
 
 class Visit:
@@ -71,6 +76,9 @@ class Visit:
     def _failed(self, error: Exception) -> Response:
         if not isinstance(error, ZStreamerError | Refused):
             log.error("a request failed route=%s", self.route, exc_info=error)
+        elif isinstance(error, BrokerUnreachable | NoWorker):
+            if requests := _troubles.admit(time.monotonic(), type(error).__name__):
+                log.warning("requests not served since the last such line: %d; %s", requests, error)
         return self._ended(problem.response(error))
 
     def _ended(self, response: Response) -> Response:
