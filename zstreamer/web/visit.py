@@ -76,9 +76,10 @@ class Visit:
     def _failed(self, error: Exception) -> Response:
         if not isinstance(error, ZStreamerError | Refused):
             log.error("a request failed route=%s", self.route, exc_info=error)
-        elif isinstance(error, BrokerUnreachable | NoWorker):
-            if requests := _troubles.admit(time.monotonic(), type(error).__name__):
-                log.warning("requests not served since the last such line: %d; %s", requests, error)
+        elif isinstance(error, BrokerUnreachable | NoWorker) and (
+            requests := _troubles.admit(time.monotonic(), type(error).__name__)
+        ):
+            log.warning("requests not served since the last such line: %d; %s", requests, error)
         return self._ended(problem.response(error))
 
     def _ended(self, response: Response) -> Response:
