@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from click import unstyle
 from click.testing import CliRunner
 
 from zstreamer import errors
@@ -18,6 +19,7 @@ from zstreamer.cli import call, group, main, reference, serve, status
 from zstreamer.config import BrokerConfig, ClientConfig, GatewayConfig, UpConfig, WorkerConfig
 from zstreamer.exitcodes import ExitCode
 from zstreamer.setting import settings
+from zstreamer.worker import target
 
 ROOT = Path(__file__).parent.parent
 
@@ -232,6 +234,34 @@ def test_status_without_workers_says_what_to_start(capsys):
     assert "start one with zstreamer worker" in capsys.readouterr().out
 
 
+def test_status_in_a_pipe_cuts_nothing_however_wide_it_is(fetched, run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setitem(STATUS["models"]["bert"], "trouble", "a [MASK] " + "of many words " * 20)
+    out = run("status")[1]
+    assert "…" not in out
+    assert " ".join(out.splitlines()[-1].split()) == "bert gpu1 4711 – ready 32 3 4 5 1.25 0.50"
+    assert "a [MASK] " + "of many words " * 19 in out
+
+
+@pytest.mark.parametrize("columns", [20, 60, 80])
+def test_status_on_a_narrow_terminal_cuts_no_number(monkeypatch, capsys, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    worker = {**WORKER, "host": "a-long-name.of-a-host", "pid": 4194304, "served": 1234567}
+    model = {**MODEL, "served": 123456789, "trouble": "a long story " * 9, "workers": [worker]}
+    status._show("tcp://a:1", {**STATUS, "models": {"bert": model}})
+    out = unstyle(capsys.readouterr().out)
+    assert "…" not in out
+    for words in ("4194304", "1,234,567", "123,456,789", "1,234", "1.25", "bert", "–"):
+        assert words in out.split()
+    assert columns < 80 or max(map(len, out.splitlines())) <= columns
+
+
+def test_status_gives_no_rate_that_rests_on_times_too_short_to_measure(fetched, run, monkeypatch):
+    monkeypatch.setitem(STATUS["models"]["bert"], "capacity", 16_000_000.0)
+    assert "16,000,000" not in run("status")[1]
+
+
 def test_version_is_the_packages(run):
     assert run("--version")[1] == f"zstreamer {metadata.version('zstreamer')}\n"
 
@@ -386,3 +416,25 @@ def test_ctrl_c_where_there_is_nothing_to_drain_is_130(client, run, monkeypatch)
 
     monkeypatch.setattr(FakeClient, "predict", interrupted)
     assert run("call", "abc")[0] == ExitCode.INTERRUPTED
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("models.py:Words", 'leave out ".py", as in models:Words'),
+        ("absent.py:Words", 'leave out ".py", as in absent:Words'),
+        ("models:Wrods", "has no 'Wrods'; it has Sums, Words; did you mean 'Words'?"),
+        ("models:Zzz", "has no 'Zzz'; it has Sums, Words"),
+        ("models:ManagedModle", "did you mean 'ManagedModel'?"),
+    ],
+)
+def test_a_model_that_is_not_there_is_told_with_the_mend(monkeypatch, tmp_path, name, words):
+    (tmp_path / "models.py").write_text(
+        "from zstreamer import ManagedModel, Tensor\n"
+        "class Words(ManagedModel): ...\nclass Sums(ManagedModel): ...\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "models", raising=False)
+    with pytest.raises(target.TargetError) as caught:
+        target.resolve(name)
+    assert str(caught.value).endswith(words)

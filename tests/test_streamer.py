@@ -174,6 +174,11 @@ def test_arguments_that_make_no_sense_are_refused_and_leave_nothing(arguments, w
     assert all_gone(set(descendants(os.getpid())) - set(before))
 
 
+def test_what_the_older_library_had_for_waiting_says_what_to_do_instead(streamer):
+    with pytest.raises(AttributeError, match=r"Streamer\(…, wait_for_worker_ready=True\)"):
+        streamer._wait_for_worker_ready(timeout=60)
+
+
 @pytest.mark.gevent
 def test_a_model_that_cannot_start_is_an_error_with_its_traceback():
     with pytest.raises(errors.NoWorker, match=r"(?s)init_model.*the weights are missing"):
@@ -295,8 +300,9 @@ def test_destroy_workers_ends_all_processes_and_open_calls():
     assert time.monotonic() - begin < 10
     assert all(map(is_gone, started))
     assert isinstance(future.exception(5), errors.Cancelled)
-    with pytest.raises(errors.Cancelled, match="closed"):
-        streamer.predict([1])
+    for call in (streamer.predict, streamer.submit):
+        with pytest.raises(errors.Cancelled, match="the streamer is closed"):
+            call([1])
     streamer.destroy_workers()
 
 

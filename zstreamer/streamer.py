@@ -12,10 +12,12 @@ import tempfile
 import weakref
 from collections.abc import Sequence
 from types import TracebackType
+from typing import NoReturn
 
 from zstreamer.client.client import Client, Items
 from zstreamer.client.future import Future
 from zstreamer.config import AgentConfig, BrokerConfig
+from zstreamer.errors import Cancelled
 from zstreamer.model import Loaded, PredictFunction
 from zstreamer.process import Process
 from zstreamer.setting import ConfigError
@@ -187,12 +189,15 @@ class Streamer:
         """Return one output for each input, in order.
 
         Raises:
-            ZStreamerError: as `Client.predict` does; `NoWorker` where the model cannot start.
+            ZStreamerError: as `Client.predict` does; `NoWorker` where the model cannot start,
+                `Cancelled` where the streamer is closed.
         """
+        self._refuse_closed()
         return self._client.predict(batch)
 
     def submit(self, batch: Items) -> Future:
         """Return at once, with the future of what `predict` would return or raise."""
+        self._refuse_closed()
         return self._client.submit(batch)
 
     def destroy_workers(self) -> None:
@@ -200,6 +205,18 @@ class Streamer:
         self._end()
 
     close = destroy_workers
+
+    def _refuse_closed(self) -> None:
+        if not self._end.alive:
+            raise Cancelled("the streamer is closed")
+
+    def _wait_for_worker_ready(self, *_: object, **__: object) -> NoReturn:
+        """Tell programs of the older library, which call this, what does it here."""
+        raise AttributeError(
+            "Streamer has no _wait_for_worker_ready(): make it with "
+            "Streamer(…, wait_for_worker_ready=True), which returns once a worker is ready; "
+            "without that, calls wait for the first worker by themselves"
+        )
 
     def __enter__(self) -> Streamer:
         return self

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +14,19 @@ from zstreamer.config import ClientConfig
 from .options import PLAIN, configured, example
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
 Row = Mapping[str, Any]
+
+UNLIMITED = 10_000
+"""Columns of what is no terminal: a pipe or a file has no edge."""
+
+MEASURABLE = 1_000_000
+"""Items a second beyond which a batch ends too soon for a clock to tell."""
+
+LEAST_TEXT = 8
+"""Characters to which a column of words is narrowed before the table leaves the terminal."""
 
 
 @click.command(
@@ -42,7 +53,7 @@ def status(config: ClientConfig, *, as_json: bool) -> int:
 def _show(address: str, status: Row) -> None:
     from rich.console import Console
 
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else UNLIMITED)
     broker = status["broker"]
     state = "draining" if broker.get("draining") else "up"
     console.print(
@@ -54,19 +65,34 @@ def _show(address: str, status: Row) -> None:
         console.print("no worker has come yet: start one with zstreamer worker MODULE:NAME")
         return
     models = [{"model": name, **each} for name, each in status["models"].items()]
-    console.print(_table("models", MODEL_COLUMNS, models))
+    _print(console, _table("models", MODEL_COLUMNS, models))
     workers = [{"model": one["model"], **each} for one in models for each in one["workers"]]
-    console.print(_table("workers", WORKER_COLUMNS, workers))
+    _print(console, _table("workers", WORKER_COLUMNS, workers))
+
+
+def _print(console: Console, table: Table) -> None:
+    least = sum(1 + (column.min_width or 0) for column in table.columns) - 1
+    console.width = max(console.width, least)  # the terminal breaks the lines, rich would cut them
+    console.print(table)
 
 
 def _table(title: str, columns: Columns, rows: Sequence[Row]) -> Table:
+    """A table that breaks words where it must, and no number ever."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(title=title, title_justify="left", title_style="bold", header_style="cyan")
-    for heading, _, _ in columns:
-        table.add_column(heading, justify="left" if heading in LEFT else "right")
+    table.box, table.padding, table.show_edge = SIMPLE_HEAD, 0, False
+    for heading, key, show in columns:
+        cells = [_cell(row.get(key), show) for row in rows]
+        least = max(map(len, [*heading.splitlines(), *cells]))
+        if heading in LEFT:
+            table.add_column(heading, min_width=min(least, LEAST_TEXT), overflow="fold")
+        else:
+            table.add_column(heading, justify="right", min_width=least, no_wrap=True)
     for row in rows:
-        table.add_row(*(_cell(row.get(key), show) for _, key, show in columns))
+        table.add_row(*(Text(_cell(row.get(key), show)) for _, key, show in columns))
     return table
 
 
@@ -76,6 +102,10 @@ def _cell(value: object, show: Callable[[Any], str]) -> str:
 
 def _amount(value: float) -> str:
     return f"{value:,.0f}"
+
+
+def _rate(value: float) -> str:
+    return _amount(value) if value <= MEASURABLE else "–"
 
 
 def _fine(value: float) -> str:
@@ -107,7 +137,7 @@ MODEL_COLUMNS: Columns = (
     ("queued", "queued", _amount),
     ("running", "running", _amount),
     ("served", "served", _amount),
-    ("items/s at most", "capacity", _amount),
+    ("items/s\nat most", "capacity", _rate),
     ("ready", "ready", _yes),
     ("trouble", "trouble", str),
 )
@@ -122,8 +152,8 @@ WORKER_COLUMNS: Columns = (
     ("waiting", "waiting", _amount),
     ("running", "running", _amount),
     ("served", "served", _amount),
-    ("ms/batch", "beta_ms", _fine),
-    ("ms/item", "alpha_ms", _fine),
+    ("ms/\nbatch", "beta_ms", _fine),
+    ("ms/\nitem", "alpha_ms", _fine),
 )
 
 LEFT = {"model", "host", "device", "state", "trouble"}

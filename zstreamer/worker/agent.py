@@ -46,6 +46,13 @@ READ = 1024 * 1024
 UNANSWERED = 5
 """Attempts to connect, about a second, after which a person is told that they fail."""
 
+REMINDER = 30.0
+"""Seconds between two lines about a broker that still cannot be reached."""
+
+LOADED = 1.0
+"""Seconds that a loaded model may lack a broker before a person is told: one that is greeted
+anew, or starts at the same time, is there sooner."""
+
 FAILURES = 5.0
 """Seconds between two lines about exceptions of one type that predict raised."""
 
@@ -205,7 +212,9 @@ class Agent:
         self._child: ChildProcess | None = None
         self._killed = ""
         self._told: dict[WorkerLink, str] = {}
-        self._ready = False
+        self._reminders = logs.Sparing(REMINDER)
+        self._model_words = ""
+        self._warm_at = math.inf
         self._failures = logs.Sparing(FAILURES)
         self._owner = owner
         self._stop = stop
@@ -246,7 +255,8 @@ class Agent:
                 self._act(now, action)
             if self._child is not None:  # now, so that it wakes while this looks once more
                 self._child.flush()
-        self._tell()
+        self._tell_links(now)
+        self._tell_model(now)
 
     def _read(self, now: float, link: WorkerLink, connection: transport.Connection) -> None:
         for frames in connection.receive():
@@ -254,8 +264,8 @@ class Agent:
         for event in connection.events():
             self._event(now, link, event)
 
-    def _tell(self) -> None:
-        """Log what has become of brokers and model, once for each change."""
+    def _tell_links(self, now: float) -> None:
+        """Log what has become of brokers: each change, and at times what is still wrong."""
         for link in self.core.links:
             words = self._told.get(link, "")
             if link.state is LinkState.READY:
@@ -266,18 +276,31 @@ class Agent:
                 words = "lost, connecting again"
             elif not words and link.attempts >= UNANSWERED:
                 words = "no answer yet, trying on; is a broker running there?"
-            if words != self._told.get(link, ""):
+            changed = words != self._told.get(link, "")
+            wrong = words not in ("", "connected")
+            # Always asked where something is wrong, so that a reminder counts from the last line.
+            due = wrong and self._reminders.admit(now, f"{link.address} {words}") > 0
+            if changed or due:
                 self._told[link] = words
-                log.log(
-                    logging.INFO if words == "connected" else logging.WARNING,
-                    "broker=%s %s",
-                    link.address,
-                    words,
-                )
-        if (ready := self.core.state is WorkerState.WARM) != self._ready:
-            self._ready = ready
-            if ready:
-                log.info("model=%s ready", self.config.model)
+                level = logging.WARNING if wrong else logging.INFO
+                log.log(level, "broker=%s %s", link.address, words)
+
+    def _tell_model(self, now: float) -> None:
+        """Log once that the model is loaded, and that it is ready once a broker knows."""
+        if self.core.state is not WorkerState.WARM:
+            self._model_words, self._warm_at = "", math.inf
+            return
+        if self._model_words == "ready":
+            return
+        self._warm_at = min(self._warm_at, now)
+        words = self._model_words
+        if any(link.state is LinkState.READY for link in self.core.links):
+            words = "ready"
+        elif now >= self._warm_at + LOADED:
+            words = "loaded, waiting for a broker"
+        if words != self._model_words:
+            self._model_words = words
+            log.info("model=%s %s", self.config.model, words)
 
     def _event(self, now: float, link: WorkerLink, event: transport.Event) -> None:
         if event is transport.Event.UP:

@@ -7,7 +7,9 @@ child, never by a broker or an agent, and never anything from a network.
 from __future__ import annotations
 
 import base64
+import difflib
 import importlib
+import inspect
 import io
 import multiprocessing.spawn
 import pickle
@@ -149,6 +151,11 @@ def resolve(name: str) -> object:
     except ModuleNotFoundError as error:
         if error.name is None or not (module_name + ".").startswith(error.name + "."):
             raise
+        if module_name.endswith(".py"):
+            plain = module_name.removesuffix(".py")
+            raise TargetError(
+                f'the model {name!r} names a file: leave out ".py", as in {plain}:{attribute}'
+            ) from None
         tried = ", ".join(p or "." for p in sys.path[:3])
         raise TargetError(
             f"no module {error.name!r} for the model {name!r}; looked in {tried}, … "
@@ -157,10 +164,27 @@ def resolve(name: str) -> object:
     found: object = module
     for part in attribute.split("."):
         if not hasattr(found, part):
-            there = ", ".join(n for n in dir(found) if n[:1].isupper()) or "nothing that fits"
-            raise TargetError(f"module {module_name!r} has no {attribute!r}; it has {there}")
+            raise TargetError(
+                f"module {module_name!r} has no {attribute!r}{_instead(module_name, found, part)}"
+            )
         found = getattr(found, part)
     return found
+
+
+def _instead(module_name: str, found: object, part: str) -> str:
+    """What could have been meant by a name that a module, or a class in it, does not have."""
+    names = [each for each in dir(found) if not each.startswith("_")]
+    # What it has imported is seldom its model, but may be what a misspelt name means.
+    own = [
+        each
+        for each in names
+        if each[0].isupper()
+        and getattr(inspect.getattr_static(found, each, None), "__module__", "") == module_name
+    ]
+    words = f"; it has {', '.join(own) or 'nothing that fits'}"
+    if close := difflib.get_close_matches(part, names, n=1):
+        words += f"; did you mean {close[0]!r}?"
+    return words
 
 
 def explain(error: BaseException) -> str:
