@@ -5,6 +5,7 @@ import random
 import shutil
 import socket
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
 
@@ -68,6 +69,7 @@ class Cluster:
         self._stack = contextlib.ExitStack()
         self._names = count(1)
         self._gated = None
+        self._workers = []
         self.broker = None
         self.start_broker()
 
@@ -91,7 +93,9 @@ class Cluster:
                 **settings,
             },
         )
-        return self._stack.enter_context(Process("zstreamer.worker.supervisor", config))
+        worker = self._stack.enter_context(Process("zstreamer.worker.supervisor", config))
+        self._workers.append(worker)
+        return worker
 
     @contextlib.contextmanager
     def serving(self, target, **settings):
@@ -157,7 +161,10 @@ class Cluster:
         until(warm, 30)
 
     def close(self):
+        with ThreadPoolExecutor() as pool:  # so that they end together
+            list(pool.map(Process.close, self._workers))
         self._stack.close()
+        self.broker.terminate()  # it heeds a signal at once, and looks for its owner twice a second
         self.broker.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 

@@ -179,9 +179,10 @@ def test_fill_measures_open_and_closed_loops_of_several_workers():
 
 def test_holds_are_compared_with_none(monkeypatch):
     monkeypatch.setattr(hold, "ROUNDS", 2)
-    trickle, thinkers, lone, _ = hold.rows(SHORT)
+    trickle, thinkers, lone, *against = hold.rows(SHORT)
     assert trickle.bound == (">=", 1.0) and thinkers.bound is None
     assert lone.bound == ("<=", 2.0) and lone.ratio is None
+    assert [row.values == lone.values and row.bound is None for row in against] == [True, True]
     assert all(value > 0 for row in (trickle, thinkers, lone) for value in row.values)
 
 

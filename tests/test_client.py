@@ -546,9 +546,10 @@ def test_higher_priority_goes_first(shared):
 @pytest.mark.gevent
 def test_wait_ready_returns_when_a_worker_is_warm_and_says_why_not_before():
     with Cluster(model_grace=60) as cluster:
+        cluster.wait_up()
         client = cluster.client()
         with pytest.raises(errors.NoWorker, match="no worker"):
-            client.wait_ready(1.5)
+            client.wait_ready(0.5)
         cluster.worker("double")
         client.wait_ready(30)
         client.wait_ready(5)
@@ -596,7 +597,8 @@ def test_one_client_of_two_brokers_uses_the_one_that_lives():
     with Cluster() as one, Cluster() as other:
         for cluster in (one, other):
             cluster.worker("double")
-            cluster.client().wait_ready(30)
+        for cluster in (one, other):
+            cluster.wait_warm(1)
         with Client([one.address, other.address], timeout=20) as client:
             assert client.predict(list(range(500))) == [2 * i for i in range(500)]
             one.broker.kill()

@@ -79,10 +79,10 @@ class Page(BaseHTTPRequestHandler):
 @pytest.mark.gevent
 def test_the_address_of_a_web_server_is_an_error_that_names_it():
     with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         address = f"tcp://127.0.0.1:{server.server_port}"
-        with Client(address, connect_timeout=1) as client:
+        with Client(address, connect_timeout=0.5) as client:
             with raises_within(10, errors.BrokerUnreachable, re.escape(address)):
                 client.predict([1])
         server.shutdown()
@@ -93,7 +93,7 @@ def test_the_address_of_a_web_server_is_an_error_that_names_it():
 def test_the_address_of_something_that_says_nothing_is_an_error_that_names_it():
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
-        with Client(address, connect_timeout=1) as client:
+        with Client(address, connect_timeout=0.5) as client:
             with raises_within(10, errors.BrokerUnreachable, re.escape(address)):
                 client.predict([1])
 
@@ -103,7 +103,7 @@ def test_the_address_of_another_zeromq_program_is_an_error_that_names_it():
     with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
         port = router.bind_to_random_port("tcp://127.0.0.1", 20000, 32000)
         address = f"tcp://127.0.0.1:{port}"
-        with Client(address, connect_timeout=1) as client:
+        with Client(address, connect_timeout=0.5) as client:
             with raises_within(10, errors.BrokerUnreachable, re.escape(address)):
                 client.predict([1])
         router.close(linger=0)
@@ -123,7 +123,8 @@ def test_a_broker_that_is_killed_for_good_fails_open_calls_in_their_time(tmp_pat
     with Cluster() as cluster:
         cluster.worker("Gate", init_kwargs={"folder": str(tmp_path)})
         cluster.wait_up()
-        client = cluster.client(timeout=2, connect_timeout=1)
+        client = cluster.client(timeout=1, connect_timeout=0.5)
+        cluster.wait_warm(1)
         client.wait_ready(30)
         future = client.submit(["a"])
         until(lambda: cluster.at_workers("default") == 1)
@@ -223,7 +224,9 @@ def test_a_spent_budget_is_an_error_on_time_and_what_waits_is_not_run(shared):
     with shared.gate() as (client, gate):
         first = client.submit(["first"])
         gate.wait_begun("first")
-        with raises_within(5, errors.DeadlineExceeded, r"no answer within 0\.3 s") as caught:
+        # Client and broker both look at the clock; on a busy machine either may be the first.
+        words = r"no answer within 0\.3 s|the budget ended in the broker's queue"
+        with raises_within(5, errors.DeadlineExceeded, words) as caught:
             client.predict(["late"], timeout=0.3)
         assert isinstance(caught.value, TimeoutError)
         assert caught.value.retryable

@@ -1,5 +1,7 @@
 """Simulated clusters keep every promise, and the simulator finds those who break one."""
 
+import functools
+
 import pytest
 
 from tests.simulation.mutants import MUTANTS
@@ -9,18 +11,34 @@ SEEDS = 1000
 CHUNK = 250
 ENOUGH = 600  # seeds within which every mutant is found
 
+FINDERS = {
+    "an agent reports tickets of a lost connection on the next": 494,
+    "answers are not kept until they are read": 327,
+    "a dead clients items stay": 356,
+}
+"""The first seeds that found mutants which few find. They are tried before all others, which only
+saves time: a change may let other seeds find them.
+"""
+
+
+@functools.cache
+def outcome_of(seed):
+    """Run a seed, once for all tests, since the same seed is the same run."""
+    return Scenario(seed).run()
+
 
 @pytest.mark.parametrize("first", range(0, SEEDS, CHUNK))
 def test_every_promise_is_kept_under_faults(first):
     for seed in range(first, first + CHUNK):
-        outcome = Scenario(seed).run()
+        outcome = outcome_of(seed)
         assert not outcome.problem, f"scripts/simulate --seed {seed} --trace: {outcome.problem}"
 
 
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_deliberate_bug_is_found(name):
+    seeds = [FINDERS.get(name, 0), *range(ENOUGH)]
     with MUTANTS[name]():
-        assert any(Scenario(seed).run().problem for seed in range(ENOUGH)), "nothing was noticed"
+        assert any(Scenario(seed).run().problem for seed in seeds), "nothing was noticed"
 
 
 def test_the_same_seed_is_the_same_run():
@@ -30,5 +48,5 @@ def test_the_same_seed_is_the_same_run():
 
 
 def test_faults_do_happen():
-    faults = {fault for seed in range(200) for fault in Scenario(seed).run().faults}
+    faults = {fault for seed in range(200) for fault in outcome_of(seed).faults}
     assert len(faults) == 12, faults

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import weakref
@@ -525,16 +526,18 @@ class Threads(Steps):
         return torch.get_num_threads()
 
 
-@pytest.mark.parametrize(
-    ("variable", "settings", "threads"), [("1", {}, 1), ("1", {"threads": 2}, 2)]
-)
-def test_in_a_worker_the_variable_counts_and_an_argument_before_it(
-    shared, monkeypatch, variable, settings, threads
-):
-    monkeypatch.setenv("OMP_NUM_THREADS", variable)
-    kwargs = {"dtype": "float32", **settings}
-    with shared.serving("tests.test_torch:Threads", init_kwargs=kwargs) as client:
-        assert client.predict([{"x": 1}]) == [threads]
+def test_in_a_worker_the_variable_counts_and_an_argument_before_it(shared, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    cases = {"threads-variable": ({}, 1), "threads-argument": ({"threads": 2}, 2)}
+    with contextlib.ExitStack() as stack:
+        for model, (settings, _) in cases.items():  # both start meanwhile
+            kwargs = {"dtype": "float32", **settings}
+            target = "tests.test_torch:Threads"
+            stack.enter_context(shared.worker(target, model=model, init_kwargs=kwargs))
+        for model, (_, threads) in cases.items():
+            client = stack.enter_context(shared.client(model=model))
+            client.wait_ready(30)
+            assert client.predict([{"x": 1}]) == [threads]
 
 
 # ------------------------------------------------------------------ import

@@ -1,5 +1,6 @@
 """The async doors, each under a server of its own: the gateway, ASGI and RSGI alike."""
 
+import contextlib
 import threading
 
 import httpx
@@ -33,11 +34,22 @@ def variables(cluster):
     }
 
 
-@pytest.fixture(scope="module", params=COMMANDS)
-def server(request, shared):
-    with Server(*COMMANDS[request.param], env=variables(shared)) as server:
+@pytest.fixture(scope="module")
+def servers(shared):
+    with contextlib.ExitStack() as stack:
+        started = {}
+        for name, command in COMMANDS.items():  # all start meanwhile
+            server = Server(*command, env=variables(shared), wait=False)
+            started[name] = stack.enter_context(server)
+        for server in started.values():
+            server.wait_up()
         shared.wait_warm(1, "echo")
-        yield server
+        yield started
+
+
+@pytest.fixture(params=COMMANDS)
+def server(servers, request):
+    return servers[request.param]
 
 
 def test_models_answer_in_json_msgpack_and_forms(server):

@@ -32,7 +32,9 @@ def bad_items(times, options):
         stage.wait_warm()
         for name, (_, _, promised) in WAYS.items():
             client = stage.clusters[0].client(model=name, timeout=60.0)
-            good, flawed = _throughput(client, times, 0), _throughput(client, times, 1)
+            # Where no share is promised it is only the answers that count.
+            seconds = 0.2 if options.quick and not promised else times
+            good, flawed = (_throughput(client, seconds, bad) for bad in (0, 1))
             share = outcome.figures[name] = flawed[1] / good[1]
             outcome.check(share >= promised, f"{name}: {share:.2f}, promised {promised:.2f}")
             outcome.figures[f"{name}_items"] = good[0].items + flawed[0].items
