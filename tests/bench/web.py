@@ -27,7 +27,6 @@ from tests.bench.web_ours import (
     EMPTY_UVICORN,
     FLASK,
     GATEWAY,
-    GATEWAYS,
     RSGI,
 )
 from tests.bench.web_rounds import ROUNDS, Found
@@ -180,7 +179,7 @@ def one_worker(found: Found, limit: Sequence[Sample]) -> list[Row]:
     rows = []
     for name, samples in found.items():
         title, empty = f"sleeping, {name}", EMPTY.get(name)
-        if name in (GATEWAY, GATEWAYS):
+        if name == GATEWAY:
             rows.append(web_rounds.rate(f"{title}, against {MODEL}", samples, limit, OF_LIMIT))
         elif empty in found:
             row = web_rounds.rate(f"{title}, against {empty}", samples, found[empty])

@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 
 from tests.bench.web_server import Service
 
 GATEWAY = "gateway"
-GATEWAYS = "gateway, 2 processes"
 ASGI = "ASGI app under uvicorn"
 RSGI = "RSGI app under granian"
 BARE = "pywsgi, bare handler"
@@ -37,7 +35,7 @@ GUNICORN = (
     *(f"--worker-connections={LIMIT}", f"--backlog={LIMIT}", "--keep-alive=75"),
     "--bind=127.0.0.1:{port}",
 )
-"""One process, as nearly every web server here has: two cores are shared with all the rest."""
+"""One process, as every web server here has: two cores are shared with all the rest."""
 
 UVICORN = (
     *("uvicorn", "--host=127.0.0.1", "--port={port}", f"--backlog={LIMIT}"),
@@ -64,12 +62,6 @@ def gateway(broker: str, model: str) -> Service:
     """`zstreamer gateway`."""
     command = (*PYTHON, "zstreamer", "gateway", "--broker", broker, "--port", "{port}")
     return Service(GATEWAY, (*command, "--log-level", "warning"), _path(model), instances)
-
-
-def gateways(broker: str, model: str) -> Service:
-    """The same in two processes, one for each core."""
-    one = gateway(broker, model)
-    return replace(one, name=GATEWAYS, command=(*one.command, "--processes", "2"))
 
 
 def asgi(broker: str, model: str) -> Service:
@@ -130,7 +122,7 @@ def local(model: str, workers: int) -> list[Service]:
 
 def doors(broker: str, model: str) -> list[Service]:
     """The ways into a cluster that are measured under every load."""
-    return [make(broker, model) for make in (gateway, gateways, asgi, bare, flask)]
+    return [make(broker, model) for make in (gateway, asgi, bare, flask)]
 
 
 def other_doors(broker: str, model: str) -> list[Service]:

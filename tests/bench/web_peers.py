@@ -1,8 +1,8 @@
 """The same models behind zstreamer and its peers, all in one run: `scripts/bench peers`.
 
 Each peer has an environment of its own (`web_environments`) and the settings that serve it best
-(`web_others`). Each has one worker, and one web process unless its row says otherwise; peers that
-wait actively are stopped while others have their turn.
+(`web_others`). One worker and one web process each; peers that wait actively are stopped while
+others have their turn.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tests.bench.report import MORE, Report, Row
 from tests.bench.web_cluster import cluster
 from tests.bench.web_models import questions
 from tests.bench.web_others import MOSEC
-from tests.bench.web_ours import BARE, EMPTY_FLASK, FLASK, GATEWAY, GATEWAYS
+from tests.bench.web_ours import BARE, EMPTY_FLASK, FLASK, GATEWAY
 from tests.bench.web_rounds import ROUNDS, Found
 
 CONNECTIONS = (32, 128, 512)
@@ -25,13 +25,12 @@ JUDGED = 128
 
 QUESTIONS = 8192
 
-OURS = (GATEWAY, GATEWAYS, BARE, FLASK, EMPTY_FLASK)
+OURS = (GATEWAY, BARE, FLASK, EMPTY_FLASK)
 
 BEST = "service-streamer's best"
 
 BOUNDS: dict[tuple[str, str], tuple[str, float] | None] = {
     (GATEWAY, MOSEC): (MORE, 1.3),
-    (GATEWAYS, MOSEC): (MORE, 1.3),
     (BARE, MOSEC): (MORE, 1.0),
     (FLASK, BEST): (MORE, 2.0),
     (FLASK, EMPTY_FLASK): None,
@@ -72,7 +71,7 @@ class Bench:
     def model(self, model: str, connections: Sequence[int]) -> None:
         """Everything behind one model."""
         with cluster(model, 1) as address:
-            make = (web_ours.gateway, web_ours.gateways, web_ours.bare, web_ours.flask)
+            make = (web_ours.gateway, web_ours.bare, web_ours.flask)
             services = [each(address, model) for each in make] + web_others.all_of(model)
             services.append(web_ours.empty_flask())
             with web_rounds.started(services, questions(QUESTIONS)) as servers:
