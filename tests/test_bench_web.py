@@ -288,7 +288,7 @@ def test_the_web_benchmark_has_its_rows(monkeypatch, capsys):
     assert rows["sleeping, gateway, against the model by itself"].ratio > 0.05
     assert rows[f"sleeping, {BARE}, against {EMPTY_PYWSGI}"].ratio > 0.05
     bad = [row for name, row in rows.items() if "wrong, late or missing" in name]
-    assert len(bad) == 2 and all(row.holds for row in bad), [str(row) for row in bad]
+    assert len(bad) == 4 and all(row.holds for row in bad), [str(row) for row in bad]
     assert {(each["server"], each["connections"]) for each in report.points} == {
         (name, 128) for name in (GATEWAY, BARE, EMPTY_PYWSGI)
     }

@@ -60,6 +60,10 @@ EMPTY = {
 JUDGED = (BARE, FLASK)
 """Doors that must reach a share of that."""
 
+TOGETHER = (GATEWAY, APP, *JUDGED, *(EMPTY[door] for door in JUDGED))
+"""What is held against bounds, and what belongs to it: measured before all others are started. Even
+servers that nobody asks take their share of caches and wake-ups, a twelfth in all."""
+
 
 def run(seconds: float) -> Report:
     """Measure each figure for about so many seconds, in three rounds."""
@@ -101,11 +105,17 @@ class Bench:
                 *web_ours.local("sleeping", 1),
                 *web_ours.other_doors(address, "sleeping"),
             ]
-            with self._started([*others, *ours]) as servers:
-                doors = {each.name: servers[each.name] for each in ours}
-                self._one_worker(servers)
+            judged = [each for each in (*others, *ours) if each.name in TOGETHER]
+            with self._started(judged) as servers:
+                self._one_worker("judged", *self._against_limit(servers))
+                self._own_questions("judged", servers)
+            rest = [each for each in (*others, *ours) if each.name not in TOGETHER]
+            with self._started(rest) as servers:
+                self._one_worker("others", self._at(servers, CONNECTIONS))
+                self._own_questions("others", servers)
+            with self._started(ours) as servers:
                 for connections in (*FEW, *MANY):
-                    self._doors(doors, connections)
+                    self._doors(servers, connections)
 
     def more_workers(self, workers: int) -> None:
         """The doors, and the streamer, with as many workers."""
@@ -133,17 +143,23 @@ class Bench:
     ) -> contextlib.AbstractContextManager[dict[str, Server]]:
         return web_rounds.started(services, self.questions)
 
-    def _one_worker(self, servers: Mapping[str, Server]) -> None:
+    def _against_limit(self, servers: Mapping[str, Server]) -> tuple[Found, list[Sample]]:
         ways = web_rounds.asking(servers, CONNECTIONS, self.seconds)
         found = web_rounds.take_turns({LIMIT: self._alone, **ways}, self.rounds)
         limit = found.pop(LIMIT)
         self.report.add(Row(f"sleeping, {LIMIT}", [each.rate for each in limit], "items/s"))
+        self._keep(found, CONNECTIONS)
+        return found, limit
+
+    def _one_worker(self, which: str, found: Found, limit: Sequence[Sample] = ()) -> None:
         for row in one_worker(found, limit):
             self.report.add(row)
-        self.report.add(web_rounds.bad(f"sleeping, {CONNECTIONS} connections", found))
+        self.report.add(web_rounds.bad(f"sleeping, {CONNECTIONS} connections, {which}", found))
+
+    def _own_questions(self, which: str, servers: Mapping[str, Server]) -> None:
         own = web_rounds.own_questions(servers)
-        self.report.add(web_rounds.bad("sleeping, each connection's own question", own))
-        self._keep(found, CONNECTIONS)
+        title = f"sleeping, each connection's own question, {which}"
+        self.report.add(web_rounds.bad(title, own))
 
     def _doors(self, doors: Mapping[str, Server], connections: int) -> None:
         found = self._at(doors, connections)

@@ -32,6 +32,9 @@ SURE = 0.5
 """How much likelier (in logits) a sentence's word must be than the next one. In bfloat16 the shape
 of a batch moves them by up to a tenth of that, so that near ties would have two right answers."""
 
+JUDGED = 30
+"""Seconds, at least, of a round whose bound is judged."""
+
 SIZES = (8, 16, 32, 64)
 """Batch sizes to choose from: 128 connections fill two of the largest."""
 
@@ -74,9 +77,10 @@ def questions(settings: Mapping[str, object], count: int = QUESTIONS) -> list[tu
 
 
 def measure(report: Report, seconds: float) -> None:
-    """Add the rows; seconds: of a round, twice as many where a bound is to be judged.
+    """Add the rows; seconds: of a round.
 
-    What lies in an unfinished batch at a round's end is lost to it, so it must be long beside one.
+    What lies in an unfinished batch at a round's end is lost to it, so one that is judged must be
+    long beside two batches, which take some 0.4 s.
     """
     seconds = max(1, round(seconds))
     dtype = bert.cpu_dtype()
@@ -88,8 +92,9 @@ def measure(report: Report, seconds: float) -> None:
         )
         model = subject.load()
         size = rates.best_size(model, subject.items, seconds / 5, SIZES)
-        alone = partial(rates.alone, model, subject.items, size, 2 * seconds)
-        bench = Bench(report, seconds, asked, settings, size)
+        judged = max(JUDGED, 2 * seconds)
+        alone = partial(rates.alone, model, subject.items, size, judged)
+        bench = Bench(report, seconds, asked, settings, size, judged)
         report.notes.append(f"BERT: small, in {dtype}, one thread, batches of {size}")
         bench.one_worker(lambda: Sample(alone()))
     for workers in WORKERS:
@@ -101,10 +106,11 @@ class Bench:
 
     Args:
         report: gets them.
-        seconds: of a round, twice as many where a bound is to be judged.
+        seconds: of a round.
         asked: sentences with their words.
         settings: for `init_model`.
         size: of a batch.
+        judged: seconds of a round whose bound is judged.
     """
 
     def __init__(
@@ -114,9 +120,11 @@ class Bench:
         asked: list[tuple[str, str]],
         settings: Mapping[str, object],
         size: int,
+        judged: int = JUDGED,
     ) -> None:
         self.report = report
         self._seconds = seconds
+        self._judged = judged
         self._asked = asked
         self._settings = settings
         self._size = size
@@ -134,7 +142,7 @@ class Bench:
             ]
             with web_rounds.started(services, self._asked) as servers:
                 gateway = {web_ours.GATEWAY: servers.pop(web_ours.GATEWAY)}
-                judged = self._ways(gateway, 2 * self._seconds)
+                judged = self._ways(gateway, self._judged)
                 found = web_rounds.take_turns({ALONE: alone, **judged})
                 reference = found.pop(ALONE)
                 ways = self._ways(servers, self._seconds)
