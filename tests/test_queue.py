@@ -196,6 +196,19 @@ def test_what_is_ahead_counts_a_clients_fair_share_only():
         assert ahead <= queue.at_most_ahead(client, priority, adds) <= len(queue)
 
 
+@pytest.mark.parametrize("batch", [1, 40, 64])
+def test_no_more_is_served_before_new_items_than_was_said(batch):
+    queue = FairQueue()
+    queue.fit(batch)
+    a, b = clients(1, 2)
+    queue.push(lot(a, *range(1000)))
+    queue.push(lot(b, *range(100)))
+    ahead = queue.ahead(2, 0, 1)
+    assert ahead <= queue.at_most_ahead(2, 0, 1)
+    queue.push(lot(b, 100))
+    assert order(queue).index((2, 100)) <= ahead
+
+
 @given(
     some.lists(
         some.tuples(

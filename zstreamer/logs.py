@@ -38,4 +38,4 @@ class Sparing:
         if now < self._due.get(kind, -math.inf):
             return 0
         self._due[kind] = now + self._seconds
-        return self._held.pop(kind)
+        return self._held.pop(kind, 0)  # another thread may have been first
