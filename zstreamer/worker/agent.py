@@ -17,22 +17,22 @@ import socket as sockets
 import subprocess
 import sys
 import time
-from collections import Counter, deque
+from collections import deque
 from operator import attrgetter
 
 import zmq
 
-from zstreamer import cpus, errors, logs, transport
+from zstreamer import cpus, logs, transport
 from zstreamer.config import AgentConfig
 from zstreamer.exitcodes import ExitCode
 from zstreamer.interpreter import environment, module_command
 from zstreamer.process import Owner, read_config
-from zstreamer.protocol import WorkerState
 from zstreamer.signals import StopRequests
 from zstreamer.worker import actions, forkserver, pipe
 from zstreamer.worker.claims import Claims
 from zstreamer.worker.core import WorkerCore
-from zstreamer.worker.link import LinkState, WorkerLink
+from zstreamer.worker.journal import Journal
+from zstreamer.worker.link import WorkerLink
 from zstreamer.worker.target import Description
 
 log = logging.getLogger("zstreamer.worker.agent")  # run as __main__
@@ -42,19 +42,6 @@ OWNER_CHECK = 0.5
 
 READ = 1024 * 1024
 """Bytes read from the child at once."""
-
-UNANSWERED = 5
-"""Attempts to connect, about a second, after which a person is told that they fail."""
-
-REMINDER = 30.0
-"""Seconds between two lines about a broker that still cannot be reached."""
-
-LOADED = 1.0
-"""Seconds that a loaded model may lack a broker before a person is told: one that is greeted
-anew, or starts at the same time, is there sooner."""
-
-FAILURES = 5.0
-"""Seconds between two lines about exceptions of one type that predict raised."""
 
 LINGER = 2.0
 """Seconds that the last reports get to leave when the agent exits."""
@@ -211,11 +198,7 @@ class Agent:
         self._connections: dict[WorkerLink, transport.Connection] = {}
         self._child: ChildProcess | None = None
         self._killed = ""
-        self._told: dict[WorkerLink, str] = {}
-        self._reminders = logs.Sparing(REMINDER)
-        self._model_words = ""
-        self._warm_at = math.inf
-        self._failures = logs.Sparing(FAILURES)
+        self._journal = Journal(self.core)
         self._owner = owner
         self._stop = stop
         self._poller = zmq.Poller()
@@ -255,52 +238,13 @@ class Agent:
                 self._act(now, action)
             if self._child is not None:  # now, so that it wakes while this looks once more
                 self._child.flush()
-        self._tell_links(now)
-        self._tell_model(now)
+        self._journal.tell(now)
 
     def _read(self, now: float, link: WorkerLink, connection: transport.Connection) -> None:
         for frames in connection.receive():
             self.core.on_message(now, link, frames)
         for event in connection.events():
             self._event(now, link, event)
-
-    def _tell_links(self, now: float) -> None:
-        """Log what has become of brokers: each change, and at times what is still wrong."""
-        for link in self.core.links:
-            words = self._told.get(link, "")
-            if link.state is LinkState.READY:
-                words = "connected"
-            elif link.refused:
-                words = f"refused: {link.refused}"
-            elif words == "connected":
-                words = "lost, connecting again"
-            elif not words and link.attempts >= UNANSWERED:
-                words = "no answer yet, trying on; is a broker running there?"
-            changed = words != self._told.get(link, "")
-            wrong = words not in ("", "connected")
-            # Always asked where something is wrong, so that a reminder counts from the last line.
-            due = wrong and self._reminders.admit(now, f"{link.address} {words}") > 0
-            if changed or due:
-                self._told[link] = words
-                level = logging.WARNING if wrong else logging.INFO
-                log.log(level, "broker=%s %s", link.address, words)
-
-    def _tell_model(self, now: float) -> None:
-        """Log once that the model is loaded, and that it is ready once a broker knows."""
-        if self.core.state is not WorkerState.WARM:
-            self._model_words, self._warm_at = "", math.inf
-            return
-        if self._model_words == "ready":
-            return
-        self._warm_at = min(self._warm_at, now)
-        words = self._model_words
-        if any(link.state is LinkState.READY for link in self.core.links):
-            words = "ready"
-        elif now >= self._warm_at + LOADED:
-            words = "loaded, waiting for a broker"
-        if words != self._model_words:
-            self._model_words = words
-            log.info("model=%s %s", self.config.model, words)
 
     def _event(self, now: float, link: WorkerLink, event: transport.Event) -> None:
         if event is transport.Event.UP:
@@ -316,7 +260,7 @@ class Agent:
         child.flush()
         for message in child.read():
             if isinstance(message, pipe.Done):
-                self._tell_failures(now, message)
+                self._journal.failures(now, message)
             self.core.on_child(now, message)
         if child.ended:
             self._poller.unregister(child)
@@ -325,19 +269,6 @@ class Agent:
             log.warning("model process ended pid=%d how=%r", child.pid, self._killed or how)
             self.core.on_child_gone(now, self._killed or how)
             self._killed = ""
-
-    def _tell_failures(self, now: float, done: pipe.Done) -> None:
-        """Log what went wrong in predict, a line for each type of exception."""
-        refusals = [errors.from_wire(each) for each in done.outcomes if isinstance(each, list)]
-        if not refusals:
-            return
-        failed = [each for each in refusals if isinstance(each, errors.PredictError)]
-        counts = Counter(each.type for each in failed)
-        for last in {each.type: each for each in failed}.values():
-            if items := self._failures.admit(now, last.type, counts[last.type]):
-                log.warning(
-                    "predict failed type=%s items=%d last=%.200r", last.type, items, last.message
-                )
 
     def _act(self, now: float, action: actions.Action) -> None:  # noqa: C901  # a case an action
         match action:

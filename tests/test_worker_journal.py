@@ -6,21 +6,26 @@ import pytest
 
 from tests.cluster import Cluster
 from tests.waiting import until
-from zstreamer.config import AgentConfig
+from zstreamer.config import WorkerConfig
 from zstreamer.protocol import WorkerState
-from zstreamer.signals import StopRequests
-from zstreamer.worker.agent import LOADED, REMINDER, UNANSWERED, Agent
+from zstreamer.worker.core import WorkerCore
+from zstreamer.worker.journal import LOADED, REMINDER, UNANSWERED, Journal
 from zstreamer.worker.link import LinkState
 
 BROKER = "tcp://127.0.0.1:9"
 
 
 @pytest.fixture
-def agent(caplog):
-    """An agent that has not begun; what it logs is in caplog."""
+def core(caplog):
+    """A worker that has not begun; what is logged is in caplog."""
     caplog.set_level(logging.INFO)
-    with StopRequests() as stop, StopRequests() as owner:
-        yield Agent(AgentConfig(broker=(BROKER,), target="a:b", model="bert"), owner, stop)
+    config = WorkerConfig(broker=(BROKER,), target="a:b", model="bert")
+    return WorkerCore(config, 1, 0.0, lambda: 0.5)
+
+
+@pytest.fixture
+def journal(core):
+    return Journal(core)
 
 
 def told(caplog):
@@ -31,38 +36,38 @@ def told(caplog):
 
 
 @pytest.mark.parametrize("refused", ["", "another version"])
-def test_a_broker_out_of_reach_is_told_again_while_it_lasts(agent, caplog, refused):
-    [link] = agent.core.links
+def test_a_broker_out_of_reach_is_told_again_while_it_lasts(core, journal, caplog, refused):
+    [link] = core.links
     link.attempts, link.refused = UNANSWERED, refused
     words = f"refused: {refused}" if refused else "no answer yet, trying on; is a broker running"
     for now in (100.0, 100.0 + REMINDER, 100.0 + 2 * REMINDER):
-        agent._tell_links(now)
+        journal._links(now)
         [line] = told(caplog)
         assert line.startswith(f"broker={BROKER} {words}")
-        agent._tell_links(now + REMINDER - 0.1)
+        journal._links(now + REMINDER - 0.1)
         assert told(caplog) == []
     link.state, link.refused = LinkState.READY, ""
     for now in (200.0, 300.0):
-        agent._tell_links(now)
+        journal._links(now)
     assert told(caplog) == [f"broker={BROKER} connected"]
 
 
-def test_a_model_is_ready_only_once_a_broker_knows(agent, caplog):
-    [link] = agent.core.links
-    agent._tell_model(100.0)
-    agent.core.state = WorkerState.WARM
+def test_a_model_is_ready_only_once_a_broker_knows(core, journal, caplog):
+    [link] = core.links
+    journal._model(100.0)
+    core.state = WorkerState.WARM
     for now in (101.0, 101.9, 101.0 + LOADED, 110.0):
-        agent._tell_model(now)
+        journal._model(now)
     assert told(caplog) == ["model=bert loaded, waiting for a broker"]
     link.state = LinkState.READY
-    agent._tell_model(111.0)
+    journal._model(111.0)
     link.state = LinkState.DOWN  # which is told of the broker
-    agent._tell_model(120.0)
+    journal._model(120.0)
     assert told(caplog) == ["model=bert ready"]
-    agent.core.state = WorkerState.RESTARTING
-    agent._tell_model(121.0)
-    agent.core.state, link.state = WorkerState.WARM, LinkState.READY
-    agent._tell_model(122.0)
+    core.state = WorkerState.RESTARTING
+    journal._model(121.0)
+    core.state, link.state = WorkerState.WARM, LinkState.READY
+    journal._model(122.0)
     assert told(caplog) == ["model=bert ready"]
 
 
