@@ -62,6 +62,10 @@ class _Item:
         self.arrived = arrived
         self.cost = 0.0
 
+    @property
+    def deadline(self) -> float:
+        return self.call.deadline
+
 
 class Batches:
     """What `ThreadedStreamer` is made of; see there for the arguments."""
@@ -208,39 +212,46 @@ class Batches:
         while True:
             if not self._gather(batcher, hold):
                 return
-            plan = batcher.next(time.monotonic(), busy=False)
+            plan = batcher.next(time.monotonic(), running=0)
             hold = plan.hold_until
             if plan.items:
                 batcher.remove([item.id for item in plan.items])
-                self._run_batch(plan.items, batch_time)
+                if not self._run_batch(batcher, plan.items, batch_time):
+                    return
 
     def _gather(self, batcher: Batcher[_Item], hold: float | None) -> bool:
         """Take in what has arrived; wait for it where nothing can run. False at the end."""
-        wait: float | None = 0.0
         if not len(batcher):
-            wait = None
-        elif hold is not None:
-            wait = max(0.0, hold - time.monotonic())
+            return self._take_in(batcher, None)
+        return self._take_in(batcher, max(0.0, hold - time.monotonic()) if hold else 0.0)
+
+    def _take_in(self, batcher: Batcher[_Item], wait: float | None) -> bool:
         try:
             items = self._inbox.get(timeout=wait) if wait != 0.0 else self._inbox.get_nowait()
             while items is not None:
                 for item in items:
                     self._next_id += 1
                     item.id = self._next_id
-                batcher.add(time.monotonic(), items)
+                if items:
+                    batcher.add(items[0].arrived, items)
                 items = self._inbox.get_nowait()
             return False
         except Empty:
             return True
 
-    def _run_batch(self, planned: Sequence[_Item], batch_time: BatchTime) -> None:
+    def _run_batch(
+        self, batcher: Batcher[_Item], planned: Sequence[_Item], batch_time: BatchTime
+    ) -> bool:
+        """Run a batch and wake its callers. False at the end."""
         items = [item for item in planned if self._prepare(item)]
         if not items:
-            return
+            return True
         start = time.perf_counter()
         outputs = self._runner.run([item.value for item in items], [False] * len(items))
         if self._runner.clean:
             batch_time.observe(len(items), time.perf_counter() - start)
+        more = self._take_in(batcher, 0.0)  # what came while it ran, so not in answer to it
+        batcher.ended(time.monotonic(), len(items))
         ended: dict[int, _Call] = {}
         for item, output in zip(items, outputs, strict=True):
             call = item.call
@@ -250,6 +261,7 @@ class Batches:
                 ended[id(call)] = call
         for call in ended.values():
             self._end(call, _first_error(call))
+        return more
 
     def _prepare(self, item: _Item) -> bool:
         """Give an item the form that predict takes; end its call where that fails."""

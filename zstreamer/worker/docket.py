@@ -184,6 +184,7 @@ class Docket:
         if unclaimed:  # the process holds them no more
             self._unplan(unclaimed)
         if done.ids and self._running and done.ids[0] == self._running[0]:
+            self._batcher.ended(now, len(self._running))
             self._running = []
             self._expect_claim(now)
 
@@ -246,7 +247,7 @@ class Docket:
         self._next_deadline = min(left, default=math.inf)
 
     def _replan(self, now: float) -> None:
-        plan = self._batcher.next(now, bool(self._running))
+        plan = self._batcher.next(now, len(self._running))
         if plan.hold_until is not None:
             self._hold_until = plan.hold_until
         ids = [job.id for job in plan.items]
