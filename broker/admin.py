@@ -13,8 +13,8 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from broker import snapshot
-from broker.core import BrokerCore
+from zstreamer.broker import snapshot
+from zstreamer.broker.core import BrokerCore
 from zstreamer.config import BrokerConfig
 
 log = logging.getLogger(__name__)

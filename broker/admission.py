@@ -9,9 +9,9 @@ from zstreamer.errors import Overloaded, ZStreamerError
 from zstreamer.protocol import Run
 
 if TYPE_CHECKING:
-    from broker.clients import Client
-    from broker.models import Model
-    from broker.scheduler import Scheduler
+    from zstreamer.broker.clients import Client
+    from zstreamer.broker.models import Model
+    from zstreamer.broker.scheduler import Scheduler
     from zstreamer.config import BrokerConfig
 
 MARGIN = 1.1

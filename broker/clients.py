@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from broker.lots import Lot
 from zstreamer import protocol
+from zstreamer.broker.lots import Lot
 from zstreamer.protocol import BUNDLE, INLINE, PART, Frames, Slot
 from zstreamer.transfer import Receiver, Sender
 

@@ -16,13 +16,13 @@ from collections import Counter
 from enum import Enum
 from typing import NamedTuple
 
-from broker import intake, snapshot
-from broker.clients import Client
-from broker.intake import Intake
-from broker.models import Model
-from broker.scheduler import Scheduler
-from broker.workers import STALL, Worker
 from zstreamer import errors, protocol
+from zstreamer.broker import intake, snapshot
+from zstreamer.broker.clients import Client
+from zstreamer.broker.intake import Intake
+from zstreamer.broker.models import Model
+from zstreamer.broker.scheduler import Scheduler
+from zstreamer.broker.workers import STALL, Worker
 from zstreamer.config import BrokerConfig
 from zstreamer.errors import ZStreamerError
 from zstreamer.protocol import Frames, ProtocolError, Role, WorkerState

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from broker import admission
-from broker.clients import Client
-from broker.lots import Lot
-from broker.scheduler import Scheduler
 from zstreamer import errors, protocol
+from zstreamer.broker import admission
+from zstreamer.broker.clients import Client
+from zstreamer.broker.lots import Lot
+from zstreamer.broker.scheduler import Scheduler
 from zstreamer.config import BrokerConfig
 from zstreamer.errors import ModelNotFound, Overloaded, TooLarge, ZStreamerError
 from zstreamer.protocol import Buffer, Run

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING
 from zstreamer.protocol import PART
 
 if TYPE_CHECKING:
-    from broker.clients import Client
-    from broker.models import Model
-    from broker.workers import Worker
+    from zstreamer.broker.clients import Client
+    from zstreamer.broker.models import Model
+    from zstreamer.broker.workers import Worker
     from zstreamer.protocol import Buffer
 
 

@@ -15,12 +15,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import compress, groupby
 
-from broker import dispatch
-from broker.clients import Client
-from broker.lots import Lot
-from broker.models import Model
-from broker.workers import Worker
 from zstreamer import errors
+from zstreamer.broker import dispatch
+from zstreamer.broker.clients import Client
+from zstreamer.broker.lots import Lot
+from zstreamer.broker.models import Model
+from zstreamer.broker.workers import Worker
 from zstreamer.errors import DeadlineExceeded, WorkerLost, ZStreamerError
 from zstreamer.protocol import NO_PAYLOAD, Fate, Report, Slot, WorkerState
 

@@ -8,9 +8,9 @@ import zstreamer
 from zstreamer.protocol import WorkerState
 
 if TYPE_CHECKING:
-    from broker.core import BrokerCore
-    from broker.models import Model
-    from broker.workers import Worker
+    from zstreamer.broker.core import BrokerCore
+    from zstreamer.broker.models import Model
+    from zstreamer.broker.workers import Worker
 
 
 def of(core: BrokerCore, now: float) -> dict[str, object]:

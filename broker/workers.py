@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import accumulate, repeat, takewhile
 
-from broker import dispatch
-from broker.lots import Lot
-from broker.models import Model
 from zstreamer import protocol
+from zstreamer.broker import dispatch
+from zstreamer.broker.lots import Lot
+from zstreamer.broker.models import Model
 from zstreamer.config import BrokerConfig
 from zstreamer.protocol import BUNDLE, INLINE, Buffer, Flag, Frames, Slot, WorkerState
 from zstreamer.transfer import Receiver, Sender, cut

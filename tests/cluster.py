@@ -75,7 +75,7 @@ class Cluster:
 
     def start_broker(self):
         self.broker = Process(
-            "broker",
+            "zstreamer.broker",
             BrokerConfig(
                 client_address=self.address, worker_address=self.worker_address, **self._settings
             ),

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from broker.core import TICK, BrokerCore, Side
-from broker.workers import STALL
 from tests.wire import received
 from zstreamer import errors, protocol
+from zstreamer.broker.core import TICK, BrokerCore, Side
+from zstreamer.broker.workers import STALL
 from zstreamer.config import BrokerConfig
 from zstreamer.errors import Code, to_wire
 from zstreamer.protocol import PART, Fate, Flag, Role, Run, WorkerState

@@ -3,9 +3,9 @@
 import pytest
 import zmq
 
-from broker.core import Side
-from broker.server import Server
 from zstreamer import protocol
+from zstreamer.broker.core import Side
+from zstreamer.broker.server import Server
 from zstreamer.config import BrokerConfig
 from zstreamer.transport import Connection, Options
 

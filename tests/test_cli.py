@@ -104,7 +104,7 @@ def got(monkeypatch):
         seen.append(config)
         return 0
 
-    monkeypatch.setattr("broker.server.run", run)
+    monkeypatch.setattr("zstreamer.broker.server.run", run)
     return seen
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from broker.dispatch import earliest, finish
+from zstreamer.broker.dispatch import earliest, finish
 
 
 @dataclass(eq=False)

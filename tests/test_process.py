@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+import zstreamer
 from zstreamer.config import BrokerConfig, WorkerConfig
 from zstreamer.exitcodes import ExitCode
 from zstreamer.interpreter import import_path, interpreter
@@ -302,3 +303,13 @@ def test_owner_is_readable_once_it_is_gone(folder):
     until((folder / "facts.json").exists)
     child.close()
     assert child.poll() == 0
+
+
+def test_no_folder_of_the_user_comes_before_the_childs_standard_library(folder, monkeypatch):
+    for name in ("broker", "logging", "queue", "dataclasses", "runpy"):
+        (folder / f"{name}.py").write_text("raise SystemExit('the wrong module')")
+    monkeypatch.chdir(folder)
+    with Process("child", WorkerConfig()):
+        path = facts(folder)["path"]
+    assert "" not in path and str(Path(zstreamer.__file__).parent) not in path
+    assert path.index(str(folder)) > path.index(str(Path(os.__file__).parent))

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from broker.clients import Client
-from broker.lots import Lot
-from broker.models import Model
-from broker.queue import MOST, QUANTUM, FairQueue
+from zstreamer.broker.clients import Client
+from zstreamer.broker.lots import Lot
+from zstreamer.broker.models import Model
+from zstreamer.broker.queue import MOST, QUANTUM, FairQueue
 
 MODEL = Model("m")
 

@@ -19,9 +19,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, TypeAlias, TypeVar
 
-from broker.core import BrokerCore, Side
-from broker.core import Send as BrokerSend
 from zstreamer import codec, protocol
+from zstreamer.broker.core import BrokerCore, Side
+from zstreamer.broker.core import Send as BrokerSend
 from zstreamer.client import actions as clients
 from zstreamer.client.calls import Call, Watch
 from zstreamer.client.core import ClientCore

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
-from .kinds import (
+from zstreamer.kinds import (
     AMOUNT,
     ANY_TEXT,
     BYTES,
@@ -31,7 +31,7 @@ from .kinds import (
     choice,
     optional,
 )
-from .setting import ConfigError, setting, settings
+from zstreamer.setting import ConfigError, setting, settings
 
 KiB, MiB, GiB = 2**10, 2**20, 2**30
 

@@ -36,17 +36,20 @@ def interpreter() -> str:
 
 
 def module_command(module: str) -> list[str]:
-    """`python -m MODULE`, without the current folder on the import path (from Python 3.11 on)."""
-    return [interpreter(), *(["-P"] if sys.version_info >= (3, 11) else []), "-m", module]
+    """The command that runs a module as `python -m` does, in a child that can import the same.
+
+    Unlike `python -m`, it puts neither the current folder nor any folder of this process's import
+    path before the child's standard library.
+    """
+    package = str(Path(__file__).resolve().parent.parent)
+    folders = os.pathsep.join(dict.fromkeys((*import_path(), package)))
+    return [interpreter(), str(Path(package, "zstreamer", "bootstrap.py")), folders, module]
 
 
 def environment(changes: Mapping[str, str | None]) -> dict[str, str]:
-    """The environment of a child that can import what this process can.
+    """The environment of a child: that of this process, changed.
 
     changes: variables to set, or None in place of one to leave out.
     """
-    # The package's own folder comes first: a user's folder may well hold another `broker`.
-    package = str(Path(__file__).resolve().parent.parent)
-    path = os.pathsep.join(dict.fromkeys((package, *import_path())))
-    together = {**os.environ, "PYTHONPATH": path, **changes}
+    together = {**os.environ, **changes}
     return {name: value for name, value in together.items() if value is not None}

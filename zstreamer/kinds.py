@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from typing import TypeVar
 
-from .setting import Kind
+from zstreamer.setting import Kind
 
 T = TypeVar("T")
 

@@ -2,7 +2,7 @@ r"""Programs started as children whose life is tied to their owner's.
 
 A child gets its configuration as the first line of a pipe; the owner keeps the other end open:
 
-    owner                                  child: python -m MODULE --owner-fd N
+    owner                                  child: MODULE --owner-fd N
       write end ── {"owner": PID, ─────────▶ N   read_config() -> config, Owner
       (kept open)   "config": {…}}\n              Owner.gone(): the pipe's end, or another parent
 
@@ -25,9 +25,9 @@ import weakref
 from collections.abc import Mapping, Sequence
 from typing import Final, TypeVar
 
-from .config import Config, from_json, to_json
-from .exitcodes import ExitCode
-from .interpreter import environment, module_command
+from zstreamer.config import Config, from_json, to_json
+from zstreamer.exitcodes import ExitCode
+from zstreamer.interpreter import environment, module_command
 
 C = TypeVar("C", bound=Config)
 

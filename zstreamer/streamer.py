@@ -169,7 +169,7 @@ class Streamer:
         if forked:
             forks = ForkServer(fork_address, lambda: Loaded(model, None, args, kwargs))
         self._broker = Process(
-            "broker",
+            "zstreamer.broker",
             BrokerConfig(
                 client_address=clients, worker_address=workers, http_port=0, log_level="error"
             ),

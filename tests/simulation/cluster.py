@@ -3,8 +3,8 @@
 from collections import Counter
 from itertools import count
 
-from broker.core import BrokerCore, Side
 from tests.simulation.world import Process, Wire
+from zstreamer.broker.core import BrokerCore, Side
 from zstreamer.client import actions as client_actions
 from zstreamer.client.calls import Call
 from zstreamer.client.core import ClientCore

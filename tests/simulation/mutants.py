@@ -8,11 +8,11 @@ import contextlib
 import math
 from unittest import mock
 
-from broker.clients import Client
-from broker.core import BrokerCore
-from broker.lots import Lot
-from broker.scheduler import Scheduler
-from broker.workers import Worker
+from zstreamer.broker.clients import Client
+from zstreamer.broker.core import BrokerCore
+from zstreamer.broker.lots import Lot
+from zstreamer.broker.scheduler import Scheduler
+from zstreamer.broker.workers import Worker
 from zstreamer.client.core import ClientCore
 from zstreamer.client.link import Link
 from zstreamer.protocol import Fate

@@ -5,9 +5,8 @@ from __future__ import annotations
 import rich_click as click
 
 from zstreamer import logs
+from zstreamer.cli.options import PLAIN, configured, example
 from zstreamer.config import GatewayConfig
-
-from .options import PLAIN, configured, example
 
 
 @click.command(
