@@ -7,7 +7,7 @@ repository's root.
 import sys
 
 from zstreamer.broker import server
-from zstreamer.process import owned
+from zstreamer.system.process import owned
 
 if __name__ == "__main__":
     if owned():

@@ -6,8 +6,8 @@
     wake_at                 when poll must be called again although nothing arrives
 
 No socket, clock, thread, log or random source in here. This file knows sessions; who is let in
-is in intake.py, what becomes of items in scheduler.py, the order of waiting in queue.py, who gets
-them in dispatch.py.
+is in admission.py, what becomes of items in scheduler.py, the order of waiting in queue.py, and
+who gets them in dispatch.py.
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ from collections import Counter
 from enum import Enum
 from typing import NamedTuple
 
-from zstreamer import errors, protocol
-from zstreamer.broker import intake, snapshot
+from zstreamer import errors
+from zstreamer.broker import admission, snapshot
+from zstreamer.broker.admission import Admission
 from zstreamer.broker.clients import Client
-from zstreamer.broker.intake import Intake
 from zstreamer.broker.models import Model
 from zstreamer.broker.scheduler import Scheduler
 from zstreamer.broker.workers import STALL, Worker
 from zstreamer.config import BrokerConfig
 from zstreamer.errors import ZStreamerError
-from zstreamer.protocol import Frames, ProtocolError, Role, WorkerState
+from zstreamer.wire import protocol
+from zstreamer.wire.protocol import Frames, ProtocolError, Role, WorkerState
 
 TICK = 0.25
 """Seconds between two looks at everything that only time can change."""
@@ -70,7 +71,7 @@ class BrokerCore:
         self.epoch = epoch
         self.born = now
         self.scheduler = Scheduler()
-        self.intake = Intake(config, self.scheduler, now)
+        self.admission = Admission(config, self.scheduler, now)
         self.clients: dict[int, Client] = {}
         self.client_sessions: dict[bytes, Client] = {}
         self.workers: dict[bytes, Worker] = {}
@@ -81,7 +82,7 @@ class BrokerCore:
     @property
     def draining(self) -> bool:
         """Whether it takes no new work."""
-        return self.intake.draining
+        return self.admission.draining
 
     @property
     def models(self) -> dict[str, Model]:
@@ -205,7 +206,7 @@ class BrokerCore:
 
     def drain(self) -> None:
         """Take no new work; what is queued or running goes on."""
-        self.intake.draining = True
+        self.admission.draining = True
         for client in self.client_sessions.values():
             self._tell_draining(client)
 
@@ -328,7 +329,7 @@ class BrokerCore:
 
     def _submit(self, now: float, client: Client, run: protocol.Run) -> None:
         self._dirty[client] = None
-        if self.intake.submit(now, client, run):
+        if self.admission.submit(now, client, run):
             model = self.models[run.model]
             if not model.warm and model.name not in client.noticed:
                 self._tell_state(client, model.name)
@@ -381,7 +382,7 @@ class BrokerCore:
             self.scheduler.fail_waiting(model, error)
 
     def _tell_draining(self, client: Client) -> None:
-        client.tell(protocol.Notice("", errors.to_wire(intake.draining())))
+        client.tell(protocol.Notice("", errors.to_wire(admission.draining())))
         self._dirty[client] = None
 
     # What only time changes
@@ -404,7 +405,7 @@ class BrokerCore:
         if now - self.born >= self.config.model_grace:
             for model in [m for m in self.models.values() if not m.known]:
                 del self.models[model.name]
-                self.scheduler.fail_waiting(model, self.intake.model_not_found(model.name))
+                self.scheduler.fail_waiting(model, self.admission.model_not_found(model.name))
 
     def _forget(self, client: Client) -> None:
         self.scheduler.cancel(client, list(client.items))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from zstreamer.broker.lots import Lot
 from zstreamer.broker.queue import FairQueue
-from zstreamer.protocol import WorkerState
+from zstreamer.wire.protocol import WorkerState
 
 if TYPE_CHECKING:
     from zstreamer.broker.workers import Worker

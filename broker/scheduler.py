@@ -22,7 +22,7 @@ from zstreamer.broker.lots import Lot
 from zstreamer.broker.models import Model
 from zstreamer.broker.workers import Worker
 from zstreamer.errors import DeadlineExceeded, WorkerLost, ZStreamerError
-from zstreamer.protocol import NO_PAYLOAD, Fate, Report, Slot, WorkerState
+from zstreamer.wire.protocol import NO_PAYLOAD, Fate, Report, Slot, WorkerState
 
 MAX_STRIKES = 4
 """A death alone counts 2, a worker lost from sight 1: WorkerLost comes after two deaths alone,

@@ -18,15 +18,16 @@ from typing import TypeAlias
 
 import zmq
 
-from zstreamer import logs, protocol, transport
 from zstreamer.broker import memory
 from zstreamer.broker.admin import Admin
 from zstreamer.broker.core import BrokerCore, Send, Side
 from zstreamer.config import BrokerConfig
-from zstreamer.exitcodes import ExitCode
-from zstreamer.process import Owner, read_config
-from zstreamer.protocol import Frames
-from zstreamer.signals import StopRequests
+from zstreamer.system import logs
+from zstreamer.system.exitcodes import ExitCode
+from zstreamer.system.process import Owner, read_config
+from zstreamer.system.signals import StopRequests
+from zstreamer.wire import protocol, transport
+from zstreamer.wire.protocol import Frames
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import zstreamer
-from zstreamer.protocol import WorkerState
+from zstreamer.wire.protocol import WorkerState
 
 if TYPE_CHECKING:
     from zstreamer.broker.core import BrokerCore

@@ -14,7 +14,7 @@ from zstreamer import Client
 from zstreamer.client.status import fetch
 from zstreamer.config import AgentConfig, BrokerConfig
 from zstreamer.errors import BrokerUnreachable
-from zstreamer.process import Process
+from zstreamer.system.process import Process
 
 ROOT = Path(__file__).parent.parent
 

@@ -9,12 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from tests.wire import received
-from zstreamer import errors, protocol
+from zstreamer import errors
 from zstreamer.broker.core import TICK, BrokerCore, Side
 from zstreamer.broker.workers import STALL
 from zstreamer.config import BrokerConfig
 from zstreamer.errors import Code, to_wire
-from zstreamer.protocol import PART, Fate, Flag, Role, Run, WorkerState
+from zstreamer.wire import protocol
+from zstreamer.wire.protocol import PART, Fate, Flag, Role, Run, WorkerState
 
 MiB = 1024 * 1024
 BROKEN, DRAINING = WorkerState.BROKEN, WorkerState.DRAINING

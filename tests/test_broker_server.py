@@ -3,11 +3,11 @@
 import pytest
 import zmq
 
-from zstreamer import protocol
 from zstreamer.broker.core import Side
 from zstreamer.broker.server import Server
 from zstreamer.config import BrokerConfig
-from zstreamer.transport import Connection, Options
+from zstreamer.wire import protocol
+from zstreamer.wire.transport import Connection, Options
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from zstreamer.interpreter import environment, module_command
+from zstreamer.system.interpreter import environment, module_command
 from zstreamer.worker.claims import PLACES, Claims
 
 NOTE_AND_WAIT = """

@@ -17,8 +17,8 @@ from click.testing import CliRunner
 from zstreamer import errors
 from zstreamer.cli import call, group, main, reference, serve, status
 from zstreamer.config import BrokerConfig, ClientConfig, GatewayConfig, UpConfig, WorkerConfig
-from zstreamer.exitcodes import ExitCode
 from zstreamer.setting import settings
+from zstreamer.system.exitcodes import ExitCode
 from zstreamer.worker import target
 
 ROOT = Path(__file__).parent.parent
@@ -371,7 +371,7 @@ def test_broker_that_cannot_bind_ends_up_with_its_code(stop):
 
 @pytest.mark.parametrize("command", [["gateway"], ["up", "a:B", "--http", "8000"]])
 def test_gateway_without_its_packages_says_what_to_install(run, monkeypatch, command):
-    monkeypatch.setattr("zstreamer.web.gateway.NEEDED", ("json", "no_such_package"))
+    monkeypatch.setattr("zstreamer.web.gateway.parent.NEEDED", ("json", "no_such_package"))
     code, _, err = run(*command)
     assert code == ExitCode.USAGE
     assert "needs no_such_package, which are not installed: pip install 'zstreamer[gateway]'" in err

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from tests.wire import received
-from zstreamer import codec, errors, protocol
+from zstreamer import codec, errors
 from zstreamer.client.actions import Close, Connect, Send
 from zstreamer.client.calls import Call, Watch
 from zstreamer.client.core import GREETING_TIMEOUT, MOVE_AFTER, ClientCore
@@ -26,6 +26,7 @@ from zstreamer.errors import (
     VersionMismatch,
     WorkerLost,
 )
+from zstreamer.wire import protocol
 
 MiB = 1024 * 1024
 WELCOME = protocol.Welcome(1, False, [], 4096, 64 * MiB, 64 * MiB)

@@ -14,8 +14,19 @@ from zstreamer.config import (
     stays_on_machine,
     to_json,
 )
-from zstreamer.kinds import AMOUNT, BYTES, NAMES, SECONDS, SWITCH, TARGET, choice, optional
-from zstreamer.setting import ConfigError, Setting, settings
+from zstreamer.setting import (
+    AMOUNT,
+    BYTES,
+    NAMES,
+    SECONDS,
+    SWITCH,
+    TARGET,
+    ConfigError,
+    Setting,
+    choice,
+    optional,
+    settings,
+)
 from zstreamer.sources import PROGRAMS, resolve
 
 NONE: dict[str, str] = {}

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from tests.wire import Cluster
-from zstreamer import errors, protocol
+from zstreamer import errors
 from zstreamer.errors import (
     DeadlineExceeded,
     ModelNotFound,
@@ -20,7 +20,8 @@ from zstreamer.errors import (
     WorkerLost,
     ZStreamerError,
 )
-from zstreamer.protocol import Fate, Flag, WorkerState
+from zstreamer.wire import protocol
+from zstreamer.wire.protocol import Fate, Flag, WorkerState
 
 MiB = 1024 * 1024
 
@@ -262,7 +263,7 @@ def test_a_client_that_does_not_come_back_leaves_nothing_behind(cluster):
     cluster.run(5.0)
     assert broker.core.clients == {}
     assert broker.core.scheduler.queued_items == 0
-    assert worker.core.docket.jobs == {}
+    assert worker.core.backlog.jobs == {}
 
 
 @pytest.mark.parametrize("moment", [0.0, 0.002, 0.1015, 0.105, 0.15])
@@ -276,7 +277,7 @@ def test_what_is_given_up_leaves_nothing_behind(cluster, moment):
     cluster.run(1.0)
     assert broker.core.clients[1].items == {}
     assert broker.core.clients[1].receiver.bytes == 0
-    assert worker.core.docket.jobs == {}
+    assert worker.core.backlog.jobs == {}
     (known,) = broker.core.workers.values()
     assert known.tickets == {}
     assert known.bytes == 0
@@ -410,7 +411,7 @@ def test_what_a_worker_brings_after_it_was_given_up_is_dropped(cluster):
     assert ran(other) == Counter(range(4))
     (_, again) = cluster.messages(protocol.Hello, late.name)
     assert again.id == 1
-    assert late.core.docket.jobs == {}
+    assert late.core.backlog.jobs == {}
 
 
 def test_a_worker_that_stands_still_keeps_what_it_has_and_gets_nothing_new(cluster):
@@ -548,7 +549,7 @@ def _nothing_is_left(broker, workers, clients):
     assert core.scheduler.queued_items == core.scheduler.queued_bytes == 0
     assert all(not c.items and not c.bytes and not c.unread for c in core.clients.values())
     assert all(not w.tickets and not w.bytes and not w.running for w in core.workers.values())
-    assert all(not worker.core.docket.jobs for worker in workers)
+    assert all(not worker.core.backlog.jobs for worker in workers)
     assert all(not link.sent and not link.sent_bytes for c in clients for link in c.core.links)
 
 

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from zstreamer import cpus
+from zstreamer.system import cpus
 
 
 @pytest.fixture

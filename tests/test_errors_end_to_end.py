@@ -15,8 +15,9 @@ import zmq
 
 from tests.cluster import Cluster, free_port
 from tests.waiting import until
-from zstreamer import Client, errors, protocol
-from zstreamer.exitcodes import ExitCode
+from zstreamer import Client, errors
+from zstreamer.system.exitcodes import ExitCode
+from zstreamer.wire import protocol
 
 
 @contextlib.contextmanager

@@ -13,7 +13,8 @@ import zmq
 
 from tests.cluster import ROOT, Cluster
 from tests.waiting import until
-from zstreamer import Client, errors, protocol
+from zstreamer import Client, errors
+from zstreamer.wire import protocol
 
 MiB = 2**20
 

@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from zstreamer import errors
+from zstreamer import errors, failure
 from zstreamer.errors import Overloaded, PredictError, ZStreamerError
-from zstreamer.worker import failure
 from zstreamer.worker.runner import Runner, encode
 from zstreamer.worker.target import explain
 

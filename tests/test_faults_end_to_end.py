@@ -7,7 +7,7 @@ import pytest
 
 from tests.cluster import Cluster
 from zstreamer import errors
-from zstreamer.exitcodes import ExitCode
+from zstreamer.system.exitcodes import ExitCode
 
 MiB = 2**20
 

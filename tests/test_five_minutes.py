@@ -10,7 +10,7 @@ import pytest
 from tests.cluster import ROOT
 from tests.document import blocks, matches, missing
 from tests.five_minutes import PAGE, Wrong, walk
-from zstreamer.web.problem import KINDS, REFUSALS, UNEXPECTED
+from zstreamer.web.api.problem import KINDS, REFUSALS, UNEXPECTED
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = "```"

@@ -20,8 +20,8 @@ from tests.cluster import ROOT, Cluster, free_port
 from tests.servers import Server, post, seconds
 from tests.waiting import all_gone, descendants, until
 from zstreamer.config import GatewayConfig
-from zstreamer.exitcodes import ExitCode
-from zstreamer.process import Process
+from zstreamer.system.exitcodes import ExitCode
+from zstreamer.system.process import Process
 
 LIMIT = 1_000_000
 SLOW = 0.5
@@ -359,7 +359,7 @@ def test_an_owner_that_lets_go_ends_all_processes(shared):
     config = GatewayConfig(
         broker=(shared.address,), port=free_port(), processes=2, log_level="error"
     )
-    with Process("zstreamer.web.gateway", config) as process:
+    with Process("zstreamer.web.gateway.parent", config) as process:
         doors = until(lambda: found if len(found := descendants(process.pid)) == 2 else None)
         process._let_go()
         assert all_gone([process.pid, *doors], 1.5)

@@ -1,6 +1,6 @@
 """Lines that are written seldom, however often there is something to say."""
 
-from zstreamer.logs import Sparing
+from zstreamer.system.logs import Sparing
 
 
 def test_the_first_of_a_kind_is_told_at_once_and_the_others_with_the_next_line():

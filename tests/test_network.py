@@ -12,7 +12,7 @@ import pytest
 
 from tests.cluster import ROOT
 from tests.waiting import until
-from zstreamer.exitcodes import ExitCode
+from zstreamer.system.exitcodes import ExitCode
 
 NETWORK = "10.213.57"
 HOSTS = {"broker": 1, "worker": 2, "web": 3}

@@ -5,39 +5,39 @@ from __future__ import annotations
 import pytest
 
 from tests.test_client_core import Desk
-from zstreamer import protocol
-from zstreamer.client.pace import MARGIN, Pace
+from zstreamer.client.overload import MARGIN, Overload
 from zstreamer.errors import Overloaded
+from zstreamer.wire import protocol
 
 WINDOW = 4
 SMALL = protocol.Welcome(1, False, [], WINDOW, 2**20, 2**20)
 
 
 def test_nothing_is_known_before_a_window_of_answers():
-    pace = Pace()
-    pace.answered(1, 0.5, WINDOW)
-    assert pace.needed == MARGIN * 0.5  # whatever was out before is known to be in
-    pace = Pace()
-    assert pace.needed == 0.0
+    overload = Overload()
+    overload.answered(1, 0.5, WINDOW)
+    assert overload.needed == MARGIN * 0.5  # whatever was out before is known to be in
+    overload = Overload()
+    assert overload.needed == 0.0
 
 
 def test_the_shortest_time_of_two_windows_counts():
-    pace = Pace()
+    overload = Overload()
     for seconds in (0.5, 0.6, 9.0, 9.0, 9.0):  # a stall meets a whole window
-        pace.answered(1, seconds, WINDOW)
-    assert pace.needed == MARGIN * 0.6
+        overload.answered(1, seconds, WINDOW)
+    assert overload.needed == MARGIN * 0.6
     for seconds in (9.0,) * 2 * WINDOW:
-        pace.answered(1, seconds, WINDOW)
-    assert pace.needed == MARGIN * 9.0
+        overload.answered(1, seconds, WINDOW)
+    assert overload.needed == MARGIN * 9.0
 
 
 def test_room_in_the_window_makes_it_unknown():
-    pace = Pace()
-    pace.answered(1, 0.5, WINDOW)
-    pace.full(True)
-    assert pace.needed
-    pace.full(False)
-    assert not pace.needed
+    overload = Overload()
+    overload.answered(1, 0.5, WINDOW)
+    overload.full(True)
+    assert overload.needed
+    overload.full(False)
+    assert not overload.needed
 
 
 @pytest.fixture

@@ -15,15 +15,15 @@ import pytest
 
 import zstreamer
 from zstreamer.config import BrokerConfig, WorkerConfig
-from zstreamer.exitcodes import ExitCode
-from zstreamer.interpreter import import_path, interpreter
-from zstreamer.process import Process
+from zstreamer.system.exitcodes import ExitCode
+from zstreamer.system.interpreter import import_path, interpreter
+from zstreamer.system.process import Process
 
 # Writes what it got into the file named by OUT, then watches its owner as every program does.
 CHILD = """
 import json, os, select, sys
 from zstreamer.config import WorkerConfig
-from zstreamer.process import read_config
+from zstreamer.system.process import read_config
 
 config, owner = read_config(WorkerConfig)
 facts = {"config": config.init_kwargs, "pid": os.getpid(), "argv": sys.argv, "path": sys.path}
@@ -38,7 +38,7 @@ while not owner.gone():
 OWNER = """
 import os, signal, sys
 from zstreamer.config import WorkerConfig
-from zstreamer.process import Process
+from zstreamer.system.process import Process
 
 child = Process("child", WorkerConfig())
 sibling = os.fork() if "fork" in sys.argv else 0
@@ -55,7 +55,7 @@ monkey.patch_all()
 import gevent, os, sys, time
 from gevent.threadpool import ThreadPool
 from zstreamer.config import WorkerConfig
-from zstreamer.process import Process
+from zstreamer.system.process import Process
 
 ticks = []
 def tick():
@@ -291,7 +291,7 @@ def test_owner_is_readable_once_it_is_gone(folder):
     (folder / "watcher.py").write_text(
         "import os, select, sys\n"
         "from zstreamer.config import BrokerConfig\n"
-        "from zstreamer.process import owned, read_config\n"
+        "from zstreamer.system.process import owned, read_config\n"
         "assert owned()\n"
         "config, owner = read_config(BrokerConfig)\n"
         "assert not owner.gone()\n"

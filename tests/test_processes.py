@@ -17,7 +17,7 @@ from tests.cluster import Cluster, Gated, agents, children
 from tests.program import running
 from tests.waiting import all_gone, descendants, until
 from zstreamer import errors
-from zstreamer.exitcodes import ExitCode
+from zstreamer.system.exitcodes import ExitCode
 
 
 @pytest.fixture

@@ -12,9 +12,10 @@ from hypothesis import strategies as some
 
 from tests import vectors
 from tests.wire import received
-from zstreamer import codec, protocol
-from zstreamer.protocol import BUNDLE, INLINE, Kind, ProtocolError, Run
-from zstreamer.transfer import Receiver
+from zstreamer import codec
+from zstreamer.wire import protocol
+from zstreamer.wire.protocol import BUNDLE, INLINE, Kind, ProtocolError, Run
+from zstreamer.wire.transfer import Receiver
 
 VECTORS = vectors.load()
 MESSAGES = VECTORS["messages"]

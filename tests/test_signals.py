@@ -8,7 +8,7 @@ import threading
 import psutil
 import pytest
 
-from zstreamer.signals import StopRequests
+from zstreamer.system.signals import StopRequests
 
 
 def is_ready(stop, seconds=0.0):

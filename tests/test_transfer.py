@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from tests.wire import received
-from zstreamer import protocol
 from zstreamer.errors import Code
-from zstreamer.protocol import PART
-from zstreamer.transfer import IN_FLIGHT, Parts, Receiver, Sender, cut
+from zstreamer.wire import protocol
+from zstreamer.wire.protocol import PART
+from zstreamer.wire.transfer import IN_FLIGHT, Parts, Receiver, Sender, cut
 
 
 def parts_of(messages):

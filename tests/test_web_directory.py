@@ -10,10 +10,10 @@ import pytest
 from tests.cluster import Cluster
 from tests.program import succeed
 from tests.waiting import until
-from zstreamer.client import native
 from zstreamer.errors import BrokerUnreachable
+from zstreamer.system import native
 from zstreamer.web import directory as module
-from zstreamer.web import models
+from zstreamer.web.api import snapshot as snapshots
 from zstreamer.web.directory import Directory
 
 IDLE_HUB = """
@@ -42,7 +42,7 @@ def cluster():
 def test_it_says_which_models_there_are(cluster):
     directory = Directory(cluster.address)
     snapshot = directory.get()
-    assert models.is_ready(models.named(snapshot, "default"))
+    assert snapshots.is_ready(snapshots.named(snapshot, "default"))
     assert directory.get() is snapshot, "what is fresh is not asked for again"
 
 
@@ -102,7 +102,7 @@ def test_coroutines_await_it_and_the_loop_goes_on(cluster):
             await waiting
         return first
 
-    assert all(models.served(each) for each in asyncio.run(main()))
+    assert all(snapshots.served(each) for each in asyncio.run(main()))
 
 
 def test_a_loop_that_is_closed_before_the_answer_hurts_nobody():
@@ -152,7 +152,7 @@ def test_several_brokers_are_one_and_a_dead_one_delays_nobody_twice(cluster, mon
         second.wait_up()
         second.wait_warm(1, "other")
         directory = Directory([cluster.address, ABSENT, second.address], timeout=1.0)
-        assert set(models.served(directory.get())) == {"default", "other"}
+        assert set(snapshots.served(directory.get())) == {"default", "other"}
         monkeypatch.setattr(module, "STALE", 0.0)
         monkeypatch.setattr(module, "FRESH", 0.0)
         begun = time.monotonic()
@@ -164,11 +164,11 @@ def test_what_two_brokers_say_of_one_model_is_added_up():
     worker = {"host": "a", "pid": 1, "number": 0}
     one = {"ready": False, "queued": 3, "workers": [worker], "inputs": None}
     two = {"ready": True, "queued": 4, "workers": [worker, {**worker, "pid": 2}], "inputs": [1]}
-    found = models.merged([{"models": {"m": one, "n": one}}, {"models": {"m": two}}])
-    merged = models.served(found)["m"]
+    found = snapshots.merged([{"models": {"m": one, "n": one}}, {"models": {"m": two}}])
+    merged = snapshots.served(found)["m"]
     assert (merged["ready"], merged["queued"], merged["inputs"]) == (True, 7, [1])
     assert [each["pid"] for each in merged["workers"]] == [1, 2]
-    assert models.served(found)["n"] == one
+    assert snapshots.served(found)["n"] == one
 
 
 @pytest.mark.gevent

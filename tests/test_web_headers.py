@@ -6,7 +6,7 @@ import pytest
 from tests.cluster import free_port
 from tests.servers import Server
 from tests.test_web_asgi import COMMANDS
-from zstreamer.web.headers import Headers
+from zstreamer.web.http.headers import Headers
 
 
 @pytest.fixture(scope="module", params=COMMANDS)

@@ -11,8 +11,8 @@ from hypothesis import strategies as some
 
 from tests.web_requests import Site, snapshot
 from zstreamer import Tensor, codec
-from zstreamer.web.exchange import Look, Predict, Request, Response
-from zstreamer.web.limits import Limits
+from zstreamer.web.api.limits import Limits
+from zstreamer.web.api.steps import Look, Predict, Request, Response
 
 DECLARED = {
     "inputs": [Tensor("a", "FP32", [2]).plain(), Tensor("b").plain()],

@@ -10,11 +10,11 @@ from openapi_spec_validator import validate
 
 from tests.web_requests import Site, answer, header, problem, snapshot
 from zstreamer.errors import BrokerUnreachable, Cancelled, DeadlineExceeded, ZStreamerError
-from zstreamer.logs import Sparing
-from zstreamer.web import visit
-from zstreamer.web.exchange import Predict, Response
-from zstreamer.web.interface import Interface
-from zstreamer.web.limits import Limits
+from zstreamer.system.logs import Sparing
+from zstreamer.web.api import exchange
+from zstreamer.web.api.interface import Interface
+from zstreamer.web.api.limits import Limits
+from zstreamer.web.api.steps import Predict, Response
 
 GETS = (
     *("/", "/openapi.json", "/healthz", "/readyz", "/metrics", "/stream", "/v1/models"),
@@ -161,7 +161,7 @@ def test_the_page_is_whole_in_itself_and_runs_its_own_script_alone():
 
 def test_the_interface_brings_neither_gevent_nor_torch_nor_numpy():
     program = (
-        "import sys, zstreamer.web.interface, zstreamer.web.directory; "
+        "import sys, zstreamer.web.api.interface, zstreamer.web.directory; "
         "print([name for name in ('gevent', 'torch', 'numpy', 'flask') if name in sys.modules])"
     )
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
@@ -262,7 +262,7 @@ def test_several_processes_tell_of_all_where_they_share_a_folder(tmp_path):
 
 
 def test_the_log_says_once_that_requests_are_not_served_and_why(caplog, monkeypatch):
-    monkeypatch.setattr(visit, "_troubles", Sparing(30.0))
+    monkeypatch.setattr(exchange, "_troubles", Sparing(30.0))
 
     def fail(items):
         raise BrokerUnreachable("no broker answered at tcp://10.0.0.5:7787")

@@ -6,8 +6,8 @@ import pytest
 
 from tests.web_requests import header
 from zstreamer import errors
-from zstreamer.web import problem
-from zstreamer.web.problem import Refused
+from zstreamer.web.api import problem
+from zstreamer.web.api.problem import Refused
 
 TRACEBACK = """Traceback (most recent call last):
   File "/srv/secret/model.py", line 3, in init_model

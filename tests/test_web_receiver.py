@@ -4,9 +4,9 @@ import tracemalloc
 
 import pytest
 
-from zstreamer.web.exchange import Response
-from zstreamer.web.head import CLOSE, KEEP, date, head
-from zstreamer.web.receiver import MAX_HEAD, Receiver
+from zstreamer.web.api.steps import Response
+from zstreamer.web.http.receiver import MAX_HEAD, Receiver
+from zstreamer.web.http.response_head import CLOSE, KEEP, date, head
 
 HOST = b"Host: x\r\n"
 POST = b"POST /a%20b?c=d HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nX-A: 1\r\n\r\nabc"

@@ -13,7 +13,7 @@ import pytest
 from tests.web_requests import Site, answer, header, problem, snapshot
 from zstreamer import codec
 from zstreamer.errors import BadRequest, ModelNotFound, PredictError
-from zstreamer.web.limits import Limits
+from zstreamer.web.api.limits import Limits
 
 FORM = "application/x-www-form-urlencoded"
 MSGPACK = "application/msgpack"

@@ -17,7 +17,7 @@ from tritonclient.http import (
 from tests.web_requests import Site, answer, header, problem, snapshot
 from zstreamer import Tensor
 from zstreamer.errors import BrokerUnreachable, PredictError
-from zstreamer.web.limits import Limits
+from zstreamer.web.api.limits import Limits
 
 INFER = "/v2/models/default/infer"
 

@@ -11,11 +11,11 @@ from werkzeug.test import Client as WerkzeugClient
 from tests.program import succeed
 from zstreamer import Client, errors
 from zstreamer.config import ConfigError, GatewayConfig
-from zstreamer.web.answer import Answer, Gone
-from zstreamer.web.environ import Environs
+from zstreamer.web.cancel_on_disconnect import has_gone
 from zstreamer.web.flask import problem
-from zstreamer.web.hangup import has_gone
+from zstreamer.web.http.environ import Environs
 from zstreamer.web.wsgi import App, Problems
+from zstreamer.web.wsgi_response import Answer, Gone
 
 # From bytes to an environ
 

@@ -7,14 +7,15 @@ from typing import Any
 import pytest
 
 from tests.wire import received
-from zstreamer import codec, protocol
+from zstreamer import codec
 from zstreamer.config import WorkerConfig
 from zstreamer.errors import Code
-from zstreamer.protocol import Fate, Flag, WorkerState
+from zstreamer.wire import protocol
+from zstreamer.wire.protocol import Fate, Flag, WorkerState
 from zstreamer.worker import pipe
 from zstreamer.worker.actions import Close, Connect, Exit, KillChild, Send, StartChild, Tell
+from zstreamer.worker.backlog import LOOK, MAX_LOOK, MIN_PREDICT_TIMEOUT
 from zstreamer.worker.core import BEAT, WorkerCore
-from zstreamer.worker.docket import LOOK, MAX_LOOK, MIN_PREDICT_TIMEOUT
 from zstreamer.worker.link import BEGUN_HOLD, LinkState, WorkerLink
 
 MiB = 1024 * 1024
@@ -216,7 +217,7 @@ def test_a_batch_is_timed_although_the_next_one_has_begun_before_its_answers_com
     first = bench.claim()
     bench.claim()
     bench.done(first, seconds=0.030)
-    assert bench.core.docket.time(4) == pytest.approx(0.030)
+    assert bench.core.backlog.time(4) == pytest.approx(0.030)
 
 
 def test_what_begins_as_the_batch_before_ends_is_reported_with_its_outcomes(bench):
@@ -459,8 +460,8 @@ def test_an_item_that_cannot_be_prepared_is_forgotten():
     bench.child(pipe.Preparing([1]))
     bench.child(pipe.Done([1], [[Code.PREDICT_FAILED, "no", {}]], 0.0))
     bench.child(pipe.Prepared([], []))
-    assert not bench.core.docket.jobs
-    assert not bench.core.docket.leftovers
+    assert not bench.core.backlog.jobs
+    assert not bench.core.backlog.leftovers
 
 
 def test_a_time_limit_for_predict_is_kept():
@@ -490,7 +491,7 @@ def test_when_the_connection_is_lost_only_what_runs_goes_on_and_its_outcome_is_d
     bench.work(1)
     bench.done(bench.claim())
     assert bench.fates() == {1: "out"}
-    assert bench.core.docket.jobs == {}
+    assert bench.core.backlog.jobs == {}
 
 
 def test_each_broker_is_told_of_what_the_worker_holds_from_others():

@@ -7,7 +7,7 @@ import pytest
 from tests.cluster import Cluster
 from tests.waiting import until
 from zstreamer.config import WorkerConfig
-from zstreamer.protocol import WorkerState
+from zstreamer.wire.protocol import WorkerState
 from zstreamer.worker.core import WorkerCore
 from zstreamer.worker.journal import LOADED, REMINDER, UNANSWERED, Journal
 from zstreamer.worker.link import LinkState

@@ -1,8 +1,9 @@
 """What a worker tells a broker, in messages that no connection refuses."""
 
-from zstreamer import errors, protocol
-from zstreamer.protocol import BUNDLE, MAX_FRAME
-from zstreamer.worker.failure import MESSAGE, TRACEBACK
+from zstreamer import errors
+from zstreamer.failure import MESSAGE, TRACEBACK
+from zstreamer.wire import protocol
+from zstreamer.wire.protocol import BUNDLE, MAX_FRAME
 from zstreamer.worker.link import LinkState, WorkerLink
 
 

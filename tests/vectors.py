@@ -17,8 +17,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from zstreamer import errors, protocol
-from zstreamer.protocol import Frames, Message
+from zstreamer import errors
+from zstreamer.wire import protocol
+from zstreamer.wire.protocol import Frames, Message
 
 DOCS = Path(__file__).parent.parent / "docs"
 FILE = DOCS / "vectors.json"

@@ -3,8 +3,8 @@
 import json
 
 from zstreamer.errors import ZStreamerError
-from zstreamer.web.exchange import Look, Predict, Request, Response
-from zstreamer.web.interface import Interface
+from zstreamer.web.api.interface import Interface
+from zstreamer.web.api.steps import Look, Predict, Request, Response
 
 
 def snapshot(**models):

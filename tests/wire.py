@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, TypeAlias, TypeVar
 
-from zstreamer import codec, protocol
+from zstreamer import codec
 from zstreamer.broker.core import BrokerCore, Side
 from zstreamer.broker.core import Send as BrokerSend
 from zstreamer.client import actions as clients
@@ -28,7 +28,8 @@ from zstreamer.client.core import ClientCore
 from zstreamer.client.link import Link
 from zstreamer.config import BrokerConfig, WorkerConfig
 from zstreamer.model import PredictFunction
-from zstreamer.protocol import Frames, Message
+from zstreamer.wire import protocol
+from zstreamer.wire.protocol import Frames, Message
 from zstreamer.worker import actions as workers
 from zstreamer.worker import pipe
 from zstreamer.worker.core import WorkerCore

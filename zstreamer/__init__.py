@@ -13,7 +13,7 @@ from zstreamer.model import ItemError, ManagedModel
 from zstreamer.signature import Tensor
 
 if TYPE_CHECKING:
-    from zstreamer.streamer import Streamer, ThreadedStreamer
+    from zstreamer.local.streamer import Streamer, ThreadedStreamer
 
 __version__ = "0.1.0"
 
@@ -34,7 +34,7 @@ _REDIS = ("RedisStreamer", "RedisWorker", "run_redis_workers_forever")
 
 def __getattr__(name: str) -> object:
     if name in ("Streamer", "ThreadedStreamer"):  # a program that needs only Client starts faster
-        from zstreamer import streamer
+        from zstreamer.local import streamer
 
         return getattr(streamer, name)
     if name in _REDIS:

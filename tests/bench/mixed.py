@@ -12,7 +12,7 @@ from examples.bert_model import SMALL_BERT
 from tests.bench import bert, rates
 from tests.bench.report import MORE, Report, Row
 from tests.cluster import Cluster
-from zstreamer import cpus
+from zstreamer.system import cpus
 
 BATCH = 16
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.waiting import until
-from zstreamer.interpreter import environment, module_command
+from zstreamer.system.interpreter import environment, module_command
 
 COUNTERS = 10
 READY, PAUSED = COUNTERS - 2, COUNTERS - 1

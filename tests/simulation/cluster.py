@@ -316,7 +316,7 @@ class SimWorker(Peer):
                 self._act(action)
         window = 2 * self.core.config.batch_size
         for link in self.core.links:
-            held = sum(job.link is link for job in self.core.docket.jobs.values())
+            held = sum(job.link is link for job in self.core.backlog.jobs.values())
             assert held == link.jobs, f"link counts {link.jobs} jobs, holds {held}"
             assert held <= window, "an agent holds more than its window"
         return self.core.wake_at()

@@ -10,8 +10,8 @@ import rich_click as click
 
 from zstreamer.cli.options import PLAIN, configured, example
 from zstreamer.config import ClientConfig
-from zstreamer.exitcodes import ExitCode
 from zstreamer.setting import ConfigError
+from zstreamer.system.exitcodes import ExitCode
 
 
 @click.command(

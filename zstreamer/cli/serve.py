@@ -11,13 +11,13 @@ from typing import Final
 import rich_click as click
 from click import get_current_context
 
-from zstreamer import logs
 from zstreamer.cli.options import PLAIN, configured, example
 from zstreamer.config import BrokerConfig, GatewayConfig, UpConfig, WorkerConfig
-from zstreamer.process import Process
 from zstreamer.setting import ConfigError
-from zstreamer.signals import StopRequests
 from zstreamer.sources import resolve
+from zstreamer.system import logs
+from zstreamer.system.process import Process
+from zstreamer.system.signals import StopRequests
 
 GLANCE: Final = 0.2
 """Seconds between two looks at whether broker and workers are alive."""
@@ -90,13 +90,15 @@ def up(broker_config: BrokerConfig, worker_config: WorkerConfig, config: UpConfi
         started = [stack.enter_context(Process("zstreamer.broker", broker_config))]
         started.append(stack.enter_context(Process("zstreamer.worker.supervisor", worker_config)))
         if gateway_config is not None:
-            started.append(stack.enter_context(Process("zstreamer.web.gateway", gateway_config)))
+            started.append(
+                stack.enter_context(Process("zstreamer.web.gateway.parent", gateway_config))
+            )
         return _until_stopped(stop, *reversed(started))
 
 
 def _gateway(config: UpConfig, broker: str, worker_config: WorkerConfig) -> GatewayConfig:
     """The gateway of `up`: its own settings come from variables and the file."""
-    from zstreamer.web.gateway import check_installed
+    from zstreamer.web.gateway.parent import check_installed
 
     check_installed()
     flags: dict[str, object] = {

@@ -10,13 +10,14 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from zstreamer import codec, transport
-from zstreamer.client import native
+from zstreamer import codec
 from zstreamer.client.calls import Call, Watch
 from zstreamer.client.future import Future
 from zstreamer.client.threads import ThreadsDriver
 from zstreamer.errors import BadRequest, Cancelled
-from zstreamer.protocol import MAX_BUDGET, MAX_NAME
+from zstreamer.system import native
+from zstreamer.wire import transport
+from zstreamer.wire.protocol import MAX_BUDGET, MAX_NAME
 
 if TYPE_CHECKING:
     from zstreamer.client.green import GreenDriver

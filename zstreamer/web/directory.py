@@ -19,10 +19,11 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeAlias
 
-from zstreamer.client import native, status
+from zstreamer.client import status
 from zstreamer.client.client import Settings
 from zstreamer.errors import BrokerUnreachable, ZStreamerError
-from zstreamer.web.models import Snapshot, merged
+from zstreamer.system import native
+from zstreamer.web.api.snapshot import Snapshot, merged
 
 if TYPE_CHECKING:
     from gevent.hub import Hub

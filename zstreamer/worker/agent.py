@@ -22,12 +22,13 @@ from operator import attrgetter
 
 import zmq
 
-from zstreamer import cpus, logs, transport
 from zstreamer.config import AgentConfig
-from zstreamer.exitcodes import ExitCode
-from zstreamer.interpreter import environment, module_command
-from zstreamer.process import Owner, read_config
-from zstreamer.signals import StopRequests
+from zstreamer.system import cpus, logs
+from zstreamer.system.exitcodes import ExitCode
+from zstreamer.system.interpreter import environment, module_command
+from zstreamer.system.process import Owner, read_config
+from zstreamer.system.signals import StopRequests
+from zstreamer.wire import transport
 from zstreamer.worker import actions, forkserver, pipe
 from zstreamer.worker.claims import Claims
 from zstreamer.worker.core import WorkerCore
@@ -217,7 +218,7 @@ class Agent:
                 stops += 1
                 if stops > 1:
                     break
-                log.info("draining items=%d", len(self.core.docket.jobs))
+                log.info("draining items=%d", len(self.core.backlog.jobs))
                 self.core.drain()
         return self._finish()
 
