@@ -11,7 +11,7 @@ import statistics
 from examples.bert_model import SMALL_BERT
 from tests.bench import bert, rates
 from tests.bench.report import MORE, Report, Row
-from tests.cluster import Cluster
+from tests.helpers.cluster import Cluster
 from zstreamer.system import cpus
 
 BATCH = 16

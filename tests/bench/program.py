@@ -21,7 +21,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from tests.waiting import until
+from tests.helpers.waiting import until
 from zstreamer.system.interpreter import environment, module_command
 
 COUNTERS = 10

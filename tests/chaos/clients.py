@@ -7,7 +7,7 @@ import zmq
 
 from tests.chaos.measure import Watch
 from tests.chaos.stage import BATCH_TIME, Stage
-from tests.waiting import until
+from tests.helpers.waiting import until
 from zstreamer import codec
 from zstreamer.wire import protocol
 
