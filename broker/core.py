@@ -111,7 +111,7 @@ class BrokerCore:
         elif isinstance(message, protocol.Hello):
             self._hello_client(now, session, message)
         elif isinstance(message, protocol.Status):
-            status = protocol.plain(protocol.Status(snapshot.of(self, now)))
+            status = protocol.plain(protocol.Status(self.snapshot(now)))
             self._out.append(Send(Side.CLIENT, session, status))
         elif client is None:
             self._refuse(Side.CLIENT, session, errors.BadRequest("unknown session: HELLO first"))
@@ -214,6 +214,17 @@ class BrokerCore:
     def idle(self) -> bool:
         """Whether every item is answered and every answer read."""
         return not any(c.items or (c.unread and c.session) for c in self.clients.values())
+
+    def snapshot(self, now: float) -> dict[str, object]:
+        """Return its state in plain values, as `zstreamer.broker.snapshot` describes them."""
+        broker: dict[str, object] = {
+            "epoch": self.epoch,
+            "uptime": now - self.born,
+            "draining": self.draining,
+            "clients": len(self.client_sessions),
+            "workers": len(self.workers),
+        }
+        return snapshot.of(self.scheduler, broker, now)
 
     # What leaves
 

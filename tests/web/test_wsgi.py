@@ -14,8 +14,8 @@ from zstreamer.config import ConfigError, GatewayConfig
 from zstreamer.web.cancel_on_disconnect import has_gone
 from zstreamer.web.flask import problem
 from zstreamer.web.http.environ import Environs
+from zstreamer.web.http.wsgi_response import Answer, Gone
 from zstreamer.web.wsgi import App, Problems
-from zstreamer.web.wsgi_response import Answer, Gone
 
 # From bytes to an environ
 
@@ -343,7 +343,7 @@ BOUNDED = """
 from gevent import monkey
 monkey.patch_all()
 import gevent, json, socket, sys, time
-from zstreamer.web import pywsgi
+from zstreamer.web.http import pywsgi
 
 def app(environ, start_response):
     start_response("200 OK", [])
@@ -396,7 +396,7 @@ def test_an_idle_connection_is_closed_in_time(tmp_path):
 
 
 UNPATCHED = """
-from zstreamer.web import pywsgi
+from zstreamer.web.http import pywsgi
 try:
     pywsgi.serve(None)
 except RuntimeError as error:

@@ -14,9 +14,9 @@ from types import TracebackType
 
 from zstreamer import errors
 from zstreamer.client.calls import Call, Watch
-from zstreamer.client.client import Items, Settings
 from zstreamer.client.driver import Driver
 from zstreamer.client.link import Link
+from zstreamer.client.settings import Items, Settings
 from zstreamer.wire import transport
 
 SWEEP = 1.0

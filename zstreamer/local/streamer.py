@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import NoReturn
 
-from zstreamer.client.client import Client, Items
+from zstreamer.client.client import Client
 from zstreamer.client.future import Future
+from zstreamer.client.settings import Items
 from zstreamer.config import AgentConfig, BrokerConfig
 from zstreamer.errors import Cancelled
 from zstreamer.local.threaded import Batches

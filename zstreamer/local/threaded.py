@@ -18,8 +18,8 @@ from queue import Empty
 
 from zstreamer import failure
 from zstreamer.batching import Batcher, BatchTime
-from zstreamer.client.client import Items, check_items
 from zstreamer.client.future import Future
+from zstreamer.client.settings import Items, check_items
 from zstreamer.errors import Cancelled, DeadlineExceeded, ZStreamerError
 from zstreamer.model import Loaded, PredictFunction
 from zstreamer.system import native

@@ -17,15 +17,12 @@ from collections import Counter as Tally
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
-
-if TYPE_CHECKING:
-    from zstreamer.web.api.exchange import Exchange
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -40,6 +37,20 @@ SHORT = 0.02
 
 SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 """Borders of the histogram: from a trivial model to a call that used its whole budget."""
+
+
+class Measured(Protocol):
+    """A request on its way.
+
+    Attributes:
+        route: what the metrics call it.
+        items: how many it has asked a model for.
+        began: what `Metrics.begin` returned.
+    """
+
+    route: str
+    items: int
+    began: float
 
 
 class Metrics:
@@ -73,17 +84,17 @@ class Metrics:
             ProcessCollector(registry=self.registry)
             PlatformCollector(registry=self.registry)
         # Sets and deques are safe among threads without a lock.
-        self._open: set[Exchange] = set()
+        self._open: set[Measured] = set()
         self._notes: deque[tuple[str, int, int, float]] = deque()
         self._entered = 0.0
         self._shown = -1
 
-    def begin(self, exchange: Exchange) -> float:
+    def begin(self, exchange: Measured) -> float:
         """Count a request as in flight; returns the time, in seconds, for `end`."""
         self._open.add(exchange)
         return self._now()
 
-    def end(self, exchange: Exchange, status: int) -> None:
+    def end(self, exchange: Measured, status: int) -> None:
         """Note how a request ended; a second time of the same request counts for nothing."""
         if exchange not in self._open:
             return

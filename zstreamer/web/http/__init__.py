@@ -4,5 +4,5 @@
     bytes <─ response_head <────── Response <─ connection (asyncio) or green (gevent) <─ interface
 
 `service` is what all connections of a gateway's process share; `pywsgi` is a gevent server for any
-WSGI app, with `environ` for what the app is called with.
+WSGI app, with `environ` for what the app is called with and `wsgi_response` for what it answers.
 """

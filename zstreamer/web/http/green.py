@@ -26,7 +26,7 @@ from zstreamer.web.api.steps import Request, Response
 from zstreamer.web.cancel_on_disconnect import has_gone, peek
 from zstreamer.web.http.environ import Environs
 from zstreamer.web.http.response_head import CLOSE, head
-from zstreamer.web.wsgi_response import Answer, Gone
+from zstreamer.web.http.wsgi_response import Answer, Gone
 
 if TYPE_CHECKING:
     from zstreamer.web.http.pywsgi import Server

@@ -2,7 +2,7 @@
 
     from gevent import monkey
     monkey.patch_all()
-    from zstreamer.web import pywsgi
+    from zstreamer.web.http import pywsgi
     pywsgi.serve(app, "127.0.0.1", 8000)
 
 Answers leave at once (`gevent.pywsgi` leaves Nagle's algorithm on, which costs up to 40 ms for each

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from zstreamer.client.aio import Client
 from zstreamer.web.api.interface import Interface
 from zstreamer.web.directory import Directory
 from zstreamer.web.http import response_head
-
-if TYPE_CHECKING:
-    from zstreamer.web.http.connection import Connection
 
 PIECE = 64 * 1024
 """Bytes that are read at once, always into the same place; left to itself, asyncio allocates
@@ -33,6 +30,21 @@ reset the connection, and the client might never read why."""
 
 PATIENCE = 30.0
 """Seconds in which a client must take some of what is written to it."""
+
+
+class Served(Protocol):
+    """A connection, as the service sees it; `deadline` is a time of the loop, in seconds."""
+
+    deadline: float
+
+    def drain(self) -> None:
+        """Close it once no request is open."""
+
+    def abort(self) -> None:
+        """Close it at once."""
+
+    def overdue(self) -> None:
+        """Its deadline has passed."""
 
 
 class Service:
@@ -70,7 +82,7 @@ class Service:
         self.max_body = interface.limits.max_body
         self.most_held = BODIES * self.max_body
         self.buffer = memoryview(bytearray(PIECE))
-        self.connections: set[Connection] = set()
+        self.connections: set[Served] = set()
         self.held = 0
         self.draining = False
         self.date = b""
