@@ -315,14 +315,14 @@ def test_a_streamer_that_is_forgotten_ends_its_processes():
 
 
 def test_a_program_that_forgets_to_destroy_it_ends_by_itself(tmp_path):
-    text = "from tests import models\nfrom zstreamer import Streamer\n"
+    text = "from tests.helpers import models\nfrom zstreamer import Streamer\n"
     text += "streamer = Streamer(models.double, 4)\nprint(streamer.predict([1]))\nprint('fine')\n"
     succeed(tmp_path, text)
 
 
 HOLDER = """
 import os, signal, sys
-from tests import models
+from tests.helpers import models
 from zstreamer import Streamer
 
 if __name__ == "__main__":
@@ -391,7 +391,7 @@ HUB = """
 from gevent import monkey
 monkey.patch_all()
 import gevent, time
-from tests import models
+from tests.helpers import models
 from zstreamer import Streamer
 
 if __name__ == "__main__":
@@ -427,7 +427,7 @@ def test_under_gevent_the_hub_keeps_turning_while_the_model_computes(tmp_path):
 
 CHILD = """
 import os, signal
-from tests import models
+from tests.helpers import models
 from zstreamer import Streamer
 
 if __name__ == "__main__":
