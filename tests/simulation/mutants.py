@@ -14,7 +14,7 @@ from zstreamer.broker.lots import Lot
 from zstreamer.broker.scheduler import Scheduler
 from zstreamer.broker.workers import Worker
 from zstreamer.client.core import ClientCore
-from zstreamer.client.link import Link
+from zstreamer.client.link import ClientLink
 from zstreamer.wire.protocol import Fate
 from zstreamer.wire.transfer import Sender
 from zstreamer.worker.backlog import Backlog
@@ -132,12 +132,12 @@ def a_client_lets_deadlines_pass(check_deadlines, self, now):
     check_deadlines(self, now - 0.2)
 
 
-@mutant(Link, "room_for")
+@mutant(ClientLink, "room_for")
 def a_client_ignores_the_window(room_for, self, size):
     return True
 
 
-@mutant(Link, "forget")
+@mutant(ClientLink, "forget")
 def a_cancelled_items_bytes_stay_on_the_window(forget, self, id, size):
     return forget(self, id, 0)
 

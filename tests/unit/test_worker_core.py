@@ -11,12 +11,13 @@ from zstreamer import codec
 from zstreamer.config import WorkerConfig
 from zstreamer.errors import Code
 from zstreamer.wire import protocol
+from zstreamer.wire.link import Close, Connect, LinkState, Send
 from zstreamer.wire.protocol import Fate, Flag, WorkerState
 from zstreamer.worker import pipe
-from zstreamer.worker.actions import Close, Connect, Exit, KillChild, Send, StartChild, Tell
+from zstreamer.worker.actions import Exit, KillChild, StartChild, Tell
 from zstreamer.worker.backlog import LOOK, MAX_LOOK, MIN_PREDICT_TIMEOUT
 from zstreamer.worker.core import BEAT, WorkerCore
-from zstreamer.worker.link import BEGUN_HOLD, LinkState, WorkerLink
+from zstreamer.worker.link import BEGUN_HOLD, WorkerLink
 
 MiB = 1024 * 1024
 WELCOME = protocol.Welcome(1, False, [], 8, 64 * MiB, 64 * MiB)
@@ -166,7 +167,7 @@ def test_a_broker_that_refuses_is_asked_again_later():
     bench.core.on_connected(bench.now, bench.link)
     bench.hear(protocol.Refuse([505, "another version", {}]))
     assert bench.did_last(Close)
-    assert bench.link.refused == "another version"
+    assert bench.link.refusal.message == "another version"
     bench.turn(1.0)
     assert bench.did_last(Connect)
 

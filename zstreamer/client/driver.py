@@ -21,11 +21,11 @@ from pathlib import Path
 
 import zmq
 
-from zstreamer.client.actions import Action, Close, Connect, Send
 from zstreamer.client.calls import Call, Watch
-from zstreamer.client.core import ClientCore
-from zstreamer.client.link import Link
+from zstreamer.client.core import Action, ClientCore
+from zstreamer.client.link import ClientLink
 from zstreamer.wire import transport
+from zstreamer.wire.link import Close, Connect, Send
 
 log = logging.getLogger(__name__)
 
@@ -52,14 +52,14 @@ class Driver(ABC):
         jitter = random.Random(secrets.randbits(64)).random
         self.core = ClientCore(addresses, secrets.randbits(63), connect_timeout, now, jitter, info)
         self._options = options
-        self._connections: dict[Link, transport.Connection] = {}
+        self._connections: dict[ClientLink, transport.Connection] = {}
 
     @abstractmethod
-    def watch(self, link: Link, connection: transport.Connection) -> None:
+    def watch(self, link: ClientLink, connection: transport.Connection) -> None:
         """Call `turn` whenever this connection has something to read."""
 
     @abstractmethod
-    def unwatch(self, link: Link) -> None:
+    def unwatch(self, link: ClientLink) -> None:
         """End what `watch` began; the connection is about to be closed."""
 
     @abstractmethod
@@ -96,7 +96,7 @@ class Driver(ABC):
         for link in list(self._connections):
             self._close(link)
 
-    def _event(self, now: float, link: Link, event: transport.Event) -> None:
+    def _event(self, now: float, link: ClientLink, event: transport.Event) -> None:
         if event is transport.Event.UP:
             self.core.on_connected(now, link)
         elif link in self._connections:
@@ -120,7 +120,7 @@ class Driver(ABC):
                 self._close(link)
         return False
 
-    def _connect(self, now: float, link: Link) -> bool:
+    def _connect(self, now: float, link: ClientLink) -> bool:
         try:
             connection = transport.Connection(link.address, self._options)
         except zmq.ZMQError as error:
@@ -131,7 +131,7 @@ class Driver(ABC):
         self.watch(link, connection)
         return True
 
-    def _close(self, link: Link) -> None:
+    def _close(self, link: ClientLink) -> None:
         connection = self._connections.pop(link, None)
         if connection is not None:
             self.unwatch(link)

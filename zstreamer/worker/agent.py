@@ -24,6 +24,7 @@ from zstreamer.system.exitcodes import ExitCode
 from zstreamer.system.process import Owner, read_config
 from zstreamer.system.signals import StopRequests
 from zstreamer.wire import transport
+from zstreamer.wire.link import Close, Connect, Send
 from zstreamer.worker import actions, pipe
 from zstreamer.worker.core import WorkerCore
 from zstreamer.worker.journal import Journal
@@ -130,7 +131,7 @@ class Agent:
 
     def _act(self, now: float, action: actions.Action) -> None:  # noqa: C901  # a case an action
         match action:
-            case actions.Send(link, frames):
+            case Send(link, frames):
                 connection = self._connections.get(link)
                 if connection is not None and not connection.send(frames):
                     self._close(link)
@@ -138,9 +139,9 @@ class Agent:
             case actions.Tell(message):
                 if self._child is not None:
                     self._child.tell(message)
-            case actions.Connect(link):
+            case Connect(link):
                 self._connect(now, link)
-            case actions.Close(link):
+            case Close(link):
                 self._close(link)
             case actions.StartChild():
                 self._start_child(now)
