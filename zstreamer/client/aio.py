@@ -15,7 +15,6 @@ from types import TracebackType
 from zstreamer import errors
 from zstreamer.client.calls import Call, Watch
 from zstreamer.client.driver import Driver
-from zstreamer.client.link import ClientLink
 from zstreamer.client.settings import Items, Settings
 from zstreamer.wire import transport
 
@@ -34,7 +33,6 @@ class AsyncioDriver(Driver):
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._scheduled = False
-        self._filenos: dict[ClientLink, tuple[int, int]] = {}
 
     def submit(self, call: Call | Watch) -> asyncio.Future[None]:
         """Submit a call; the future is done when the call has ended."""
@@ -97,15 +95,14 @@ class AsyncioDriver(Driver):
         self._timer = None  # some loops round, and come a little too early: then set it again
         self._turn()
 
-    def watch(self, link: ClientLink, connection: transport.Connection) -> None:
+    def watch(self, connection: transport.Connection) -> None:
         """Have the loop watch the connection's descriptors."""
-        self._filenos[link] = connection.filenos()
-        for fileno in self._filenos[link]:
+        for fileno in connection.filenos():
             self.loop.add_reader(fileno, self._turn)
 
-    def unwatch(self, link: ClientLink) -> None:
+    def unwatch(self, connection: transport.Connection) -> None:
         """Have the loop forget them."""
-        for fileno in self._filenos.pop(link):
+        for fileno in connection.filenos():
             self.loop.remove_reader(fileno)
 
 

@@ -8,7 +8,6 @@ A driver lives in one thread; all of its methods run there.
 
 from __future__ import annotations
 
-import logging
 import os
 import random
 import secrets
@@ -19,15 +18,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 
-import zmq
-
 from zstreamer.client.calls import Call, Watch
-from zstreamer.client.core import Action, ClientCore
-from zstreamer.client.link import ClientLink
-from zstreamer.wire import transport
-from zstreamer.wire.link import Close, Connect, Send
-
-log = logging.getLogger(__name__)
+from zstreamer.client.core import ClientCore
+from zstreamer.wire.connections import Connections
+from zstreamer.wire.transport import Connection, Options
 
 
 class Driver(ABC):
@@ -39,9 +33,7 @@ class Driver(ABC):
         options: liveness of the connections.
     """
 
-    def __init__(
-        self, addresses: Sequence[str], connect_timeout: float, options: transport.Options
-    ) -> None:
+    def __init__(self, addresses: Sequence[str], connect_timeout: float, options: Options) -> None:
         info: dict[str, object] = {
             "host": socket.gethostname(),
             "pid": os.getpid(),
@@ -51,15 +43,14 @@ class Driver(ABC):
         # random's shared generator is copied by a fork, and all children would jitter alike.
         jitter = random.Random(secrets.randbits(64)).random
         self.core = ClientCore(addresses, secrets.randbits(63), connect_timeout, now, jitter, info)
-        self._options = options
-        self._connections: dict[ClientLink, transport.Connection] = {}
+        self._connections = Connections(self.core, options, self.watch, self.unwatch)
 
     @abstractmethod
-    def watch(self, link: ClientLink, connection: transport.Connection) -> None:
+    def watch(self, connection: Connection) -> None:
         """Call `turn` whenever this connection has something to read."""
 
     @abstractmethod
-    def unwatch(self, link: ClientLink) -> None:
+    def unwatch(self, connection: Connection) -> None:
         """End what `watch` began; the connection is about to be closed."""
 
     @abstractmethod
@@ -72,14 +63,10 @@ class Driver(ABC):
         now = time.monotonic()
         again = True
         while again:
-            for link, connection in list(self._connections.items()):
-                for frames in connection.receive():
-                    core.on_message(now, link, frames)
-                for event in connection.events():
-                    self._event(now, link, event)
+            self._connections.read(now)
             again = False
             for action in core.poll(now):
-                again = self._act(now, action) or again
+                again = self._connections.act(now, action) or again
             for call in core.completed():
                 self.complete(call)
                 again = True  # its caller may have made the next call already
@@ -90,49 +77,7 @@ class Driver(ABC):
         self.core.close()
         now = time.monotonic()
         for action in self.core.poll(now):
-            self._act(now, action)
+            self._connections.act(now, action)
         for call in self.core.completed():
             self.complete(call)
-        for link in list(self._connections):
-            self._close(link)
-
-    def _event(self, now: float, link: ClientLink, event: transport.Event) -> None:
-        if event is transport.Event.UP:
-            self.core.on_connected(now, link)
-        elif link in self._connections:
-            self._close(link)
-            self.core.on_lost(now, link)
-
-    def _act(self, now: float, action: Action) -> bool:
-        """Do what the core asks for; return whether something may have become readable."""
-        match action:
-            case Send(link, frames):
-                connection = self._connections.get(link)
-                if connection is not None:
-                    if connection.send(frames):
-                        return connection.pending()
-                    self._close(link)
-                    self.core.on_lost(now, link)
-                return True
-            case Connect(link):
-                return self._connect(now, link)
-            case Close(link):
-                self._close(link)
-        return False
-
-    def _connect(self, now: float, link: ClientLink) -> bool:
-        try:
-            connection = transport.Connection(link.address, self._options)
-        except zmq.ZMQError as error:
-            log.debug("cannot connect address=%s: %s", link.address, error)
-            self.core.on_lost(now, link)
-            return True
-        self._connections[link] = connection
-        self.watch(link, connection)
-        return True
-
-    def _close(self, link: ClientLink) -> None:
-        connection = self._connections.pop(link, None)
-        if connection is not None:
-            self.unwatch(link)
-            connection.close()
+        self._connections.close()

@@ -24,7 +24,6 @@ from gevent.hub import get_hub
 from zstreamer.client.calls import Call, Watch
 from zstreamer.client.driver import Driver
 from zstreamer.client.future import Future
-from zstreamer.client.link import ClientLink
 from zstreamer.client.threads import settle
 from zstreamer.wire import transport
 
@@ -50,7 +49,7 @@ class GreenDriver(Driver):
         # runs only while calls are open.
         self._timer = self._loop.timer(0.0)
         self._timer_at = 0.0
-        self._watchers: dict[ClientLink, list[gevent._interfaces.IWatcher]] = {}
+        self._watchers: dict[transport.Connection, list[gevent._interfaces.IWatcher]] = {}
         self._scheduled = False
         self._abandoned = False
         self._ended: deque[Call | Watch] = deque()
@@ -165,17 +164,17 @@ class GreenDriver(Driver):
         self._timer = self._loop.timer(max(0.0, wake_at - now), ref=bool(self.core.open_calls))
         self._timer.start(self._turn)
 
-    def watch(self, link: ClientLink, connection: transport.Connection) -> None:
+    def watch(self, connection: transport.Connection) -> None:
         """Have the hub's loop watch the connection's descriptors."""
-        self._watchers[link] = [
+        self._watchers[connection] = [
             self._loop.io(fileno, READ, ref=False) for fileno in connection.filenos()
         ]
-        for watcher in self._watchers[link]:
+        for watcher in self._watchers[connection]:
             watcher.start(self._turn)
 
-    def unwatch(self, link: ClientLink) -> None:
+    def unwatch(self, connection: transport.Connection) -> None:
         """Have the loop forget them."""
-        for watcher in self._watchers.pop(link):
+        for watcher in self._watchers.pop(connection):
             watcher.stop()
             watcher.close()
 

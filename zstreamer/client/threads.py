@@ -19,7 +19,6 @@ from zstreamer import errors
 from zstreamer.client.calls import Call, Watch
 from zstreamer.client.driver import Driver
 from zstreamer.client.future import Future
-from zstreamer.client.link import ClientLink
 from zstreamer.system import native
 from zstreamer.wire import transport
 
@@ -64,7 +63,6 @@ class ThreadsDriver(Driver):
         self._callback_lock = native.lock()
         self._callback_thread = False
         self._poller = zmq.Poller()
-        self._polled: dict[ClientLink, transport.Connection] = {}
         self._poller.register(self._reader, zmq.POLLIN)
         self._stopped = _Waiter()
         native.start_thread(self._run)
@@ -177,15 +175,13 @@ class ThreadsDriver(Driver):
         elif isinstance(token, Future) and isinstance(call, Call):
             settle(token, call)
 
-    def watch(self, link: ClientLink, connection: transport.Connection) -> None:
+    def watch(self, connection: transport.Connection) -> None:
         """Have the poller watch the connection's sockets."""
-        self._polled[link] = connection
         self._poller.register(connection.socket, zmq.POLLIN)
         self._poller.register(connection.monitor, zmq.POLLIN)
 
-    def unwatch(self, link: ClientLink) -> None:
+    def unwatch(self, connection: transport.Connection) -> None:
         """Have the poller forget them."""
-        connection = self._polled.pop(link)
         self._poller.unregister(connection.socket)
         self._poller.unregister(connection.monitor)
 

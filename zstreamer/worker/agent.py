@@ -24,11 +24,10 @@ from zstreamer.system.exitcodes import ExitCode
 from zstreamer.system.process import Owner, read_config
 from zstreamer.system.signals import StopRequests
 from zstreamer.wire import transport
-from zstreamer.wire.link import Close, Connect, Send
+from zstreamer.wire.connections import Connections
 from zstreamer.worker import actions, pipe
 from zstreamer.worker.core import WorkerCore
 from zstreamer.worker.journal import Journal
-from zstreamer.worker.link import WorkerLink
 from zstreamer.worker.model_process import ModelProcess
 
 log = logging.getLogger("zstreamer.worker.agent")  # run as __main__
@@ -53,8 +52,8 @@ class Agent:
         self.config = config
         self.core = WorkerCore(config, secrets.randbits(63), time.monotonic(), random.random, info)
         self.exit: actions.Exit | None = None
-        self._options = transport.Options(config.heartbeat, config.heartbeat_timeout)
-        self._connections: dict[WorkerLink, transport.Connection] = {}
+        options = transport.Options(config.heartbeat, config.heartbeat_timeout)
+        self._connections = Connections(self.core, options, self._watch, self._unwatch, LINGER)
         self._child: ModelProcess | None = None
         self._killed = ""
         self._journal = Journal(self.core)
@@ -87,10 +86,7 @@ class Agent:
             self._poller.register(self._child, events)
         ready = {socket for socket, _ in self._poller.poll(max(0, math.ceil(wait * 1000)))}
         now = time.monotonic()
-        for link, connection in list(self._connections.items()):
-            # The events that a connection has ended with are read after its last messages.
-            if connection.socket in ready or connection.monitor in ready:
-                self._read(now, link, connection)
+        self._connections.read(now, lambda each: each.socket in ready or each.monitor in ready)
         self._read_child(now)
         while todo := self.core.poll(now):
             for action in todo:
@@ -98,19 +94,6 @@ class Agent:
             if self._child is not None:  # now, so that it wakes while this looks once more
                 self._child.flush()
         self._journal.tell(now)
-
-    def _read(self, now: float, link: WorkerLink, connection: transport.Connection) -> None:
-        for frames in connection.receive():
-            self.core.on_message(now, link, frames)
-        for event in connection.events():
-            self._event(now, link, event)
-
-    def _event(self, now: float, link: WorkerLink, event: transport.Event) -> None:
-        if event is transport.Event.UP:
-            self.core.on_connected(now, link)
-        elif link in self._connections:
-            self._close(link)
-            self.core.on_lost(now, link)
 
     def _read_child(self, now: float) -> None:
         child = self._child
@@ -129,20 +112,11 @@ class Agent:
             self.core.on_child_gone(now, self._killed or how)
             self._killed = ""
 
-    def _act(self, now: float, action: actions.Action) -> None:  # noqa: C901  # a case an action
+    def _act(self, now: float, action: actions.Action) -> None:
         match action:
-            case Send(link, frames):
-                connection = self._connections.get(link)
-                if connection is not None and not connection.send(frames):
-                    self._close(link)
-                    self.core.on_lost(now, link)
             case actions.Tell(message):
                 if self._child is not None:
                     self._child.tell(message)
-            case Connect(link):
-                self._connect(now, link)
-            case Close(link):
-                self._close(link)
             case actions.StartChild():
                 self._start_child(now)
             case actions.KillChild(why):
@@ -151,24 +125,16 @@ class Agent:
                     self._child.kill()
             case actions.Exit():
                 self.exit = action
+            case _:
+                self._connections.act(now, action)
 
-    def _connect(self, now: float, link: WorkerLink) -> None:
-        try:
-            connection = transport.Connection(link.address, self._options, LINGER)
-        except zmq.ZMQError as error:
-            log.error("bad broker address=%s: %s", link.address, error)  # noqa: TRY400
-            self.core.on_lost(now, link)
-            return
-        self._connections[link] = connection
+    def _watch(self, connection: transport.Connection) -> None:
         self._poller.register(connection.socket, zmq.POLLIN)
         self._poller.register(connection.monitor, zmq.POLLIN)
 
-    def _close(self, link: WorkerLink) -> None:
-        connection = self._connections.pop(link, None)
-        if connection is not None:
-            self._poller.unregister(connection.socket)
-            self._poller.unregister(connection.monitor)
-            connection.close()
+    def _unwatch(self, connection: transport.Connection) -> None:
+        self._poller.unregister(connection.socket)
+        self._poller.unregister(connection.monitor)
 
     def _start_child(self, now: float) -> None:
         config = self.config
@@ -184,8 +150,7 @@ class Agent:
         if self._child is not None:
             self._child.kill()
             self._child.reap()
-        for link in list(self._connections):
-            self._close(link)
+        self._connections.close()
         transport.context().term()  # returns once the last reports are out, or after LINGER
         if self.exit is None:
             return ExitCode.NOT_DRAINED
