@@ -14,15 +14,12 @@ from types import TracebackType
 
 from zstreamer import errors
 from zstreamer.client.calls import Call, Watch
-from zstreamer.client.driver import Driver
+from zstreamer.client.driver import LoopDriver
 from zstreamer.client.settings import Items, Settings
 from zstreamer.wire import transport
 
-SWEEP = 1.0
-"""Seconds between two looks at the sockets while calls are open, should an edge be missed."""
 
-
-class AsyncioDriver(Driver):
+class AsyncioDriver(LoopDriver):
     """Serves the coroutines of the running loop; see `Driver` for the arguments."""
 
     def __init__(
@@ -31,8 +28,6 @@ class AsyncioDriver(Driver):
         super().__init__(addresses, connect_timeout, options)
         self.loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = 0.0
-        self._scheduled = False
 
     def submit(self, call: Call | Watch) -> asyncio.Future[None]:
         """Submit a call; the future is done when the call has ended."""
@@ -59,8 +54,7 @@ class AsyncioDriver(Driver):
     def close(self) -> None:
         """End all calls and close the connections."""
         self.shut_down()
-        if self._timer is not None:
-            self._timer.cancel()
+        self.stop_timer()
 
     def complete(self, call: Call | Watch) -> None:
         """Wake the coroutine that awaits it, or call back."""
@@ -71,29 +65,19 @@ class AsyncioDriver(Driver):
         elif callable(token):
             token(call)
 
-    def _schedule(self) -> None:
-        if not self._scheduled:
-            self._scheduled = True
-            self.loop.call_soon(self._turn)
+    def call_soon(self, function: Callable[[], None]) -> None:
+        """Have the loop call a function."""
+        self.loop.call_soon(function)
 
-    def _turn(self) -> None:
-        self._scheduled = False
-        wake_at = self.turn()
-        now = time.monotonic()
-        if self.core.open_calls:
-            wake_at = min(wake_at, now + SWEEP)
+    def set_timer(self, seconds: float, function: Callable[[], None]) -> None:
+        """Have the loop call a function later."""
+        self._timer = self.loop.call_later(seconds, function)
+
+    def stop_timer(self) -> None:
+        """Have the loop forget it."""
         if self._timer is not None:
-            if now < self._timer_at <= wake_at:
-                return
             self._timer.cancel()
             self._timer = None
-        if wake_at != float("inf"):
-            self._timer_at = wake_at
-            self._timer = self.loop.call_later(max(0.0, wake_at - now), self._wake)
-
-    def _wake(self) -> None:
-        self._timer = None  # some loops round, and come a little too early: then set it again
-        self._turn()
 
     def watch(self, connection: transport.Connection) -> None:
         """Have the loop watch the connection's descriptors."""

@@ -10,9 +10,7 @@ takes; see "gevent" in docs/decisions.md for why not zmq.green.
 
 from __future__ import annotations
 
-import math
 import sys
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -22,7 +20,7 @@ from gevent import getcurrent
 from gevent.hub import get_hub
 
 from zstreamer.client.calls import Call, Watch
-from zstreamer.client.driver import Driver
+from zstreamer.client.driver import LoopDriver
 from zstreamer.client.future import Future
 from zstreamer.client.threads import settle
 from zstreamer.wire import transport
@@ -32,11 +30,8 @@ READ = 1
 WAKES = 16
 """Greenlets that are woken one after the other before the loop looks at its descriptors again."""
 
-SWEEP = 1.0
-"""Seconds between two looks at the sockets while calls are open, should an edge be missed."""
 
-
-class GreenDriver(Driver):
+class GreenDriver(LoopDriver):
     """Serves the greenlets of one hub; see `Driver` for the arguments."""
 
     def __init__(
@@ -48,9 +43,7 @@ class GreenDriver(Driver):
         # Unreferenced watchers do not keep a program's loop alive; the timer does, and it
         # runs only while calls are open.
         self._timer = self._loop.timer(0.0)
-        self._timer_at = 0.0
         self._watchers: dict[transport.Connection, list[gevent._interfaces.IWatcher]] = {}
-        self._scheduled = False
         self._abandoned = False
         self._ended: deque[Call | Watch] = deque()
 
@@ -61,8 +54,7 @@ class GreenDriver(Driver):
             self.core.submit(call)
         else:
             self.core.watch(call)
-        if not self._scheduled:
-            self._schedule()
+        self._schedule()
         _waits[waiter] = self, call
         try:
             while not call.done:
@@ -135,34 +127,27 @@ class GreenDriver(Driver):
         if ended:
             self._loop.run_callback(self._wake)
 
-    def _schedule(self) -> None:
-        if not self._scheduled:
-            self._scheduled = True
-            # After all greenlets that are ready now, so that what they submit leaves together.
-            self._loop.run_callback(self._turn)
+    def call_soon(self, function: Callable[[], None]) -> None:
+        """Have the hub's loop call a function."""
+        self._loop.run_callback(function)
 
-    def _turn(self) -> None:
-        self._scheduled = False
-        if self._abandoned:
-            return
-        wake_at = self.turn()
-        if self.core.open_calls:
-            wake_at = min(wake_at, time.monotonic() + SWEEP)
-        self._set_timer(wake_at)
+    def set_timer(self, seconds: float, function: Callable[[], None]) -> None:
+        """Have the hub's loop call a function later."""
+        self._timer = self._loop.timer(seconds, ref=bool(self.core.open_calls))
+        self._timer.start(function)
 
-    def _set_timer(self, wake_at: float) -> None:
-        """Come back at ``wake_at``, or earlier: most calls end before their deadline does."""
-        now = time.monotonic()
-        pending = self._timer.active and now < self._timer_at <= wake_at
-        if pending and self._timer.ref == bool(self.core.open_calls):
-            return
+    def timer_suits(self) -> bool:
+        """Whether it keeps the loop alive just if calls are open."""
+        return self._timer.ref == bool(self.core.open_calls)
+
+    def stop_timer(self) -> None:
+        """Have the loop forget it."""
         self._timer.stop()
         self._timer.close()
-        if wake_at == math.inf:
-            return
-        self._timer_at = wake_at
-        self._timer = self._loop.timer(max(0.0, wake_at - now), ref=bool(self.core.open_calls))
-        self._timer.start(self._turn)
+
+    def _turn(self) -> None:
+        if not self._abandoned:
+            super()._turn()
 
     def watch(self, connection: transport.Connection) -> None:
         """Have the hub's loop watch the connection's descriptors."""
