@@ -5,5 +5,6 @@
     receiver   ZeroMQ ─> transport ─> protocol.decode ─> transfer.Receiver ─> Message
 
 `link` is the relation of a client or a worker to a broker, and `connections` does for its core what
-it asks for. `messages` lists the messages and `protocol` knows their bytes: docs/protocol.md in code.
+it asks for. `messages` lists the messages, and `protocol` knows their bytes: docs/protocol.md in
+code.
 """
