@@ -138,7 +138,7 @@ class GreenDriver(LoopDriver):
 
     def timer_suits(self) -> bool:
         """Whether it keeps the loop alive just if calls are open."""
-        return self._timer.ref == bool(self.core.open_calls)
+        return bool(self._timer.ref) is bool(self.core.open_calls)
 
     def stop_timer(self) -> None:
         """Have the loop forget it."""

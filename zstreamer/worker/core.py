@@ -71,7 +71,7 @@ class WorkerCore(Peer[WorkerLink, ChildAction]):
         self.state = WorkerState.BOOTING
         self.text = ""
         self.child = ChildState.NONE
-        self.backlog = Backlog(config, now, lambda message: self._actions.append(Tell(message)))
+        self.backlog = Backlog(config, now)
         self._booted = pipe.Booted(has_cost=False)
         self._child_since = now
         self._start_at = now
@@ -143,7 +143,7 @@ class WorkerCore(Peer[WorkerLink, ChildAction]):
         for link in self.links:
             self._check(now, link)
         self._check_child(now)
-        self.backlog.poll(now, self.child is ChildState.WARM)
+        self._actions.extend(map(Tell, self.backlog.poll(now, self.child is ChildState.WARM)))
         held, time = len(self.backlog.jobs), self.backlog.time
         beta, alpha = int(time.beta * 1e6), int(time.alpha * 1e6)
         for link in self.links:
