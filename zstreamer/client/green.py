@@ -22,7 +22,6 @@ from gevent.hub import get_hub
 from zstreamer.client.calls import Call, Watch
 from zstreamer.client.driver import LoopDriver
 from zstreamer.client.future import Future
-from zstreamer.client.threads import settle
 from zstreamer.wire import transport
 
 READ = 1
@@ -107,7 +106,7 @@ class GreenDriver(LoopDriver):
         token = call.token
         if isinstance(token, Future):
             if isinstance(call, Call):
-                settle(token, call)
+                token.settle(call.results)
         elif token is not None:
             # Not from here: its greenlet may close the client or fork before it switches back.
             if not self._ended:

@@ -20,28 +20,13 @@ from zstreamer.client.calls import Call, Watch
 from zstreamer.client.driver import Driver
 from zstreamer.client.future import Future
 from zstreamer.system import native
+from zstreamer.system.waiter import ThreadWaiter
 from zstreamer.wire import transport
 
 log = logging.getLogger(__name__)
 
 LATE = 5.0
 """Seconds after its deadline at which a caller gives up on an I/O thread that says nothing."""
-
-
-class _Waiter:
-    """Blocks one thread until its call has ended."""
-
-    __slots__ = ("_lock",)
-
-    def __init__(self) -> None:
-        self._lock = native.lock()
-        self._lock.acquire()
-
-    def wait(self, seconds: float) -> bool:
-        return self._lock.acquire(timeout=seconds)
-
-    def wake(self) -> None:
-        self._lock.release()
 
 
 class ThreadsDriver(Driver):
@@ -64,14 +49,14 @@ class ThreadsDriver(Driver):
         self._callback_thread = False
         self._poller = zmq.Poller()
         self._poller.register(self._reader, zmq.POLLIN)
-        self._stopped = _Waiter()
+        self._stopped = ThreadWaiter()
         native.start_thread(self._run)
 
     # In the callers' threads
 
     def wait(self, call: Call | Watch) -> None:
         """Submit a call and block until it has ended."""
-        waiter = call.token = _Waiter()
+        waiter = call.token = ThreadWaiter()
         self._require(self._post(lambda: self._submit(call)))
         try:
             if not waiter.wait(max(0.0, call.deadline - time.monotonic()) + LATE):
@@ -170,10 +155,10 @@ class ThreadsDriver(Driver):
     def complete(self, call: Call | Watch) -> None:
         """Wake the thread that waits for it, or settle its future."""
         token = call.token
-        if isinstance(token, _Waiter):
+        if isinstance(token, ThreadWaiter):
             token.wake()
         elif isinstance(token, Future) and isinstance(call, Call):
-            settle(token, call)
+            token.settle(call.results)
 
     def watch(self, connection: transport.Connection) -> None:
         """Have the poller watch the connection's sockets."""
@@ -195,13 +180,3 @@ class ThreadsDriver(Driver):
                     return
                 function = self._callbacks.popleft()
             function()
-
-
-def settle(future: Future, call: Call) -> None:
-    """Give a call's outcome to its future."""
-    if not future.set_running_or_notify_cancel():
-        return
-    try:
-        future.set_result(call.results())
-    except errors.ZStreamerError as error:
-        future.set_exception(error)

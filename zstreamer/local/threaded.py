@@ -22,7 +22,7 @@ from zstreamer.client.future import Future
 from zstreamer.client.settings import Items, check_items
 from zstreamer.errors import Cancelled, DeadlineExceeded, ZStreamerError
 from zstreamer.model import Loaded, PredictFunction
-from zstreamer.system import native
+from zstreamer.system import native, waiter
 from zstreamer.worker.runner import Runner
 
 
@@ -97,10 +97,11 @@ class Batches:
     def predict(self, items: Items) -> list[object]:
         """Return the outputs of one call."""
         call = self._call(items)
-        wait = self._green_wait(call) if _green() else self._thread_wait(call)
+        here = waiter.here()
+        call.wake = here.wake
         self._put(call, items)
         try:
-            wait()
+            here.wait(self._timeout)
         except BaseException:
             self._end(call, Cancelled("the caller gave up"))
             raise
@@ -118,12 +119,12 @@ class Batches:
             future = Future(
                 lambda: self._end(call, Cancelled("the call was cancelled")), gevent.spawn
             )
-            call.wake = lambda: hub.loop.run_callback_threadsafe(_settle, future, call)
+            call.wake = lambda: hub.loop.run_callback_threadsafe(future.settle, call.results)
         else:
             future = Future(
                 lambda: self._end(call, Cancelled("the call was cancelled")), self._run_apart
             )
-            call.wake = lambda: _settle(future, call)
+            call.wake = lambda: future.settle(call.results)
         self._start("watchdog", self._watch)
         self._overdue.put(weakref.ref(call))
         self._put(call, items)
@@ -153,26 +154,6 @@ class Batches:
         self._open.add(call)
         self._start("model", self._run)
         self._inbox.put([_Item(0, call, i, value, now) for i, value in enumerate(items)])
-
-    def _thread_wait(self, call: _Call) -> Callable[[], object]:
-        lock = native.lock()
-        lock.acquire()
-        call.wake = lock.release
-        return lambda: lock.acquire(timeout=self._timeout)
-
-    def _green_wait(self, call: _Call) -> Callable[[], object]:
-        import gevent
-        from gevent.hub import Waiter
-
-        hub = gevent.get_hub()
-        waiter = Waiter(hub)
-        call.wake = lambda: hub.loop.run_callback_threadsafe(waiter.switch, None)
-
-        def wait() -> None:
-            with gevent.Timeout(self._timeout, False):
-                waiter.get()
-
-        return wait
 
     def _start(self, name: str, function: Callable[[], None]) -> None:
         """Start a thread with the first use in this process: a fork takes none along."""
@@ -308,15 +289,6 @@ class Batches:
 
 def _green() -> bool:
     return native.patched() and native.in_hub_thread()
-
-
-def _settle(future: Future, call: _Call) -> None:
-    if not future.set_running_or_notify_cancel():
-        return
-    try:
-        future.set_result(call.results())
-    except ZStreamerError as error:
-        future.set_exception(error)
 
 
 def _first_error(call: _Call) -> ZStreamerError | None:

@@ -7,6 +7,7 @@ slots         keeps N processes alive, and ends them in the end
 signals       requests to stop, as a descriptor for a poll loop
 cpus          how many cores there are, and who has to give way
 native        locks and threads of the system, below gevent's patches
+waiter        waits for another thread, as a thread or as a greenlet
 logs          what log lines look like
 exitcodes     what the exit codes of all programs mean
 """
