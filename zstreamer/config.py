@@ -182,8 +182,7 @@ class WorkerConfig(Config):
 
     def _check(self) -> None:
         _check_heartbeat(self)
-        if not self.broker:
-            raise ConfigError("no broker to connect to: give --broker tcp://HOST:7788")
+        addresses(self.broker, "broker", 7788)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +211,7 @@ class ClientConfig(Config):
     connect_timeout: float = setting(5.0, SECONDS, "Seconds to reach the broker.")
 
     def _check(self) -> None:
-        check_addresses("address", self.address.split(","), 7787)
+        addresses(self.address)
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,9 +248,7 @@ class GatewayConfig(Config):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     def _check(self) -> None:
-        check_addresses("broker", self.broker, 7787)
-        if not self.broker:
-            raise ConfigError("no broker to connect to: give --broker tcp://HOST:7787")
+        addresses(self.broker, "broker")
         if not 0 < self.timeout <= self.max_timeout:
             raise ConfigError(
                 f"timeout is {self.timeout:g} s and max_timeout {self.max_timeout:g} s: "
@@ -281,15 +278,26 @@ class UpConfig(Config):
     http_processes: int = setting(1, COUNT, "The gateway's processes.")
 
 
-def check_addresses(name: str, addresses: Iterable[str], port: int) -> None:
-    """Raise ConfigError where one is no address that a program can connect to."""
-    for address in addresses:
-        scheme, _, place = address.strip().partition("://")
-        has_port = scheme == "tcp" and re.search(r":\d+$", place)
-        if not (has_port or (scheme == "ipc" and place)):
-            raise ConfigError(
-                f"{name} {address.strip()!r} is no address: give tcp://HOST:{port} or ipc://PATH"
-            )
+def addresses(
+    given: str | Iterable[str], name: str = "address", port: int = 7787
+) -> tuple[str, ...]:
+    """Return the addresses to connect to, each by itself; a text may hold several, between commas.
+
+    name: what they are called where one is wrong.
+    port: the one that a broker usually has for them.
+
+    Raises ConfigError where there is none, or where a program could not connect to one.
+    """
+    listed = given.split(",") if isinstance(given, str) else given
+    found = tuple(stripped for each in listed if (stripped := each.strip()))
+    mend = f"give tcp://HOST:{port} or ipc://PATH"
+    if not found:
+        raise ConfigError(f"no {name} to connect to: {mend}")
+    for each in found:
+        match = re.fullmatch(r"tcp://.+:(\d{1,5})|ipc://.+", each)
+        if match is None or not 0 < int(match[1] or 1) < 65536:
+            raise ConfigError(f"{name} {each!r} is no address: {mend}")
+    return found
 
 
 def _check_heartbeat(config: BrokerConfig | WorkerConfig) -> None:

@@ -117,7 +117,8 @@ class Cluster:
             config: fields of `WorkerConfig`.
         """
         names = brokers or ("broker",)
-        settings = WorkerConfig(broker=names, **{"target": "a:b", **config})  # type: ignore[arg-type]
+        addresses = tuple(f"tcp://{name}:1" for name in names)
+        settings = WorkerConfig(broker=addresses, **{"target": "a:b", **config})  # type: ignore[arg-type]
         model = Behaviour(predict, beta, alpha, boot, kills, cost)
         return self._add(Worker(self, settings, model))
 
@@ -191,7 +192,7 @@ class Cluster:
 
     def connect(self, peer: Peer, link: Link[Any]) -> None:
         """Open a connection, as a driver does for a core."""
-        broker = self.brokers.get(link.address)
+        broker = self.brokers.get(link.address.removeprefix("tcp://").removesuffix(":1"))
         self._serial += 1
         if broker is None or not broker.running:
             self.after(self.latency, lambda: peer.lost(link, None))

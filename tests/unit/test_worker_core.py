@@ -35,7 +35,7 @@ class Bench:
     def __init__(self, *brokers: str, **config: object) -> None:
         self.now = 100.0
         given: dict[str, Any] = {"batch_size": 4, **config}
-        settings = WorkerConfig("a:b", brokers or ("tcp://broker",), **given)
+        settings = WorkerConfig("a:b", brokers or ("tcp://broker:1",), **given)
         self.core = WorkerCore(settings, 7, self.now, lambda: 1.0)
         self.links = self.core.links
         self.said: dict[WorkerLink, list[Any]] = {link: [] for link in self.links}
@@ -138,7 +138,7 @@ def bench():
 
 
 def test_a_worker_connects_and_loads_its_model_at_the_same_time():
-    bench = Bench("tcp://a", "tcp://b")
+    bench = Bench("tcp://a:1", "tcp://b:1")
     assert [type(action) for action in bench.did] == [Connect, Connect, StartChild]
 
 
@@ -496,7 +496,7 @@ def test_when_the_connection_is_lost_only_what_runs_goes_on_and_its_outcome_is_d
 
 
 def test_each_broker_is_told_of_what_the_worker_holds_from_others():
-    bench = Bench("tcp://a", "tcp://b")
+    bench = Bench("tcp://a:1", "tcp://b:1")
     for link in bench.links:
         bench.connect(link)
     bench.boot()
@@ -511,7 +511,7 @@ def test_each_broker_is_told_of_what_the_worker_holds_from_others():
 
 
 def test_a_broker_hears_within_a_second_that_the_items_of_others_are_done():
-    bench = Bench("tcp://a", "tcp://b")
+    bench = Bench("tcp://a:1", "tcp://b:1")
     for link in bench.links:
         bench.connect(link)
     bench.boot()
@@ -529,7 +529,7 @@ def test_a_broker_hears_within_a_second_that_the_items_of_others_are_done():
 
 
 def test_tickets_of_two_brokers_are_not_mixed_up():
-    bench = Bench("tcp://a", "tcp://b")
+    bench = Bench("tcp://a:1", "tcp://b:1")
     for link in bench.links:
         bench.connect(link)
     bench.boot()

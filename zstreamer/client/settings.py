@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from zstreamer import codec
 from zstreamer.client.calls import Call
+from zstreamer.config import addresses
 from zstreamer.errors import BadRequest
 from zstreamer.wire import transport
 from zstreamer.wire.protocol import MAX_BUDGET, MAX_NAME
@@ -32,7 +33,7 @@ class Settings:
         heartbeat: float,
         heartbeat_timeout: float,
     ) -> None:
-        self.addresses = addresses_of(address)
+        self.addresses = addresses(address)
         if keys is not None:
             raise ValueError("this release has no keys yet; leave keys=None")
         self.model = model
@@ -73,22 +74,6 @@ class Settings:
             not idempotent,
             return_exceptions,
         )
-
-
-def addresses_of(given: str | Sequence[str]) -> list[str]:
-    """Return the brokers' addresses, each by itself; a text may hold several, between commas.
-
-    Raises:
-        ValueError: there is none, or one makes no sense; the message says which and the fix.
-    """
-    addresses = given.split(",") if isinstance(given, str) else list(given)
-    addresses = [each.strip() for each in addresses if each.strip()]
-    if not addresses:
-        raise ValueError("no address given; try tcp://127.0.0.1:7787")
-    for each in addresses:
-        if not each.startswith(("tcp://", "ipc://")):
-            raise ValueError(f"address {each!r} must look like tcp://HOST:7787 or ipc://PATH")
-    return addresses
 
 
 def check_items(items: object) -> None:

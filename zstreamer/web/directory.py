@@ -20,7 +20,7 @@ from contextlib import suppress
 from typing import TypeAlias
 
 from zstreamer.client import status
-from zstreamer.client.settings import addresses_of
+from zstreamer.config import addresses
 from zstreamer.errors import BrokerUnreachable, ZStreamerError
 from zstreamer.system import native, waiter
 from zstreamer.web.api.snapshot import Snapshot, merged
@@ -50,15 +50,15 @@ class Directory:
     gevent patches: nothing is asked before the first call, and a forked child asks for itself.
 
     Args:
-        addresses: the brokers' client addresses, as `zstreamer.Client` takes them.
+        brokers: their client addresses, as `zstreamer.Client` takes them.
         timeout: seconds that a broker has to answer; probes of `/readyz` wait as long.
 
     Raises:
         ValueError: an address makes no sense; the message says the mend.
     """
 
-    def __init__(self, addresses: str | Sequence[str], timeout: float = 1.0) -> None:
-        self._addresses = addresses_of(addresses)
+    def __init__(self, brokers: str | Sequence[str], timeout: float = 1.0) -> None:
+        self._addresses = addresses(brokers)
         self._timeout = timeout
         self._begin_anew()
         _directories.add(self)
