@@ -37,6 +37,13 @@ from zstreamer.setting import (
 
 KiB, MiB, GiB = 2**10, 2**20, 2**30
 
+CLIENTS_ADDRESS, WORKERS_ADDRESS = "tcp://127.0.0.1:7787", "tcp://127.0.0.1:7788"
+TIMEOUT, MAX_TIMEOUT, CONNECT_TIMEOUT = 20.0, 300.0, 5.0
+HEARTBEAT, HEARTBEAT_TIMEOUT = 0.5, 2.0
+MAX_PAYLOAD = MAX_BODY = 64 * MiB
+MAX_REQUEST_ITEMS = 4096
+"""Defaults that several programs, or a program and a class, have in common; seconds and bytes."""
+
 LOG_LEVEL = choice("debug", "info", "warning", "error")
 
 
@@ -98,9 +105,11 @@ class BrokerConfig(Config):
     window_items: int = setting(4096, COUNT, "Items that a session may have unanswered.")
     window_bytes: int = setting(64 * MiB, BYTES, "Payload bytes a session may have unanswered.")
     unread_bytes: int = setting(256 * MiB, BYTES, "Answers a session may leave unread, in bytes.")
-    max_payload: int = setting(64 * MiB, BYTES, "Largest input or output of one item, in bytes.")
-    heartbeat: float = setting(0.5, SECONDS, "Seconds between heartbeats.")
-    heartbeat_timeout: float = setting(2.0, SECONDS, "Seconds of silence before a peer is lost.")
+    max_payload: int = setting(MAX_PAYLOAD, BYTES, "Largest input or output of one item, in bytes.")
+    heartbeat: float = setting(HEARTBEAT, SECONDS, "Seconds between heartbeats.")
+    heartbeat_timeout: float = setting(
+        HEARTBEAT_TIMEOUT, SECONDS, "Seconds of silence before a peer is lost."
+    )
     resume_grace: float = setting(
         2.0, SECONDS, "Seconds that a lost client's items are kept for its return."
     )
@@ -142,7 +151,7 @@ class WorkerConfig(Config):
 
     target: str = setting("", TARGET, "module:Class or module:function.", positional=True)
     broker: tuple[str, ...] = setting(
-        ("tcp://127.0.0.1:7788",), NAMES, "Worker addresses of the brokers, with commas between."
+        (WORKERS_ADDRESS,), NAMES, "Worker addresses of the brokers, with commas between."
     )
     model: str = setting("default", TEXT, "Name that clients ask for.")
     num: int = setting(1, COUNT, "Worker processes.")
@@ -175,9 +184,11 @@ class WorkerConfig(Config):
         (), NAMES, "Folders that the model is imported from first, with commas between."
     )
     drain_grace: float = setting(30.0, SECONDS, "Seconds that running work gets at a stop.")
-    max_payload: int = setting(64 * MiB, BYTES, "Largest input or output of one item, in bytes.")
-    heartbeat: float = setting(0.5, SECONDS, "Seconds between heartbeats.")
-    heartbeat_timeout: float = setting(2.0, SECONDS, "Seconds of silence before a peer is lost.")
+    max_payload: int = setting(MAX_PAYLOAD, BYTES, "Largest input or output of one item, in bytes.")
+    heartbeat: float = setting(HEARTBEAT, SECONDS, "Seconds between heartbeats.")
+    heartbeat_timeout: float = setting(
+        HEARTBEAT_TIMEOUT, SECONDS, "Seconds of silence before a peer is lost."
+    )
     log_level: str = setting("info", LOG_LEVEL, "Least level that is logged.")
 
     def _check(self) -> None:
@@ -204,11 +215,11 @@ class ClientConfig(Config):
     program: ClassVar[str] = "client"
 
     address: str = setting(
-        "tcp://127.0.0.1:7787", TEXT, "Client address of the broker; commas between several."
+        CLIENTS_ADDRESS, TEXT, "Client address of the broker; commas between several."
     )
     model: str = setting("default", TEXT, "Name of the model to call.")
-    timeout: float = setting(20.0, SECONDS, "Seconds that the whole call may take.")
-    connect_timeout: float = setting(5.0, SECONDS, "Seconds to reach the broker.")
+    timeout: float = setting(TIMEOUT, SECONDS, "Seconds that the whole call may take.")
+    connect_timeout: float = setting(CONNECT_TIMEOUT, SECONDS, "Seconds to reach the broker.")
 
     def _check(self) -> None:
         addresses(self.address)
@@ -221,7 +232,7 @@ class GatewayConfig(Config):
     program: ClassVar[str] = "gateway"
 
     broker: tuple[str, ...] = setting(
-        ("tcp://127.0.0.1:7787",), NAMES, "Client addresses of the brokers, with commas between."
+        (CLIENTS_ADDRESS,), NAMES, "Client addresses of the brokers, with commas between."
     )
     host: str = setting("127.0.0.1", TEXT, "Address to bind; 0.0.0.0 for every one.")
     port: int = setting(8000, PORT, "TCP port for HTTP requests.")
@@ -229,11 +240,13 @@ class GatewayConfig(Config):
     model: str = setting(
         "default", TEXT, "Model of /stream, and whose workers make the gateway ready."
     )
-    timeout: float = setting(20.0, SECONDS, "Seconds that a request may take, if it says nothing.")
-    max_timeout: float = setting(300.0, SECONDS, "Most seconds that a request may ask for.")
-    connect_timeout: float = setting(5.0, SECONDS, "Seconds to reach the broker.")
-    max_body: int = setting(64 * MiB, BYTES, "Largest body of a request, in bytes.")
-    request_items: int = setting(4096, COUNT, "Most items of one request.")
+    timeout: float = setting(
+        TIMEOUT, SECONDS, "Seconds that a request may take, if it says nothing."
+    )
+    max_timeout: float = setting(MAX_TIMEOUT, SECONDS, "Most seconds that a request may ask for.")
+    connect_timeout: float = setting(CONNECT_TIMEOUT, SECONDS, "Seconds to reach the broker.")
+    max_body: int = setting(MAX_BODY, BYTES, "Largest body of a request, in bytes.")
+    request_items: int = setting(MAX_REQUEST_ITEMS, COUNT, "Most items of one request.")
     read_timeout: float = setting(
         30.0, SECONDS, "Seconds in which a request must have come; large bodies get more."
     )

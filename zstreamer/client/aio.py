@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
 
-from zstreamer import errors
+from zstreamer import config, errors
 from zstreamer.client.calls import Call, Watch
 from zstreamer.client.driver import LoopDriver
 from zstreamer.client.settings import Items, Settings
@@ -98,14 +98,14 @@ class Client:
 
     def __init__(
         self,
-        address: str | Sequence[str] = "tcp://127.0.0.1:7787",
+        address: str | Sequence[str] = config.CLIENTS_ADDRESS,
         *,
         model: str = "default",
-        timeout: float = 20.0,
-        connect_timeout: float = 5.0,
+        timeout: float = config.TIMEOUT,
+        connect_timeout: float = config.CONNECT_TIMEOUT,
         keys: object = None,
-        heartbeat: float = 0.5,
-        heartbeat_timeout: float = 2.0,
+        heartbeat: float = config.HEARTBEAT,
+        heartbeat_timeout: float = config.HEARTBEAT_TIMEOUT,
     ) -> None:
         self._settings = Settings(
             address, model, timeout, connect_timeout, keys, heartbeat, heartbeat_timeout

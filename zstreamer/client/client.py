@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from zstreamer import config
 from zstreamer.client.calls import Watch
 from zstreamer.client.future import Future
 from zstreamer.client.settings import Items, Settings, positive_seconds
@@ -46,14 +47,14 @@ class Client:
 
     def __init__(
         self,
-        address: str | Sequence[str] = "tcp://127.0.0.1:7787",
+        address: str | Sequence[str] = config.CLIENTS_ADDRESS,
         *,
         model: str = "default",
-        timeout: float = 20.0,
-        connect_timeout: float = 5.0,
+        timeout: float = config.TIMEOUT,
+        connect_timeout: float = config.CONNECT_TIMEOUT,
         keys: object = None,
-        heartbeat: float = 0.5,
-        heartbeat_timeout: float = 2.0,
+        heartbeat: float = config.HEARTBEAT,
+        heartbeat_timeout: float = config.HEARTBEAT_TIMEOUT,
     ) -> None:
         self._settings = Settings(
             address, model, timeout, connect_timeout, keys, heartbeat, heartbeat_timeout

@@ -7,11 +7,12 @@ import time
 
 import zmq
 
+from zstreamer.config import CONNECT_TIMEOUT
 from zstreamer.errors import BrokerUnreachable, from_wire
 from zstreamer.wire import protocol, transport
 
 
-def fetch(address: str, timeout: float = 5.0) -> dict[str, object]:
+def fetch(address: str, timeout: float = CONNECT_TIMEOUT) -> dict[str, object]:
     """Return the broker's snapshot: ``{"broker": {…}, "models": {name: {…}}}``.
 
     Args:

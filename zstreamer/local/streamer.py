@@ -17,7 +17,7 @@ from typing import NoReturn
 from zstreamer.client.client import Client
 from zstreamer.client.future import Future
 from zstreamer.client.settings import Items
-from zstreamer.config import AgentConfig, BrokerConfig
+from zstreamer.config import TIMEOUT, AgentConfig, BrokerConfig
 from zstreamer.errors import Cancelled
 from zstreamer.local.threaded import Batches
 from zstreamer.model import Loaded, PredictFunction
@@ -54,7 +54,7 @@ class ThreadedStreamer:
         predict_function: PredictFunction,
         batch_size: int,
         max_latency: float = 0.1,
-        worker_timeout: float = 20,
+        worker_timeout: float = TIMEOUT,
     ) -> None:
         self._batches = Batches(predict_function, batch_size, max_latency, worker_timeout)
 
@@ -130,7 +130,7 @@ class Streamer:
         model_init_kwargs: dict[str, object] | None = None,
         wait_for_worker_ready: bool = False,
         mp_start_method: str = "spawn",
-        worker_timeout: float = 20,
+        worker_timeout: float = TIMEOUT,
     ) -> None:
         if mp_start_method not in ("spawn", "fork"):
             raise ValueError(f'mp_start_method must be "spawn" or "fork", not {mp_start_method!r}')

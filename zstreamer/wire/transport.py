@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import zmq
 
+from zstreamer import config
 from zstreamer.wire.protocol import MAX_FRAME, Frames
 
 if TYPE_CHECKING:
@@ -29,8 +30,8 @@ class Options(NamedTuple):
     busy does not look dead. Slow links need a `timeout` in which one frame of 1 MiB passes.
     """
 
-    heartbeat: float = 0.5
-    timeout: float = 2.0
+    heartbeat: float = config.HEARTBEAT
+    timeout: float = config.HEARTBEAT_TIMEOUT
 
 
 class Event(Enum):
