@@ -156,7 +156,7 @@ class Cluster:
         self.dispatch()
 
     def dispatch(self) -> None:
-        from broker import dispatch
+        from zstreamer.broker import dispatch
 
         touched = set()
         while self.queue:
