@@ -79,17 +79,20 @@ class _Cycle:
     answered: int
     offsets: list[float]
     counts: list[int]
-    length: float = math.inf
 
-    def curve(self) -> list[float]:
-        """Return the seconds in which each share of those answered had come back."""
+    def curve(self, limit: float) -> list[float]:
+        """Return the seconds in which each share of those answered had come back.
+
+        Infinite beyond ``limit``: later returns are as good as none.
+        """
         times = []
         at = 0
         for step in range(1, STEPS + 1):
             need = -(-step * self.answered // STEPS)
             while at < len(self.counts) and self.counts[at] < need:
                 at += 1
-            times.append(self.offsets[at] if at < len(self.counts) else math.inf)
+            time = self.offsets[at] if at < len(self.counts) else math.inf
+            times.append(time if time <= limit else math.inf)
         return times
 
 
@@ -121,10 +124,10 @@ class Returns:
             cycle.offsets.append(now - self._ended)
             cycle.counts.append(items + (cycle.counts[-1] if cycle.counts else 0))
 
-    def answered(self, now: float, items: int) -> None:
-        """A batch of so many items has ended."""
+    def answered(self, now: float, items: int, beta: float) -> None:
+        """A batch of so many items has ended; no hold longer than ``beta`` seconds could pay."""
         if self._cycle is not None:
-            self._learn(self._cycle, now - self._ended)
+            self._learn(self._cycle, now - self._ended, beta)
         self._cycle = _Cycle(items, [], [])
         self._ended = now
 
@@ -181,9 +184,9 @@ class Returns:
             return 0.0
         return next(s for rate, s in rates if rate >= NEARLY * best)
 
-    def _learn(self, cycle: _Cycle, length: float) -> None:
+    def _learn(self, cycle: _Cycle, length: float, limit: float) -> None:
         self._weigh(cycle, length)
-        self._curves.append(cycle.curve())
+        self._curves.append(cycle.curve(limit))
         if len(self._curves) < LEAST_CYCLES:
             return
         ordered = [sorted(times) for times in zip(*self._curves, strict=True)]
