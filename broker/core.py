@@ -49,7 +49,7 @@ class Side(Enum):
     WORKER = "worker"
 
 
-class Send(NamedTuple):
+class Outgoing(NamedTuple):
     """A message for the driver to send."""
 
     side: Side
@@ -77,7 +77,7 @@ class BrokerCore:
         self.workers: dict[bytes, Worker] = {}
         self._dirty = self.scheduler.dirty
         self._next_tick = now
-        self._out: list[Send] = []
+        self._out: list[Outgoing] = []
 
     @property
     def draining(self) -> bool:
@@ -112,7 +112,7 @@ class BrokerCore:
             self._hello_client(now, session, message)
         elif isinstance(message, protocol.Status):
             status = protocol.plain(protocol.Status(self.snapshot(now)))
-            self._out.append(Send(Side.CLIENT, session, status))
+            self._out.append(Outgoing(Side.CLIENT, session, status))
         elif client is None:
             self._refuse(Side.CLIENT, session, errors.BadRequest("unknown session: HELLO first"))
         else:
@@ -228,7 +228,7 @@ class BrokerCore:
 
     # What leaves
 
-    def poll(self, now: float) -> list[Send]:
+    def poll(self, now: float) -> list[Outgoing]:
         """Do what is due, hand out work, and return the messages that leave now."""
         if now >= self._next_tick:
             self._tick(now)
@@ -237,9 +237,9 @@ class BrokerCore:
         for peer in self._dirty:
             if isinstance(peer, Worker):
                 if peer.session in self.workers:
-                    out.extend(Send(Side.WORKER, peer.session, f) for f in peer.flush(now))
+                    out.extend(Outgoing(Side.WORKER, peer.session, f) for f in peer.flush(now))
             elif peer.session is not None:
-                out.extend(Send(Side.CLIENT, peer.session, f) for f in peer.flush())
+                out.extend(Outgoing(Side.CLIENT, peer.session, f) for f in peer.flush())
         self._dirty.clear()
         return out
 
@@ -319,7 +319,7 @@ class BrokerCore:
     def _refuse(self, side: Side, session: bytes, error: ZStreamerError) -> None:
         self.counts["refused"] += 1
         frames = protocol.plain(protocol.Refuse(errors.to_wire(error)))
-        self._out.append(Send(side, session, frames))
+        self._out.append(Outgoing(side, session, frames))
 
     def _refuse_malformed(self, side: Side, session: bytes, words: str) -> None:
         self.counts["malformed"] += 1

@@ -20,7 +20,7 @@ import zmq
 
 from zstreamer.broker import memory
 from zstreamer.broker.admin import Admin
-from zstreamer.broker.core import BrokerCore, Send, Side
+from zstreamer.broker.core import BrokerCore, Outgoing, Side
 from zstreamer.config import BrokerConfig
 from zstreamer.system import logs
 from zstreamer.system.exitcodes import ExitCode
@@ -111,7 +111,7 @@ class Server:
                 log.exception("a message could not be handled side=%s", side.value)
                 self.core.give_up_on(now, side, message[0])
 
-    def _send(self, now: float, send: Send) -> None:
+    def _send(self, now: float, send: Outgoing) -> None:
         if not transport.send(self.sockets[send.side], [send.session, *send.frames]):
             self.core.on_gone(now, send.side, send.session)
 
@@ -121,7 +121,7 @@ class Server:
             self._probe_at.setdefault(side, now + PROBE_PAUSE)
         if self._probe_at.get(side, math.inf) <= now:
             for session in self.core.sessions(side):
-                self._send(now, Send(side, session, _PING))
+                self._send(now, Outgoing(side, session, _PING))
             del self._probe_at[side]
 
     def owner_gone(self) -> bool:

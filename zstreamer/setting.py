@@ -1,6 +1,6 @@
 """A setting: one typed value that a flag, an environment variable, a file or a default may give.
 
-`Kind` knows how the value of one type is read and shown; `Setting` is what a field of a
+`ValueType` knows how the value of one type is read and shown; `Setting` is what a field of a
 configuration carries besides its default: the kind, the help text, the flag and the variable. The
 kinds themselves follow: sizes, seconds, names, JSON.
 """
@@ -22,7 +22,7 @@ class ConfigError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Kind(Generic[T]):
+class ValueType(Generic[T]):
     """How the values of one type are read from text, a TOML file, JSON or Python.
 
     name: what the help shows in place of a value.
@@ -44,7 +44,7 @@ class Setting:
     """
 
     name: str
-    kind: Kind[Any]
+    kind: ValueType[Any]
     help: str
     default: object
     positional: bool = False
@@ -65,7 +65,9 @@ class Setting:
         return self.kind.show(self.default)
 
 
-def setting(default: object, kind: Kind[Any], sentence: str, *, positional: bool = False) -> Any:
+def setting(
+    default: object, kind: ValueType[Any], sentence: str, *, positional: bool = False
+) -> Any:
     """A dataclass field that carries a `Setting`; a dictionary is copied for each use.
 
     sentence: what the setting is, with its unit, for the help.
@@ -200,7 +202,7 @@ def _target(value: object) -> str:
     raise ValueError("give module:Class or module:function, such as bert_model:ManagedBertModel")
 
 
-def choice(*names: str) -> Kind[str]:
+def choice(*names: str) -> ValueType[str]:
     """One word out of a few."""
 
     def parse(value: object) -> str:
@@ -208,10 +210,10 @@ def choice(*names: str) -> Kind[str]:
             return value.lower()
         raise ValueError("give one of " + ", ".join(names))
 
-    return Kind("|".join(names), parse)
+    return ValueType("|".join(names), parse)
 
 
-def optional(kind: Kind[T], none: str) -> Kind[T | None]:
+def optional(kind: ValueType[T], none: str) -> ValueType[T | None]:
     """The same kind, or nothing at all; `none` is the word for nothing."""
 
     def parse(value: object) -> T | None:
@@ -220,22 +222,22 @@ def optional(kind: Kind[T], none: str) -> Kind[T | None]:
     def show(value: T | None) -> str:
         return none if value is None else kind.show(value)
 
-    return Kind(kind.name, parse, show)
+    return ValueType(kind.name, parse, show)
 
 
-TEXT = Kind("TEXT", _text)
-TARGET = Kind("MODULE:NAME", _target)
-COUNT = Kind("N", _count(1))
-INDEX = Kind("N", _count(0))
-ANY_TEXT = Kind("TEXT", str)
-PORT = Kind("PORT", _count(1, 65535))
-PORT_OR_NONE = Kind("PORT", _count(0, 65535))
-BYTES = Kind("SIZE", _bytes, _show_bytes)
-SECONDS = Kind("SECONDS", _seconds, _show_number)
-AMOUNT = Kind(
+TEXT = ValueType("TEXT", _text)
+TARGET = ValueType("MODULE:NAME", _target)
+COUNT = ValueType("N", _count(1))
+INDEX = ValueType("N", _count(0))
+ANY_TEXT = ValueType("TEXT", str)
+PORT = ValueType("PORT", _count(1, 65535))
+PORT_OR_NONE = ValueType("PORT", _count(0, 65535))
+BYTES = ValueType("SIZE", _bytes, _show_bytes)
+SECONDS = ValueType("SECONDS", _seconds, _show_number)
+AMOUNT = ValueType(
     "NUMBER", lambda value: _number(value, {"": 1.0}, "give a number of at least 0"), _show_number
 )
-SWITCH = Kind("", _switch, lambda value: "on" if value else "off")
-NAMES = Kind("A,B,…", _names, ",".join)
-JSON_LIST = Kind("JSON", _list, lambda value: json.dumps(list(value)))
-JSON_OBJECT = Kind("JSON", _object, json.dumps)
+SWITCH = ValueType("", _switch, lambda value: "on" if value else "off")
+NAMES = ValueType("A,B,…", _names, ",".join)
+JSON_LIST = ValueType("JSON", _list, lambda value: json.dumps(list(value)))
+JSON_OBJECT = ValueType("JSON", _object, json.dumps)

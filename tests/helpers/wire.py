@@ -20,8 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from zstreamer import codec
-from zstreamer.broker.core import BrokerCore, Side
-from zstreamer.broker.core import Send as BrokerSend
+from zstreamer.broker.core import BrokerCore, Outgoing, Side
 from zstreamer.client.calls import Call, Watch
 from zstreamer.client.core import ClientCore
 from zstreamer.config import BrokerConfig, WorkerConfig
@@ -301,7 +300,7 @@ class Broker:
             for send in sends:
                 self._send(send)
 
-    def _send(self, send: BrokerSend) -> None:
+    def _send(self, send: Outgoing) -> None:
         connection = self.connections.get(send.session)
         if connection is None or not connection.up:
             self.core.on_gone(self.cluster.now, send.side, send.session)

@@ -1,4 +1,4 @@
-"""The client's driver for asyncio, and the `Client` that is awaited.
+"""The client's driver for asyncio, and the `AsyncClient` that is awaited.
 
 coroutine ── core.submit, then awaits ──┐       once for all that was submitted before the
 coroutine ── core.submit, then awaits ──┼─ turn loop came round: one bundle
@@ -90,7 +90,7 @@ class AsyncioDriver(LoopDriver):
             self.loop.remove_reader(fileno)
 
 
-class Client:
+class AsyncClient:
     """`zstreamer.Client` for coroutines; the arguments are the same.
 
     Belongs to the event loop in which it makes its first call.
@@ -197,7 +197,7 @@ class Client:
             self._running.close()
             self._running = None
 
-    async def __aenter__(self) -> Client:
+    async def __aenter__(self) -> AsyncClient:
         return self
 
     async def __aexit__(

@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import Protocol
 
-from zstreamer.client.aio import Client
+from zstreamer.client.aio import AsyncClient
 from zstreamer.web.api.interface import Interface
 from zstreamer.web.directory import Directory
 from zstreamer.web.http import response_head
@@ -68,7 +68,7 @@ class Service:
     def __init__(
         self,
         interface: Interface,
-        client: Client,
+        client: AsyncClient,
         directory: Directory,
         read_timeout: float = 30.0,
         keep_alive: float = 75.0,
