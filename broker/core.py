@@ -19,7 +19,7 @@ from typing import NamedTuple
 from zstreamer import errors
 from zstreamer.broker import admission, snapshot
 from zstreamer.broker.admission import Admission
-from zstreamer.broker.clients import Client
+from zstreamer.broker.clients import ClientRecord
 from zstreamer.broker.models import Model
 from zstreamer.broker.scheduler import Scheduler
 from zstreamer.broker.workers import STALL, Worker
@@ -72,8 +72,8 @@ class BrokerCore:
         self.born = now
         self.scheduler = Scheduler()
         self.admission = Admission(config, self.scheduler, now)
-        self.clients: dict[int, Client] = {}
-        self.client_sessions: dict[bytes, Client] = {}
+        self.clients: dict[int, ClientRecord] = {}
+        self.client_sessions: dict[bytes, ClientRecord] = {}
         self.workers: dict[bytes, Worker] = {}
         self._dirty = self.scheduler.dirty
         self._next_tick = now
@@ -119,7 +119,7 @@ class BrokerCore:
             self._from_client(now, session, client, message)
 
     def _from_client(
-        self, now: float, session: bytes, client: Client, message: protocol.Message
+        self, now: float, session: bytes, client: ClientRecord, message: protocol.Message
     ) -> None:
         match message:
             case protocol.Ack():
@@ -256,7 +256,7 @@ class BrokerCore:
         client = self.clients.get(hello.id)
         resumed = client is not None
         if client is None:
-            client = self.clients[hello.id] = Client(hello.id, self.config.max_payload)
+            client = self.clients[hello.id] = ClientRecord(hello.id, self.config.max_payload)
         if client.session is not None:
             self.client_sessions.pop(client.session, None)
         waits = hello.info.get("open", [])
@@ -308,7 +308,9 @@ class BrokerCore:
             return True
         return False
 
-    def _welcome(self, peer: Client | Worker, window: int, resumed: bool, known: list[int]) -> None:
+    def _welcome(
+        self, peer: ClientRecord | Worker, window: int, resumed: bool, known: list[int]
+    ) -> None:
         config = self.config
         welcome = protocol.Welcome(
             self.epoch, resumed, known, window, config.window_bytes, config.max_payload
@@ -325,7 +327,9 @@ class BrokerCore:
         self.counts["malformed"] += 1
         self._refuse(side, session, errors.BadRequest(words))
 
-    def _part(self, now: float, side: Side, peer: Client | Worker, message: protocol.Part) -> None:
+    def _part(
+        self, now: float, side: Side, peer: ClientRecord | Worker, message: protocol.Part
+    ) -> None:
         session = peer.session or b""
         most = self.config.window_bytes + self.config.max_payload
         if peer.receiver.bytes + len(message.data) > most:
@@ -338,7 +342,7 @@ class BrokerCore:
 
     # Items
 
-    def _submit(self, now: float, client: Client, run: protocol.Run) -> None:
+    def _submit(self, now: float, client: ClientRecord, run: protocol.Run) -> None:
         self._dirty[client] = None
         if self.admission.submit(now, client, run):
             model = self.models[run.model]
@@ -369,7 +373,7 @@ class BrokerCore:
         self.scheduler.touch(model, worker)
         self._tell_all(model)
 
-    def _tell_state(self, client: Client, name: str) -> None:
+    def _tell_state(self, client: ClientRecord, name: str) -> None:
         """Tell a client whether a model is ready, and again when that changes."""
         full = len(client.noticed) >= MAX_NOTICES or len(name) > protocol.MAX_NAME
         if full and name not in client.noticed:
@@ -392,7 +396,7 @@ class BrokerCore:
             error = errors.NoWorker(model.state_in_words(), final=True)
             self.scheduler.fail_waiting(model, error)
 
-    def _tell_draining(self, client: Client) -> None:
+    def _tell_draining(self, client: ClientRecord) -> None:
         client.tell(protocol.Notice("", errors.to_wire(admission.draining())))
         self._dirty[client] = None
 
@@ -418,11 +422,11 @@ class BrokerCore:
                 del self.models[model.name]
                 self.scheduler.fail_waiting(model, self.admission.model_not_found(model.name))
 
-    def _forget(self, client: Client) -> None:
+    def _forget(self, client: ClientRecord) -> None:
         self.scheduler.cancel(client, list(client.items))
         del self.clients[client.id]
 
-    def _reset(self, client: Client) -> None:
+    def _reset(self, client: ClientRecord) -> None:
         """It does not read what it asked for; it must not cost the others their memory."""
         self.counts["resets"] += 1
         session = client.session

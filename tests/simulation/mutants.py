@@ -8,7 +8,7 @@ import contextlib
 import math
 from unittest import mock
 
-from zstreamer.broker.clients import Client
+from zstreamer.broker.clients import ClientRecord
 from zstreamer.broker.core import BrokerCore
 from zstreamer.broker.lots import Lot
 from zstreamer.broker.scheduler import Scheduler
@@ -87,7 +87,7 @@ def an_agent_reports_tickets_of_a_lost_connection_on_the_next(on_lost, self, now
         link.jobs += 1
 
 
-@mutant(Client, "flush")
+@mutant(ClientRecord, "flush")
 def answers_are_not_kept_until_they_are_read(flush, self):
     messages = flush(self)
     self._kept.clear()
