@@ -24,7 +24,7 @@ from zstreamer.broker.core import BrokerCore, Outgoing, Side
 from zstreamer.config import BrokerConfig
 from zstreamer.system import logs
 from zstreamer.system.exitcodes import ExitCode
-from zstreamer.system.process import Owner, read_config
+from zstreamer.system.process import OWNER_CHECK, Owner, read_config
 from zstreamer.system.signals import StopRequests
 from zstreamer.wire import protocol, transport
 from zstreamer.wire.protocol import Frames
@@ -36,9 +36,6 @@ MESSAGES_A_TURN = 256
 
 PAUSE = 0.5
 """Seconds between two turns beyond which the broker discounts its own absence."""
-
-OWNER_CHECK = 0.5
-"""Seconds between two looks at whether the owner still lives."""
 
 PROBE_PAUSE = 0.05
 """Seconds between two rounds of probes; many peers often go at once."""

@@ -39,7 +39,7 @@ KiB, MiB, GiB = 2**10, 2**20, 2**30
 
 CLIENTS_ADDRESS, WORKERS_ADDRESS = "tcp://127.0.0.1:7787", "tcp://127.0.0.1:7788"
 TIMEOUT, MAX_TIMEOUT, CONNECT_TIMEOUT = 20.0, 300.0, 5.0
-HEARTBEAT, HEARTBEAT_TIMEOUT = 0.5, 2.0
+HEARTBEAT, SILENCE = 0.5, 2.0
 MAX_PAYLOAD = MAX_BODY = 64 * MiB
 MAX_REQUEST_ITEMS = 4096
 """Defaults that several programs, or a program and a class, have in common; seconds and bytes."""
@@ -107,9 +107,7 @@ class BrokerConfig(Config):
     unread_bytes: int = setting(256 * MiB, BYTES, "Answers a session may leave unread, in bytes.")
     max_payload: int = setting(MAX_PAYLOAD, BYTES, "Largest input or output of one item, in bytes.")
     heartbeat: float = setting(HEARTBEAT, SECONDS, "Seconds between heartbeats.")
-    heartbeat_timeout: float = setting(
-        HEARTBEAT_TIMEOUT, SECONDS, "Seconds of silence before a peer is lost."
-    )
+    heartbeat_timeout: float = setting(SILENCE, SECONDS, "Seconds of silence until a peer is lost.")
     resume_grace: float = setting(
         2.0, SECONDS, "Seconds that a lost client's items are kept for its return."
     )
@@ -186,9 +184,7 @@ class WorkerConfig(Config):
     drain_grace: float = setting(30.0, SECONDS, "Seconds that running work gets at a stop.")
     max_payload: int = setting(MAX_PAYLOAD, BYTES, "Largest input or output of one item, in bytes.")
     heartbeat: float = setting(HEARTBEAT, SECONDS, "Seconds between heartbeats.")
-    heartbeat_timeout: float = setting(
-        HEARTBEAT_TIMEOUT, SECONDS, "Seconds of silence before a peer is lost."
-    )
+    heartbeat_timeout: float = setting(SILENCE, SECONDS, "Seconds of silence until a peer is lost.")
     log_level: str = setting("info", LOG_LEVEL, "Least level that is logged.")
 
     def _check(self) -> None:

@@ -8,9 +8,8 @@ descriptor ready, or timer ─────────────┘
 from __future__ import annotations
 
 import asyncio
-import time
+import math
 from collections.abc import Callable, Sequence
-from types import TracebackType
 
 from zstreamer import config, errors
 from zstreamer.client.calls import Call, Watch
@@ -22,21 +21,16 @@ from zstreamer.wire import transport
 class AsyncioDriver(LoopDriver):
     """Serves the coroutines of the running loop; see `Driver` for the arguments."""
 
-    def __init__(
-        self, addresses: Sequence[str], connect_timeout: float, options: transport.Options
-    ) -> None:
-        super().__init__(addresses, connect_timeout, options)
+    def __init__(self, settings: Settings) -> None:
         self.loop = asyncio.get_running_loop()
+        super().__init__(settings, self.loop.call_soon)
         self._timer: asyncio.TimerHandle | None = None
 
     def submit(self, call: Call | Watch) -> asyncio.Future[None]:
         """Submit a call; the future is done when the call has ended."""
         done: asyncio.Future[None] = self.loop.create_future()
         call.token = done
-        if isinstance(call, Watch):
-            self.core.watch(call)
-        else:
-            self.core.submit(call)
+        self.begin(call)
         self._schedule()
         return done
 
@@ -54,7 +48,7 @@ class AsyncioDriver(LoopDriver):
     def close(self) -> None:
         """End all calls and close the connections."""
         self.shut_down()
-        self.stop_timer()
+        self.set_timer(math.inf, self._wake)
 
     def complete(self, call: Call | Watch) -> None:
         """Wake the coroutine that awaits it, or call back."""
@@ -65,19 +59,11 @@ class AsyncioDriver(LoopDriver):
         elif callable(token):
             token(call)
 
-    def call_soon(self, function: Callable[[], None]) -> None:
-        """Have the loop call a function."""
-        self.loop.call_soon(function)
-
     def set_timer(self, seconds: float, function: Callable[[], None]) -> None:
         """Have the loop call a function later."""
-        self._timer = self.loop.call_later(seconds, function)
-
-    def stop_timer(self) -> None:
-        """Have the loop forget it."""
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
+        self._timer = None if seconds == math.inf else self.loop.call_later(seconds, function)
 
     def watch(self, connection: transport.Connection) -> None:
         """Have the loop watch the connection's descriptors."""
@@ -105,7 +91,7 @@ class AsyncClient:
         connect_timeout: float = config.CONNECT_TIMEOUT,
         keys: object = None,
         heartbeat: float = config.HEARTBEAT,
-        heartbeat_timeout: float = config.HEARTBEAT_TIMEOUT,
+        heartbeat_timeout: float = config.SILENCE,
     ) -> None:
         self._settings = Settings(
             address, model, timeout, connect_timeout, keys, heartbeat, heartbeat_timeout
@@ -183,9 +169,7 @@ class AsyncClient:
 
     async def wait_ready(self, timeout: float | None = None, *, model: str | None = None) -> None:
         """Wait until a warm worker serves the model; as `zstreamer.Client.wait_ready`."""
-        now = time.monotonic()
-        budget = self._settings.timeout if timeout is None else timeout
-        watch = Watch(self._settings.named(model), now + budget, now)
+        watch = self._settings.watch(model, timeout)
         await self._wait(watch)
         if watch.error is not None:
             raise watch.error
@@ -200,12 +184,7 @@ class AsyncClient:
     async def __aenter__(self) -> AsyncClient:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     async def _wait(self, call: Call | Watch) -> None:
@@ -220,11 +199,8 @@ class AsyncClient:
     def _driver(self) -> AsyncioDriver:
         if self._closed:
             raise errors.Cancelled("the client is closed")
-        settings = self._settings
         if self._running is None:
-            self._running = AsyncioDriver(
-                settings.addresses, settings.connect_timeout, settings.options
-            )
+            self._running = AsyncioDriver(self._settings)
         elif self._running.loop is not asyncio.get_running_loop():
             raise RuntimeError(
                 "this client belongs to another event loop; make one client for each loop"

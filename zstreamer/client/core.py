@@ -15,7 +15,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Callable, Sequence
-from typing import NoReturn, TypeAlias
+from typing import NoReturn
 
 from zstreamer import errors
 from zstreamer.client.calls import Call, Watch
@@ -25,8 +25,6 @@ from zstreamer.errors import BrokerUnreachable, DeadlineExceeded, NoWorker, Work
 from zstreamer.wire import protocol
 from zstreamer.wire.link import Close, LinkAction, LinkState, Peer
 from zstreamer.wire.protocol import Frames
-
-Action: TypeAlias = LinkAction[ClientLink]
 
 MOVE_AFTER = 0.5
 """Seconds for which a lost broker may come back before its calls move to another one."""
@@ -123,7 +121,7 @@ class ClientCore(Peer[ClientLink, NoReturn]):
 
     # What to do
 
-    def poll(self, now: float) -> list[Action]:
+    def poll(self, now: float) -> list[LinkAction[ClientLink]]:
         """Do what is due, feed the windows, and return what the driver must do now."""
         self._check_deadlines(now)
         for link in self.links:

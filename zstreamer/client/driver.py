@@ -16,13 +16,14 @@ import socket
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from zstreamer.client.calls import Call, Watch
 from zstreamer.client.core import ClientCore
+from zstreamer.client.settings import Settings
 from zstreamer.wire.connections import Connections
-from zstreamer.wire.transport import Connection, Options
+from zstreamer.wire.transport import Connection
 
 SWEEP = 1.0
 """Seconds between two looks at the sockets while calls are open, should an edge be missed."""
@@ -32,12 +33,10 @@ class Driver(ABC):
     """Connections and timers around one `ClientCore`.
 
     Args:
-        addresses: the brokers' client addresses.
-        connect_timeout: seconds.
-        options: liveness of the connections.
+        settings: the brokers' addresses, and how long to wait for them.
     """
 
-    def __init__(self, addresses: Sequence[str], connect_timeout: float, options: Options) -> None:
+    def __init__(self, settings: Settings) -> None:
         info: dict[str, object] = {
             "host": socket.gethostname(),
             "pid": os.getpid(),
@@ -46,8 +45,9 @@ class Driver(ABC):
         now = time.monotonic()
         # random's shared generator is copied by a fork, and all children would jitter alike.
         jitter = random.Random(secrets.randbits(64)).random
-        self.core = ClientCore(addresses, secrets.randbits(63), connect_timeout, now, jitter, info)
-        self._connections = Connections(self.core, options, self.watch, self.unwatch)
+        id, timeout = secrets.randbits(63), settings.connect_timeout
+        self.core = ClientCore(settings.addresses, id, timeout, now, jitter, info)
+        self._connections = Connections(self.core, settings.options, self.watch, self.unwatch)
 
     @abstractmethod
     def watch(self, connection: Connection) -> None:
@@ -60,6 +60,13 @@ class Driver(ABC):
     @abstractmethod
     def complete(self, call: Call | Watch) -> None:
         """Give a call that has ended back to its caller."""
+
+    def begin(self, call: Call | Watch) -> None:
+        """Hand a call to the core."""
+        if isinstance(call, Watch):
+            self.core.watch(call)
+        else:
+            self.core.submit(call)
 
     def turn(self) -> float:
         """Do everything that can be done now; return when to come back (monotonic seconds)."""
@@ -90,25 +97,21 @@ class Driver(ABC):
 class LoopDriver(Driver):
     """A driver in an event loop: it turns after submissions, on readiness, and by one timer.
 
-    See `Driver` for the arguments.
+    Args:
+        settings: see `Driver`.
+        soon: has the loop call a function after all that is ready now, so that what it submits
+            leaves together.
     """
 
-    def __init__(self, addresses: Sequence[str], connect_timeout: float, options: Options) -> None:
-        super().__init__(addresses, connect_timeout, options)
+    def __init__(self, settings: Settings, soon: Callable[[Callable[[], None]], object]) -> None:
+        super().__init__(settings)
+        self._call_soon = soon
         self._scheduled = False
         self._timer_at = math.inf  # inf: no timer is set
 
     @abstractmethod
-    def call_soon(self, function: Callable[[], None]) -> None:
-        """Call a function after all that is ready now, so that what it submits leaves together."""
-
-    @abstractmethod
     def set_timer(self, seconds: float, function: Callable[[], None]) -> None:
-        """Call a function after so many seconds."""
-
-    @abstractmethod
-    def stop_timer(self) -> None:
-        """End the timer that was set last, whether it has ended or not."""
+        """Call a function after so many seconds, never for inf, and not at the time set before."""
 
     def timer_suits(self) -> bool:
         """Whether the timer that is set may stay."""
@@ -117,7 +120,7 @@ class LoopDriver(Driver):
     def _schedule(self) -> None:
         if not self._scheduled:
             self._scheduled = True
-            self.call_soon(self._turn)
+            self._call_soon(self._turn)
 
     def _turn(self) -> None:
         self._scheduled = False
@@ -128,10 +131,8 @@ class LoopDriver(Driver):
         # Come back then, or earlier: most calls end before their deadline does.
         if now < self._timer_at <= wake_at and self.timer_suits():
             return
-        self.stop_timer()
         self._timer_at = wake_at
-        if wake_at != math.inf:
-            self.set_timer(max(0.0, wake_at - now), self._wake)
+        self.set_timer(max(0.0, wake_at - now), self._wake)
 
     def _wake(self) -> None:
         self._timer_at = (

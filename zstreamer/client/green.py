@@ -10,9 +10,10 @@ takes; see "gevent" in docs/decisions.md for why not zmq.green.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import gevent
@@ -22,6 +23,7 @@ from gevent.hub import get_hub
 from zstreamer.client.calls import Call, Watch
 from zstreamer.client.driver import LoopDriver
 from zstreamer.client.future import Future
+from zstreamer.client.settings import Settings
 from zstreamer.wire import transport
 
 READ = 1
@@ -33,12 +35,10 @@ WAKES = 16
 class GreenDriver(LoopDriver):
     """Serves the greenlets of one hub; see `Driver` for the arguments."""
 
-    def __init__(
-        self, addresses: Sequence[str], connect_timeout: float, options: transport.Options
-    ) -> None:
-        super().__init__(addresses, connect_timeout, options)
+    def __init__(self, settings: Settings) -> None:
         self.hub = get_hub()
         self._loop = self.hub.loop
+        super().__init__(settings, self._loop.run_callback)
         # Unreferenced watchers do not keep a program's loop alive; the timer does, and it
         # runs only while calls are open.
         self._timer = self._loop.timer(0.0)
@@ -49,10 +49,7 @@ class GreenDriver(LoopDriver):
     def wait(self, call: Call | Watch) -> None:
         """Submit a call and let other greenlets run until it has ended."""
         waiter = call.token = getcurrent()
-        if isinstance(call, Call):
-            self.core.submit(call)
-        else:
-            self.core.watch(call)
+        self.begin(call)
         self._schedule()
         _waits[waiter] = self, call
         try:
@@ -126,23 +123,17 @@ class GreenDriver(LoopDriver):
         if ended:
             self._loop.run_callback(self._wake)
 
-    def call_soon(self, function: Callable[[], None]) -> None:
-        """Have the hub's loop call a function."""
-        self._loop.run_callback(function)
-
     def set_timer(self, seconds: float, function: Callable[[], None]) -> None:
         """Have the hub's loop call a function later."""
-        self._timer = self._loop.timer(seconds, ref=bool(self.core.open_calls))
-        self._timer.start(function)
+        self._timer.stop()
+        self._timer.close()
+        if seconds != math.inf:
+            self._timer = self._loop.timer(seconds, ref=bool(self.core.open_calls))
+            self._timer.start(function)
 
     def timer_suits(self) -> bool:
         """Whether it keeps the loop alive just if calls are open."""
         return bool(self._timer.ref) is bool(self.core.open_calls)
-
-    def stop_timer(self) -> None:
-        """Have the loop forget it."""
-        self._timer.stop()
-        self._timer.close()
 
     def _turn(self) -> None:
         if not self._abandoned:

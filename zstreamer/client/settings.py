@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 
 from zstreamer import codec
-from zstreamer.client.calls import Call
+from zstreamer.client.calls import Call, Watch
 from zstreamer.config import addresses
 from zstreamer.errors import BadRequest
 from zstreamer.wire import transport
@@ -62,18 +62,26 @@ class Settings:
     ) -> Call:
         """Return the call of these items, encoded."""
         check_items(items)
-        budget = self.timeout if timeout is None else positive_seconds("timeout", timeout)
-        now = time.monotonic()
+        now, budget = time.monotonic(), self._budget(timeout)
         payloads = codec.encode_all(items)
         return Call(
             payloads,
             self.named(model),
-            now + min(budget, MAX_BUDGET / 1000),
+            now + budget,
             now,
             priority,
             not idempotent,
             return_exceptions,
         )
+
+    def watch(self, model: str | None, timeout: float | None) -> Watch:
+        """Return the wait for a model to be ready."""
+        now = time.monotonic()
+        return Watch(self.named(model), now + self._budget(timeout), now)
+
+    def _budget(self, timeout: float | None) -> float:
+        budget = self.timeout if timeout is None else positive_seconds("timeout", timeout)
+        return min(budget, MAX_BUDGET / 1000)
 
 
 def check_items(items: object) -> None:

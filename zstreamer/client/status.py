@@ -46,8 +46,7 @@ def fetch(address: str, timeout: float = CONNECT_TIMEOUT) -> dict[str, object]:
 
 def _ask(connection: transport.Connection, timeout: float) -> dict[str, object] | None:
     poller = zmq.Poller()
-    poller.register(connection.socket, zmq.POLLIN)
-    poller.register(connection.monitor, zmq.POLLIN)
+    connection.register(poller)
     end = time.monotonic() + timeout
     while (left := end - time.monotonic()) > 0:
         poller.poll(math.ceil(left * 1000))

@@ -10,7 +10,7 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 
 import zmq
@@ -19,6 +19,7 @@ from zstreamer import errors
 from zstreamer.client.calls import Call, Watch
 from zstreamer.client.driver import Driver
 from zstreamer.client.future import Future
+from zstreamer.client.settings import Settings
 from zstreamer.system import native
 from zstreamer.system.waiter import ThreadWaiter
 from zstreamer.wire import transport
@@ -32,10 +33,8 @@ LATE = 5.0
 class ThreadsDriver(Driver):
     """Serves the threads of one process; see `Driver` for the arguments."""
 
-    def __init__(
-        self, addresses: Sequence[str], connect_timeout: float, options: transport.Options
-    ) -> None:
-        super().__init__(addresses, connect_timeout, options)
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
         self._inbox: deque[Callable[[], None]] = deque()
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._reader, False)
@@ -57,7 +56,7 @@ class ThreadsDriver(Driver):
     def wait(self, call: Call | Watch) -> None:
         """Submit a call and block until it has ended."""
         waiter = call.token = ThreadWaiter()
-        self._require(self._post(lambda: self._submit(call)))
+        self._require(self._post(lambda: self.begin(call)))
         try:
             if not waiter.wait(max(0.0, call.deadline - time.monotonic()) + LATE):
                 raise errors.DeadlineExceeded("the client's I/O thread does not answer")
@@ -69,7 +68,7 @@ class ThreadsDriver(Driver):
         """Submit a call; return the future of its outputs."""
         future = Future(lambda: self.cancel(call), self.run_apart)
         call.token = future
-        self._require(self._post(lambda: self._submit(call)))
+        self._require(self._post(lambda: self.begin(call)))
         return future
 
     def cancel(self, call: Call | Watch) -> None:
@@ -146,12 +145,6 @@ class ThreadsDriver(Driver):
         while self._inbox:
             self._inbox.popleft()()
 
-    def _submit(self, call: Call | Watch) -> None:
-        if isinstance(call, Watch):
-            self.core.watch(call)
-        else:
-            self.core.submit(call)
-
     def complete(self, call: Call | Watch) -> None:
         """Wake the thread that waits for it, or settle its future."""
         token = call.token
@@ -162,13 +155,11 @@ class ThreadsDriver(Driver):
 
     def watch(self, connection: transport.Connection) -> None:
         """Have the poller watch the connection's sockets."""
-        self._poller.register(connection.socket, zmq.POLLIN)
-        self._poller.register(connection.monitor, zmq.POLLIN)
+        connection.register(self._poller)
 
     def unwatch(self, connection: transport.Connection) -> None:
         """Have the poller forget them."""
-        self._poller.unregister(connection.socket)
-        self._poller.unregister(connection.monitor)
+        connection.unregister(self._poller)
 
     # In the callbacks' thread
 

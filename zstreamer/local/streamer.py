@@ -11,7 +11,6 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Sequence
-from types import TracebackType
 from typing import NoReturn
 
 from zstreamer.client.client import Client
@@ -81,12 +80,7 @@ class ThreadedStreamer:
     def __enter__(self) -> ThreadedStreamer:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.destroy_workers()
 
 
@@ -222,12 +216,7 @@ class Streamer:
     def __enter__(self) -> Streamer:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.destroy_workers()
 
 

@@ -33,10 +33,9 @@ class ProcessSlot:
     """The place of one process.
 
     Args:
-        name: what runs there, for the log.
         start: starts the process.
         final: exit codes after which it is not started again.
-        ended: is told the process id of each one that has ended.
+        after: is told the process id of each one that has ended.
 
     Attributes:
         process: the one that runs now, if any.
@@ -46,18 +45,16 @@ class ProcessSlot:
 
     def __init__(
         self,
-        name: str,
         start: Callable[[], Process],
         final: Collection[int] = (),
-        ended: Callable[[int], None] | None = None,
+        after: Callable[[int], None] | None = None,
     ) -> None:
         self.process: Process | None = None
         self.code: int | None = None
         self.done = False
-        self._name = name
         self._start = start
         self._final = final
-        self._ended = ended
+        self._after = after
         self._backoff = BACKOFF
         self._started = 0.0
         self._start_at = 0.0
@@ -71,6 +68,7 @@ class ProcessSlot:
                 self.process = self._start()
                 self._started = now
             return
+        module = self.process.module
         if (code := self.ended()) is None:
             return
         if code in self._final:
@@ -78,16 +76,16 @@ class ProcessSlot:
             return
         self._backoff = BACKOFF if now - self._started > HEALTHY else self._backoff * 2
         self._start_at = now + min(self._backoff, MAX_BACKOFF)
-        log.warning("%s died code=%d, starting it again", self._name, code)
+        log.warning("%s died code=%d, starting it again", module, code)
 
     def ended(self) -> int | None:
-        """The exit code of the process where it has just ended; what is left of it is cleared."""
+        """Return its exit code where the process has just ended; what is left of it is cleared."""
         if self.process is None or (code := self.process.poll()) is None:
             return None
         self.code = code
         self.process.close()
-        if self._ended is not None:
-            self._ended(self.process.pid)
+        if self._after is not None:
+            self._after(self.process.pid)
         self.process = None
         return code
 

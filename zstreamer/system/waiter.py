@@ -6,7 +6,7 @@ any thread ───────────────────────
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from zstreamer.system import native
 
@@ -56,10 +56,7 @@ class GreenWaiter:
         self._hub.loop.run_callback_threadsafe(self._waiter.switch, True)
 
 
-Waiter: TypeAlias = ThreadWaiter | GreenWaiter
-
-
-def here() -> Waiter:
+def here() -> ThreadWaiter | GreenWaiter:
     """Return what lets the caller wait without stopping other greenlets of its thread."""
     hub = native.hub()
     return ThreadWaiter() if hub is None else GreenWaiter(hub)

@@ -248,9 +248,9 @@ class Peer(ABC, Generic[L, A]):
     def _welcome(self, now: float, link: L, welcome: protocol.Welcome) -> None:
         """The link is ready."""
 
-    @abstractmethod
     def _refused(self, now: float, link: L, error: ZStreamerError) -> None:
         """The broker will not speak with this peer."""
+        self._drop(now, link, error)
 
     @abstractmethod
     def _message(self, now: float, link: L, message: protocol.Message, frames: Frames) -> None:

@@ -31,7 +31,7 @@ class Options(NamedTuple):
     """
 
     heartbeat: float = config.HEARTBEAT
-    timeout: float = config.HEARTBEAT_TIMEOUT
+    timeout: float = config.SILENCE
 
 
 class Event(Enum):
@@ -126,6 +126,16 @@ class Connection:
     def filenos(self) -> tuple[int, int]:
         """Return the two descriptors to watch for reading; both are edge-triggered."""
         return self.socket.getsockopt(zmq.FD), self.monitor.getsockopt(zmq.FD)  # type: ignore[return-value]
+
+    def register(self, poller: zmq.Poller) -> None:
+        """Have a poller watch it."""
+        poller.register(self.socket, zmq.POLLIN)
+        poller.register(self.monitor, zmq.POLLIN)
+
+    def unregister(self, poller: zmq.Poller) -> None:
+        """Have a poller forget it."""
+        poller.unregister(self.socket)
+        poller.unregister(self.monitor)
 
     def receive(self) -> Iterator[Frames]:
         """Yield the messages that are here now."""

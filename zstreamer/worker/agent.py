@@ -21,7 +21,7 @@ import zmq
 from zstreamer.config import AgentConfig
 from zstreamer.system import cpus, logs
 from zstreamer.system.exitcodes import ExitCode
-from zstreamer.system.process import Owner, read_config
+from zstreamer.system.process import OWNER_CHECK, Owner, read_config
 from zstreamer.system.signals import StopRequests
 from zstreamer.wire import transport
 from zstreamer.wire.connections import Connections
@@ -31,9 +31,6 @@ from zstreamer.worker.journal import Journal
 from zstreamer.worker.model_process import ModelProcess
 
 log = logging.getLogger("zstreamer.worker.agent")  # run as __main__
-
-OWNER_CHECK = 0.5
-"""Seconds between two looks at whether the owner still lives."""
 
 LINGER = 2.0
 """Seconds that the last reports get to leave when the agent exits."""
@@ -53,13 +50,19 @@ class Agent:
         self.core = WorkerCore(config, secrets.randbits(63), time.monotonic(), random.random, info)
         self.exit: actions.Exit | None = None
         options = transport.Options(config.heartbeat, config.heartbeat_timeout)
-        self._connections = Connections(self.core, options, self._watch, self._unwatch, LINGER)
         self._child: ModelProcess | None = None
         self._killed = ""
         self._journal = Journal(self.core)
         self._owner = owner
         self._stop = stop
-        self._poller = zmq.Poller()
+        self._poller = poller = zmq.Poller()
+        self._connections = Connections(
+            self.core,
+            options,
+            watch=lambda each: each.register(poller),
+            unwatch=lambda each: each.unregister(poller),
+            linger=LINGER,
+        )
         self._poller.register(owner, zmq.POLLIN)
         self._poller.register(stop, zmq.POLLIN)
 
@@ -127,14 +130,6 @@ class Agent:
                 self.exit = action
             case _:
                 self._connections.act(now, action)
-
-    def _watch(self, connection: transport.Connection) -> None:
-        self._poller.register(connection.socket, zmq.POLLIN)
-        self._poller.register(connection.monitor, zmq.POLLIN)
-
-    def _unwatch(self, connection: transport.Connection) -> None:
-        self._poller.unregister(connection.socket)
-        self._poller.unregister(connection.monitor)
 
     def _start_child(self, now: float) -> None:
         config = self.config

@@ -17,7 +17,6 @@ from collections.abc import Callable
 from enum import Enum
 
 from zstreamer.config import WorkerConfig
-from zstreamer.errors import ZStreamerError
 from zstreamer.wire import protocol
 from zstreamer.wire.link import LinkState, Peer
 from zstreamer.wire.protocol import Frames, WorkerState
@@ -184,9 +183,6 @@ class WorkerCore(Peer[WorkerLink, ChildAction]):
     def _welcome(self, now: float, link: WorkerLink, _welcome: protocol.Welcome) -> None:
         link.beat_at = now + BEAT
         link.tell(protocol.State(self.state, self.text))
-
-    def _refused(self, now: float, link: WorkerLink, error: ZStreamerError) -> None:
-        self._drop(now, link, error)
 
     def _message(
         self, now: float, link: WorkerLink, message: protocol.Message, _frames: Frames

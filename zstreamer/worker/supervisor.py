@@ -29,7 +29,11 @@ def run(config: WorkerConfig, owner: Owner | None = None) -> int:
         0 after a drain, `ExitCode.MODEL` where no model could start, `ExitCode.NOT_DRAINED`
         where a second signal or the end of ``drain_grace`` cut the drain short.
     """
-    agents = [_slot(config, number) for number in range(config.num)]
+    starts = [
+        partial(Process, "zstreamer.worker.agent", agent_config(config, number))
+        for number in range(config.num)
+    ]
+    agents = [ProcessSlot(start, FINAL) for start in starts]
     with StopRequests() as stop:
         slots.serve(agents, stop, owner)
         codes = [each.code for each in agents if each.done]
@@ -37,11 +41,6 @@ def run(config: WorkerConfig, owner: Owner | None = None) -> int:
     if codes and all(code == ExitCode.MODEL for code in codes):
         return ExitCode.MODEL
     return ExitCode.NOT_DRAINED if any(code not in (0, ExitCode.MODEL) for code in codes) else 0
-
-
-def _slot(config: WorkerConfig, number: int) -> ProcessSlot:
-    agent = agent_config(config, number)
-    return ProcessSlot(f"agent {number}", partial(Process, "zstreamer.worker.agent", agent), FINAL)
 
 
 def agent_config(config: WorkerConfig, number: int) -> AgentConfig:
