@@ -48,7 +48,7 @@ class AsyncioDriver(LoopDriver):
     def close(self) -> None:
         """End all calls and close the connections."""
         self.shut_down()
-        self.set_timer(math.inf, self._wake)
+        self.set_timer(math.inf, self._on_timer)
 
     def complete(self, call: Call | Watch) -> None:
         """Wake the coroutine that awaits it, or call back."""

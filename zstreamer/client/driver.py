@@ -113,10 +113,6 @@ class LoopDriver(Driver):
     def set_timer(self, seconds: float, function: Callable[[], None]) -> None:
         """Call a function after so many seconds, never for inf, and not at the time set before."""
 
-    def timer_suits(self) -> bool:
-        """Whether the timer that is set may stay."""
-        return True
-
     def _schedule(self) -> None:
         if not self._scheduled:
             self._scheduled = True
@@ -129,12 +125,12 @@ class LoopDriver(Driver):
         if self.core.open_calls:
             wake_at = min(wake_at, now + SWEEP)
         # Come back then, or earlier: most calls end before their deadline does.
-        if now < self._timer_at <= wake_at and self.timer_suits():
+        if now < self._timer_at <= wake_at:
             return
         self._timer_at = wake_at
-        self.set_timer(max(0.0, wake_at - now), self._wake)
+        self.set_timer(max(0.0, wake_at - now), self._on_timer)
 
-    def _wake(self) -> None:
+    def _on_timer(self) -> None:
         self._timer_at = (
             math.inf
         )  # some loops round, and come a little too early: then set it again

@@ -128,16 +128,14 @@ class GreenDriver(LoopDriver):
         self._timer.stop()
         self._timer.close()
         if seconds != math.inf:
-            self._timer = self._loop.timer(seconds, ref=bool(self.core.open_calls))
+            self._timer = self._loop.timer(seconds)
             self._timer.start(function)
-
-    def timer_suits(self) -> bool:
-        """Whether it keeps the loop alive just if calls are open."""
-        return bool(self._timer.ref) is bool(self.core.open_calls)
 
     def _turn(self) -> None:
         if not self._abandoned:
             super()._turn()
+            if self._timer.active:
+                self._timer.ref = bool(self.core.open_calls)
 
     def watch(self, connection: transport.Connection) -> None:
         """Have the hub's loop watch the connection's descriptors."""
