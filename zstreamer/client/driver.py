@@ -111,7 +111,7 @@ class LoopDriver(Driver):
 
     @abstractmethod
     def set_timer(self, seconds: float, function: Callable[[], None]) -> None:
-        """Call a function after so many seconds, never for inf, and not at the time set before."""
+        """Call a function after so many seconds (inf: never), in place of what was set before."""
 
     def _schedule(self) -> None:
         if not self._scheduled:
@@ -131,7 +131,5 @@ class LoopDriver(Driver):
         self.set_timer(max(0.0, wake_at - now), self._on_timer)
 
     def _on_timer(self) -> None:
-        self._timer_at = (
-            math.inf
-        )  # some loops round, and come a little too early: then set it again
-        self._turn()
+        self._timer_at = math.inf
+        self._turn()  # some loops round, and come a little too early: then it is set again
