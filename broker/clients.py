@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from broker.lots import Lot
 from zstreamer import protocol
-from zstreamer.protocol import BUNDLE, INLINE, PART, Frames, Slot
+from zstreamer.protocol import BUNDLE, INLINE, MAX_ROWS, PART, Frames, Slot
 from zstreamer.transfer import Receiver, Sender
 
 
@@ -129,7 +129,7 @@ class Client:
             return []
         messages, self._plain = self._plain, []
         outcomes = self._take()
-        if outcomes.size > BUNDLE:
+        if outcomes.size > BUNDLE or len(outcomes.ids) > MAX_ROWS:
             for bundle in protocol.bundles(outcomes.rows(), lambda row: _size(row[1:])):
                 messages.append(self._answer(_outcomes(bundle)))
         elif outcomes.ids:
@@ -147,7 +147,7 @@ class Client:
 
     def _answer(self, outcomes: _Outcomes, transfers: list[Slot] | None = None) -> Frames:
         self._kept.append(outcomes)
-        if outcomes.size <= INLINE and not transfers:  # so each of them is, and the head holds all
+        if outcomes.size <= INLINE and not transfers:  # each of them is, and the head holds all
             return protocol.answer(outcomes.ids, outcomes.slots, [])
         slots, frames = protocol.lay_out(transfers or outcomes.slots)
         return protocol.answer(outcomes.ids, slots, frames)

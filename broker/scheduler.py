@@ -28,6 +28,9 @@ MAX_STRIKES = 4
 """A death alone counts 2, a worker lost from sight 1: WorkerLost comes after two deaths alone,
 and an item that takes whole hosts down does not go round for ever."""
 
+MAX_GROUP = 1024
+"""Suspects that run as one batch: they share one message, and each may need a frame of its own."""
+
 
 class Scheduler:
     """The items of all models, wherever they are.
@@ -158,7 +161,7 @@ class Scheduler:
         group = self._next_suspects(now, model) if model.open else []
         if not group:
             return
-        most = max(w.window_items for w in model.open)
+        most = min(MAX_GROUP, max(w.window_items for w in model.open))
         if len(group) > most:  # the worker it died on had larger batches than those that are left
             self._suspect(model, group[most:], first=True)
             group = group[:most]

@@ -10,7 +10,7 @@ from broker.lots import Lot
 from broker.models import Model
 from zstreamer import protocol
 from zstreamer.config import BrokerConfig
-from zstreamer.protocol import BUNDLE, INLINE, Buffer, Flag, Frames, Slot, WorkerState
+from zstreamer.protocol import BUNDLE, MAX_ROWS, Buffer, Flag, Frames, Slot, WorkerState
 from zstreamer.transfer import Receiver, Sender, cut
 
 STALL = 3.0
@@ -188,16 +188,16 @@ class Worker:
                 messages.append(protocol.work(flags, [lot.ticket], lot.left(now), [transfer], []))
         if self._cancels:
             tickets, self._cancels = self._cancels, []
-            messages.append(protocol.plain(protocol.Cancel(tickets)))
+            messages.extend(protocol.cancels(tickets))
         return messages
 
     def _bundles(self, now: float, lots: list[Lot], flags: int) -> list[Frames]:
         tickets, budgets = _columns(now, lots)
         payloads: list[Buffer] = [payload for lot in lots for payload in lot.payloads]
         size = sum(lot.size for lot in lots)
-        if size <= INLINE:  # so each of them is, and the head holds all
+        if protocol.fits_inline(size, len(tickets)):  # the head holds all
             return [protocol.work(flags, tickets, budgets, payloads, [])]  # type: ignore[arg-type]  # list is invariant
-        if size <= BUNDLE:
+        if size <= BUNDLE and len(tickets) <= MAX_ROWS:
             slots, frames = protocol.lay_out(payloads)  # type: ignore[arg-type]  # list is invariant
             return [protocol.work(flags, tickets, budgets, slots, frames)]
         messages = []
@@ -219,7 +219,8 @@ class Worker:
             else:
                 payloads.extend(lot.payloads)
         flags = Flag.ALONE | (Flag.ONCE if group[0].once else 0)
-        slots, frames = protocol.lay_out(payloads)
+        small = sum(lot.size for lot in group if not lot.large) <= BUNDLE
+        slots, frames = protocol.lay_out(payloads) if small else protocol.all_apart(payloads)
         return [*messages, protocol.work(flags, *_columns(now, group), slots, frames)]
 
 
