@@ -27,7 +27,8 @@ class Client:
     """One client: its open items, and the answers that it may not have read yet.
 
     An answer is kept until the client says ACK, because a connection that breaks takes with
-    it what was written but not read. `unread` is what that costs, in bytes.
+    it what was written but not read. `unread` is what that costs, in bytes, and what it was told
+    besides: that counts as read when an answer behind it is.
 
     Attributes:
         session: routing id of its present connection, None while it has none.
@@ -49,7 +50,8 @@ class Client:
         self._ids: list[int] = []
         self._slots: list[Slot] = []
         self._size = 0
-        self._kept: deque[_Outcomes] = deque()
+        self._kept: deque[tuple[_Outcomes, int]] = deque()
+        self._told = 0  # bytes of messages that were sent since the last ANSWER
         self._acked = 0
         self._plain: list[Frames] = []
         self.receiver = Receiver(max_payload)
@@ -87,13 +89,18 @@ class Client:
 
     def tell(self, message: protocol.Message) -> None:
         """Send it a message without payload."""
-        self._plain.append(protocol.plain(message))
+        frames = protocol.plain(message)
+        cost = protocol.cost(frames)
+        self._told += cost
+        self.unread += cost
+        self._plain.append(frames)
 
     def acknowledge(self, count: int) -> None:
-        """The client has read ``count`` ANSWERs on this connection."""
+        """The client has read ``count`` ANSWERs on this connection, and what came before them."""
         while self._acked < count and self._kept:
             self._acked += 1
-            self.unread -= self._kept.popleft().size
+            outcomes, told = self._kept.popleft()
+            self.unread -= outcomes.size + told
 
     def resume(self, session: bytes, waits_for: set[int]) -> list[int]:
         """Start a new connection; return those of the ids it waits for that are known here.
@@ -111,7 +118,9 @@ class Client:
     def disconnect(self) -> None:
         """The connection is gone; what it carried and nobody acknowledged is kept to resend."""
         self.session = None
-        kept = [row for outcomes in self._kept for row in outcomes.rows()]
+        self.unread -= self._told + sum(told for _, told in self._kept)
+        self._told = 0
+        kept = [row for outcomes, _ in self._kept for row in outcomes.rows()]
         rows = kept + self.sender.stop() + self._take().rows()
         self._ids = [id for id, _ in rows]
         self._slots = [slot for _, slot in rows]
@@ -146,7 +155,8 @@ class Client:
         return outcomes
 
     def _answer(self, outcomes: _Outcomes, transfers: list[Slot] | None = None) -> Frames:
-        self._kept.append(outcomes)
+        self._kept.append((outcomes, self._told))
+        self._told = 0
         if outcomes.size <= INLINE and not transfers:  # each of them is, and the head holds all
             return protocol.answer(outcomes.ids, outcomes.slots, [])
         slots, frames = protocol.lay_out(transfers or outcomes.slots)

@@ -22,11 +22,22 @@ from broker.models import Model
 from broker.workers import Worker
 from zstreamer import errors
 from zstreamer.errors import DeadlineExceeded, WorkerLost, ZStreamerError
-from zstreamer.protocol import NO_PAYLOAD, Fate, Report, Slot, WorkerState
+from zstreamer.protocol import MAX_BUDGET, NO_PAYLOAD, Fate, Report, Slot, WorkerState
 
 MAX_STRIKES = 4
 """A death alone counts 2, a worker lost from sight 1: WorkerLost comes after two deaths alone,
 and an item that takes whole hosts down does not go round for ever."""
+
+MAX_MODELS = 4096
+"""Models of which anything is known."""
+
+FORGET = 900.0
+MAX_IDLE = 1000
+"""Seconds after which a model without workers and items is forgotten; of more, the oldest are."""
+
+MAX_BACKLOG = 10**9
+MAX_MICROSECONDS = MAX_BUDGET * 1000
+"""What a worker may say of its backlog and its speed; beyond, it is taken for this."""
 
 MAX_GROUP = 1024
 """Suspects that run as one batch: they share one message, and each may need a frame of its own."""
@@ -50,6 +61,22 @@ class Scheduler:
         self._ticket = 0
         self._use = 0
         self._ready: dict[Model, None] = {}
+        self._idle: dict[str, float] = {}
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there are as many models as there may be."""
+        return len(self.models) >= MAX_MODELS
+
+    def forget_idle(self, now: float) -> None:
+        """Forget models that have had neither worker nor item for long, or are too many."""
+        idle = {name: self._idle.get(name, now) for name, m in self.models.items() if m.idle}
+        old = [name for name, since in idle.items() if now - since > FORGET]
+        if len(idle) - len(old) > MAX_IDLE:
+            old = sorted(idle, key=idle.__getitem__)[:-MAX_IDLE]
+        for name in old:
+            del self.models[name], idle[name]
+        self._idle = idle
 
     def model(self, name: str) -> Model:
         """Return the model of this name, a new one where there is none."""
@@ -194,15 +221,22 @@ class Scheduler:
     def report(self, now: float, worker: Worker, report: Report) -> None:
         """A worker says what has begun and what is done."""
         model = worker.model
-        model.others += report.backlog - worker.others
-        worker.others = report.backlog
-        worker.beta, worker.alpha = report.beta / 1e6, report.alpha / 1e6
+        backlog = min(report.backlog, MAX_BACKLOG)
+        model.others += backlog - worker.others
+        worker.others = backlog
+        worker.beta = min(report.beta, MAX_MICROSECONDS) / 1e6
+        worker.alpha = min(report.alpha, MAX_MICROSECONDS) / 1e6
         if report.begun:
             worker.start(now, report.begun)
         # What is no answer is rare, and much has to be known of it.
         answers = NO_PAYLOAD.isdisjoint(map(type, report.slots))
         batch = None if answers else _Batch(worker.running.intersection(report.done))
-        for lot, tickets, slots in _by_lot(worker.release(report.done), report):
+        held = len(worker.tickets)
+        lots = worker.release(report.done)
+        if len(worker.tickets) < held:
+            worker.moved = now
+            worker.told = 0  # it has read WORK, and so what came before that
+        for lot, tickets, slots in _by_lot(lots, report):
             if lot is None:
                 self.counts["fenced"] += len(tickets)
                 for slot in slots:

@@ -14,16 +14,19 @@ import math
 import secrets
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeAlias
 
 import zmq
 
-from broker import memory
+from broker import descriptors, memory, snapshot
 from broker.admin import Admin
 from broker.core import BrokerCore, Send, Side
+from broker.descriptors import Descriptors
 from zstreamer import protocol, transport
 from zstreamer.config import BrokerConfig
 from zstreamer.exitcodes import ExitCode
+from zstreamer.logs import Sparing
 from zstreamer.process import Owner
 from zstreamer.protocol import Frames
 from zstreamer.signals import StopRequests
@@ -31,13 +34,23 @@ from zstreamer.signals import StopRequests
 log = logging.getLogger(__name__)
 
 MESSAGES_A_TURN = 256
-"""Messages read from one socket before the other one and the sends have their turn."""
+SECONDS_A_TURN = 0.02
+"""What is read from one socket before the other one and the sends have their turn."""
+
+MOST_UNREAD = 4
+"""Messages for each item of a window that one peer may have on its way, and as many again for the
+least: with SUBMIT, CANCEL, ACK and PART_OK it needs no more. See `transport.router`."""
+
+LEAST_UNREAD = 20_000
 
 PAUSE = 0.5
 """Seconds between two turns beyond which the broker discounts its own absence."""
 
 OWNER_CHECK = 0.5
 """Seconds between two looks at whether the owner still lives."""
+
+LOG_EVERY = 10.0
+"""Seconds between two lines on faults of one kind."""
 
 PROBE_PAUSE = 0.05
 """Seconds between two rounds of probes; many peers often go at once."""
@@ -63,18 +76,30 @@ class Server:
         self._check_owner_at = 0.0
         self._turn_at = time.monotonic()
         self._probe_at: dict[Side, float] = {}
+        most_unread = max(LEAST_UNREAD, MOST_UNREAD * config.window_items)
         self.sockets = {
-            Side.WORKER: transport.router(config.worker_endpoint, options),
-            Side.CLIENT: transport.router(config.client_endpoint, options),
+            Side.WORKER: transport.router(config.worker_endpoint, options, most_unread),
+            Side.CLIENT: transport.router(config.client_endpoint, options, most_unread),
+        }
+        self._inboxes = {
+            side: transport.Inbox(socket, self.core.deaf(side))
+            for side, socket in self.sockets.items()
         }
         self._handlers: dict[Side, Handler] = {
             Side.WORKER: self.core.on_worker,
             Side.CLIENT: self.core.on_client,
         }
         self._monitors = {
-            side: socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+            side: socket.get_monitor_socket(zmq.EVENT_DISCONNECTED | zmq.EVENT_ACCEPT_FAILED)
             for side, socket in self.sockets.items()
         }
+        self._descriptors = Descriptors(
+            {
+                socket: socket.getsockopt(zmq.LAST_ENDPOINT).rstrip(b"\0").decode()  # type: ignore[union-attr]  # bytes
+                for socket in self.sockets.values()
+            }
+        )
+        self._sparing = Sparing(LOG_EVERY)
         for socket in (*self.sockets.values(), *self._monitors.values()):
             self.poller.register(socket, zmq.POLLIN)
         if owner is not None:
@@ -96,28 +121,48 @@ class Server:
         while sends := self.core.poll(now):
             for send in sends:
                 self._send(now, send)
+        while self.core.troubles:
+            self._report(now, "messages for a peer could not be made", self.core.troubles.pop())
+        self._descriptors.check(now)
 
     def _read(self, now: float, side: Side, handle: Handler) -> None:
-        socket = self.sockets[side]
+        inbox = self._inboxes[side]
+        end = time.monotonic() + SECONDS_A_TURN
         for _ in range(MESSAGES_A_TURN):
-            message = transport.receive_routed(socket)
+            message = inbox.receive()
             if message is None:
                 return
-            try:
-                handle(now, *message)
-            except Exception:
-                # One peer's message must not be the end of all the others' work.
-                log.exception("a message could not be handled side=%s", side.value)
-                self.core.give_up_on(now, side, message[0])
+            session, frames = message
+            if frames:
+                try:
+                    handle(now, session, frames)
+                except Exception as error:  # noqa: BLE001  # it is logged, with its traceback
+                    # One peer's message must not be the end of all the others' work.
+                    self._report(now, f"a message could not be handled side={side.value}", error)
+                    self.core.give_up_on(now, side, session)
+            if time.monotonic() > end:
+                return
 
     def _send(self, now: float, send: Send) -> None:
-        if not transport.send(self.sockets[send.side], [send.session, *send.frames]):
-            self.core.on_gone(now, send.side, send.session)
+        try:
+            if transport.send(self.sockets[send.side], [send.session, *send.frames]):
+                return
+        except (zmq.ZMQError, TypeError, ValueError) as error:
+            self._report(now, f"a message could not be sent side={send.side.value}", error)
+        self.core.on_gone(now, send.side, send.session)
+
+    def _report(self, now: float, words: str, error: Exception) -> None:
+        """Log a fault of this program, with its traceback, but not each time."""
+        if count := self._sparing.admit(now, words):
+            log.error("%s times=%d", words, count, exc_info=error)
 
     def _look_for_the_gone(self, now: float, side: Side) -> None:
         """A ROUTER's monitor says that a peer has gone, not which: probe them all, once a while."""
-        while transport.monitored(self._monitors[side]):
-            self._probe_at.setdefault(side, now + PROBE_PAUSE)
+        while event := transport.monitored(self._monitors[side]):
+            if event == zmq.EVENT_ACCEPT_FAILED:
+                self._descriptors.short(now)
+            else:
+                self._probe_at.setdefault(side, now + PROBE_PAUSE)
         if self._probe_at.get(side, math.inf) <= now:
             for session in self.core.sessions(side):
                 self._send(now, Send(side, session, _PING))
@@ -132,6 +177,7 @@ class Server:
 
     def close(self) -> None:
         """Close all sockets; answers on their way get a second."""
+        self._descriptors.close()
         for side, socket in self.sockets.items():
             socket.disable_monitor()
             self._monitors[side].close(linger=0)
@@ -144,6 +190,10 @@ def run(config: BrokerConfig, owner: Owner | None = None) -> int:
     The first signal refuses new work and waits up to ``drain_grace`` seconds for what runs,
     the second ends at once. Where ``owner`` is given, its death ends the broker at once.
     """
+    descriptors.allow_all()
+    limit = memory.limit(config.max_memory, config.max_bytes)
+    # A queue that is full is to be a reason to refuse, not to end.
+    config = replace(config, max_bytes=min(config.max_bytes, limit // 2))
     try:
         server = Server(config, owner)
     except zmq.ZMQError as error:
@@ -158,22 +208,28 @@ def run(config: BrokerConfig, owner: Owner | None = None) -> int:
     gc.freeze()
     with StopRequests() as stop, Admin(config, server.core) as admin:
         log.info(
-            "serving clients=%s workers=%s http=%s",
+            "serving clients=%s workers=%s http=%s max_memory=%dMiB max_bytes=%dMiB",
             config.client_endpoint,
             config.worker_endpoint,
             admin.port or "none",
+            limit // 2**20,
+            config.max_bytes // 2**20,
         )
         server.poller.register(stop, zmq.POLLIN)
         try:
-            return _serve(server, stop, admin)
+            return _serve(server, stop, admin, memory.Guard(limit))
         finally:
             server.close()
 
 
-def _serve(server: Server, stop: StopRequests, admin: Admin) -> int:
+def _serve(server: Server, stop: StopRequests, admin: Admin, guard: memory.Guard) -> int:
     while not stop.requests:
         server.turn()
-        admin.publish(time.monotonic())
+        now = time.monotonic()
+        admin.publish(now)
+        if used := guard.exceeded(now):
+            _log_memory(server, used, guard.limit)
+            return ExitCode.MEMORY
         if server.owner_gone():
             return ExitCode.OK
     log.info("draining grace=%gs", server.config.drain_grace)
@@ -185,3 +241,14 @@ def _serve(server: Server, stop: StopRequests, admin: Admin) -> int:
             log.warning("stopped with work unfinished items=%d", server.core.scheduler.queued_items)
             return ExitCode.NOT_DRAINED
     return ExitCode.OK
+
+
+def _log_memory(server: Server, used: int, limit: int) -> None:
+    log.critical(
+        "ending: %d MiB of memory are in use, and max_memory is %d MiB; the sessions that hold "
+        "most follow, but a message that is not at its end is not counted",
+        used // 2**20,
+        limit // 2**20,
+    )
+    for size, who in snapshot.largest(server.core, 5):
+        log.critical("holds bytes=%d %s", size, who)

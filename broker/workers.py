@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import accumulate, repeat, takewhile
 
 from broker import dispatch
+from broker.introduction import Job
 from broker.lots import Lot
 from broker.models import Model
 from zstreamer import protocol
@@ -16,6 +17,9 @@ from zstreamer.transfer import Receiver, Sender, cut
 STALL = 3.0
 """Seconds of silence after which a worker gets nothing new; it says something every second."""
 
+SLOW = 10
+"""Times as long as its measured speed says a worker may take for what it holds."""
+
 
 class Worker:
     """One worker's connection: its window, its tickets and what is to be sent to it.
@@ -24,6 +28,11 @@ class Worker:
         tickets: for each item that it holds, wanted or not, the lot that it went out in.
         running: those tickets that its model has begun.
         others: items that it holds from other brokers.
+        info: what people may want to know of it.
+        words, declared: bytes that its host and device, and its inputs and outputs, may take.
+        heard: when it said anything last, in monotonic seconds.
+        moved: when it last had no ticket, or said something of one.
+        told: bytes of what it was told besides its items; it is not known to have read them.
     """
 
     def __init__(
@@ -31,8 +40,7 @@ class Worker:
         session: bytes,
         id: int,
         model: Model,
-        batch_size: int,
-        pool: int,
+        job: Job,
         config: BrokerConfig,
         info: dict[str, object],
         now: float,
@@ -40,14 +48,22 @@ class Worker:
         self.session = session
         self.id = id
         self.model = model
-        self.batch_size = batch_size
+        self.batch_size = job.batch_size
+        self.patience = job.patience
         # One batch runs while the next gathers; with less the batches average half.
-        self.window_items = 2 * batch_size + pool
+        self.window_items = 2 * job.batch_size + job.pool
         self.window_bytes = config.window_bytes
         self.info = info
+        words = ("host", "device")
+        self.words = sum(4 * len(str(info.get(key, ""))) for key in words)
+        self.declared = sum(
+            len(repr(value).encode()) for key, value in info.items() if key not in words
+        )
         self.state = WorkerState.BOOTING
         self.stalled = False
         self.heard = now
+        self.moved = now
+        self.told = 0
         self.tickets: dict[int, Lot] = {}
         self.running: set[int] = set()
         self.bytes = 0
@@ -73,6 +89,12 @@ class Worker:
             and len(self.tickets) < self.window_items
             and (self.bytes < self.window_bytes or not self.tickets)
         )
+
+    @property
+    def longest_silence(self) -> float:
+        """Seconds that it may hold tickets and say nothing of any of them."""
+        batches = 1 + self.waiting // self.batch_size
+        return max(self.patience, SLOW * batches * self.batch_time(self.batch_size))
 
     @property
     def waiting(self) -> int:
@@ -149,6 +171,8 @@ class Worker:
         begun = set(tickets)
         if not begun <= self.tickets.keys():
             begun &= self.tickets.keys()
+        if not begun <= self.running:
+            self.moved = now
         if begun:
             self.running |= begun
             self.free_at = now + (self.batch_time(len(begun)) or dispatch.UNKNOWN_BETA)
@@ -164,7 +188,9 @@ class Worker:
 
     def tell(self, message: protocol.Message) -> None:
         """Send it a message without items."""
-        self._plain.append(protocol.plain(message))
+        frames = protocol.plain(message)
+        self.told += protocol.cost(frames)
+        self._plain.append(frames)
 
     def flush(self, now: float) -> list[Frames]:
         """Return the messages that are to leave now, in order."""

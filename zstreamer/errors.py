@@ -254,12 +254,14 @@ def _flat(details: Mapping[object, object]) -> dict[str, object]:
         if isinstance(value, str):
             flat[name] = shortened(value, MAX_DETAIL)
         elif isinstance(value, list | tuple):
-            first = value[:MAX_LISTED]
-            words = [shortened(each, _MAX_WORD) if isinstance(each, str) else each for each in first]
-            flat[name] = list(filter(_is_plain, words))
+            flat[name] = [_word(each) for each in value[:MAX_LISTED] if _is_plain(each)]
         elif _is_plain(value):
             flat[name] = value
     return flat
+
+
+def _word(value: object) -> object:
+    return shortened(value, _MAX_WORD) if isinstance(value, str) else value
 
 
 def _is_plain(value: object) -> bool:

@@ -65,7 +65,7 @@ def unpack(head: bytes) -> list[object]:
         raise
     except Exception as cause:  # whatever the bytes provoke, they are no message
         # Its text may repeat what was sent.
-        raise ProtocolError(f"malformed head: {type(cause).__name__}") from None
+        raise ProtocolError(f"malformed head: {type(cause).__name__}") from cause
     if type(fields) is not list or not fields or type(fields[0]) is not int:
         raise ProtocolError("the head is no message")
     return fields

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from typing import TypeVar
 
+from .messages import MAX_OPEN
 from .setting import Kind
 
 T = TypeVar("T")
@@ -153,6 +154,7 @@ TEXT = Kind("TEXT", _text)
 TARGET = Kind("MODULE:NAME", _target)
 COUNT = Kind("N", _count(1))
 INDEX = Kind("N", _count(0))
+WINDOW = Kind("N", _count(1, MAX_OPEN))
 ANY_TEXT = Kind("TEXT", str)
 PORT = Kind("PORT", _count(1, 65535))
 PORT_OR_NONE = Kind("PORT", _count(0, 65535))

@@ -105,9 +105,13 @@ __all__ = [
     "Welcome",
     "Work",
     "WorkerState",
+    "all_apart",
     "answer",
     "bundles",
+    "cancels",
+    "cost",
     "decode",
+    "fits_inline",
     "hello",
     "lay_out",
     "part",
@@ -200,6 +204,11 @@ def size(slot: Slot) -> int:
     return _BARE + sum(len(words) for words in (slot[1], *details) if isinstance(words, str))
 
 
+def cost(frames: Frames) -> int:
+    """Return about how many bytes a message without payload costs its sender until it is read."""
+    return _BARE + len(frames[0])
+
+
 _BARE = 64
 """Bytes that stand for whatever has no payload."""
 
@@ -230,6 +239,7 @@ def decode(frames: Sequence[Buffer]) -> Message:
             another version is still decoded, so that it can be refused with words.
     """
     try:
+        _require(len(frames) <= MAX_FRAMES, "too many frames")
         head = heads.unpack(frames[0])  # type: ignore[arg-type]  # heads are bytes
         return _DECODERS[head[0]](head, frames)  # type: ignore[index]  # any integer
     except ProtocolError:

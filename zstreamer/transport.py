@@ -15,10 +15,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import zmq
 
-from zstreamer.protocol import MAX_FRAME, Frames
+from zstreamer.protocol import MAX_FRAME, MAX_FRAMES, Frames
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Sequence
+
+SKIPPED_AT_ONCE = 10_000
+"""Frames that are read in vain before others have their turn, at some 1 µs each."""
 
 
 class Options(NamedTuple):
@@ -80,14 +83,22 @@ def _common(socket: zmq.Socket[bytes], options: Options) -> None:
     socket.setsockopt(zmq.IPV6, 1)
 
 
-def router(address: str, options: Options) -> zmq.Socket[bytes]:
+def router(address: str, options: Options, most_unread: int = 0) -> zmq.Socket[bytes]:
     """Bind a ROUTER.
+
+    Args:
+        address: to bind.
+        options: liveness of its connections.
+        most_unread: messages of one peer that may wait to be read; must lie far above what a
+            peer has on its way that keeps to its window. One that sends more is not read
+            any further, and cut off by the heartbeat where it goes on. 0: no limit.
 
     Raises:
         zmq.ZMQError: the address cannot be bound.
     """
     socket = context().socket(zmq.ROUTER)
     _common(socket, options)
+    socket.setsockopt(zmq.RCVHWM, most_unread)
     # With MANDATORY a send says at once that a peer is gone; never without NOBLOCK.
     socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
     socket.setsockopt(zmq.BACKLOG, 1024)
@@ -129,7 +140,7 @@ class Connection:
     def receive(self) -> Iterator[Frames]:
         """Yield the messages that are here now."""
         while (frames := receive(self.socket)) is not None:
-            yield frames
+            yield frames  # where it is cut short, its rest makes no message either
 
     def events(self) -> Iterator[Event]:
         """Yield what has become of the connection since the last look, until it is closed."""
@@ -174,7 +185,7 @@ def receive(socket: zmq.Socket[bytes]) -> Frames | None:
     """Return the next message of a DEALER, or None where there is none now.
 
     The head is copied out, being small; payloads stay in libzmq's memory and are passed on
-    from there.
+    from there. Of a message of more than `MAX_FRAMES` the rest is not read.
     """
     try:
         head = socket.recv(zmq.NOBLOCK, copy=False)
@@ -185,17 +196,54 @@ def receive(socket: zmq.Socket[bytes]) -> Frames | None:
     while frame.more:
         frame = socket.recv(zmq.NOBLOCK, copy=False)
         frames.append(frame)
+        if len(frames) > MAX_FRAMES:
+            break
     return frames
 
 
-def receive_routed(socket: zmq.Socket[bytes]) -> tuple[bytes, Frames] | None:
-    """Return session and frames of the next message of a ROUTER, None where there is none."""
-    try:
-        session = socket.recv(zmq.NOBLOCK)
-    except zmq.Again:
-        return None
-    frames = receive(socket)
-    return session, frames or [b""]
+class Inbox:
+    """What comes to a ROUTER, message by message; one of endless frames is read a piece at a time.
+
+    Args:
+        socket: the ROUTER.
+        deaf: sessions of whom nothing is to be read; may change meanwhile.
+    """
+
+    def __init__(self, socket: zmq.Socket[bytes], deaf: Container[bytes] = ()) -> None:
+        self._socket = socket
+        self._deaf = deaf
+        self._skipping = False
+
+    def receive(self) -> tuple[bytes, Frames] | None:
+        """Return session and frames of the next message, None where there is none now.
+
+        A message of a deaf session has no frames, and one of too many has one that is empty.
+        """
+        if self._skipping and not self._skip():
+            return None
+        try:
+            session = self._socket.recv(zmq.NOBLOCK)
+        except zmq.Again:
+            return None
+        if session in self._deaf:
+            self._skip()
+            return session, []
+        frames = receive(self._socket)
+        if frames is None:
+            return session, [b""]
+        if len(frames) > MAX_FRAMES:
+            self._skipping = bool(self._socket.getsockopt(zmq.RCVMORE))
+            return session, [b""]
+        return session, frames
+
+    def _skip(self) -> bool:
+        """Read on to the end of a message and keep nothing; False where that takes longer."""
+        for _ in range(SKIPPED_AT_ONCE):
+            if not self._socket.recv(zmq.NOBLOCK, copy=False).more:
+                self._skipping = False
+                return True
+        self._skipping = True
+        return False
 
 
 def send(socket: zmq.Socket[bytes], frames: Sequence[object]) -> bool:
