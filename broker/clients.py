@@ -6,10 +6,10 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from broker.lots import Lot
-from zstreamer import protocol
-from zstreamer.protocol import BUNDLE, INLINE, MAX_ROWS, PART, Frames, Slot
-from zstreamer.transfer import Receiver, Sender
+from zstreamer.broker.lots import Lot
+from zstreamer.wire import protocol
+from zstreamer.wire.protocol import BUNDLE, INLINE, MAX_ROWS, PART, Frames, Slot
+from zstreamer.wire.transfer import Receiver, Sender
 
 
 class _Outcomes(NamedTuple):
@@ -27,8 +27,8 @@ class Client:
     """One client: its open items, and the answers that it may not have read yet.
 
     An answer is kept until the client says ACK, because a connection that breaks takes with
-    it what was written but not read. `unread` is what that costs, in bytes, and what it was told
-    besides: that counts as read when an answer behind it is.
+    it what was written but not read. `unread` is what that costs, in bytes. `told` is the same for
+    all else that it was sent: that counts as read when an answer behind it is.
 
     Attributes:
         session: routing id of its present connection, None while it has none.
@@ -44,6 +44,7 @@ class Client:
         self.items: dict[int, Lot] = {}
         self.bytes = 0
         self.unread = 0
+        self.told = 0
         self.noticed: set[str] = set()
         self.info: dict[str, object] = {}
         self._max_payload = max_payload
@@ -51,7 +52,7 @@ class Client:
         self._slots: list[Slot] = []
         self._size = 0
         self._kept: deque[tuple[_Outcomes, int]] = deque()
-        self._told = 0  # bytes of messages that were sent since the last ANSWER
+        self._told_since = 0  # the last ANSWER, of `told`
         self._acked = 0
         self._plain: list[Frames] = []
         self.receiver = Receiver(max_payload)
@@ -91,8 +92,8 @@ class Client:
         """Send it a message without payload."""
         frames = protocol.plain(message)
         cost = protocol.cost(frames)
-        self._told += cost
-        self.unread += cost
+        self._told_since += cost
+        self.told += cost
         self._plain.append(frames)
 
     def acknowledge(self, count: int) -> None:
@@ -100,7 +101,8 @@ class Client:
         while self._acked < count and self._kept:
             self._acked += 1
             outcomes, told = self._kept.popleft()
-            self.unread -= outcomes.size + told
+            self.unread -= outcomes.size
+            self.told -= told
 
     def resume(self, session: bytes, waits_for: set[int]) -> list[int]:
         """Start a new connection; return those of the ids it waits for that are known here.
@@ -118,8 +120,7 @@ class Client:
     def disconnect(self) -> None:
         """The connection is gone; what it carried and nobody acknowledged is kept to resend."""
         self.session = None
-        self.unread -= self._told + sum(told for _, told in self._kept)
-        self._told = 0
+        self.told = self._told_since = 0
         kept = [row for outcomes, _ in self._kept for row in outcomes.rows()]
         rows = kept + self.sender.stop() + self._take().rows()
         self._ids = [id for id, _ in rows]
@@ -155,8 +156,8 @@ class Client:
         return outcomes
 
     def _answer(self, outcomes: _Outcomes, transfers: list[Slot] | None = None) -> Frames:
-        self._kept.append((outcomes, self._told))
-        self._told = 0
+        self._kept.append((outcomes, self._told_since))
+        self._told_since = 0
         if outcomes.size <= INLINE and not transfers:  # each of them is, and the head holds all
             return protocol.answer(outcomes.ids, outcomes.slots, [])
         slots, frames = protocol.lay_out(transfers or outcomes.slots)

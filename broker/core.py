@@ -6,8 +6,8 @@
     wake_at                 when poll must be called again although nothing arrives
 
 No socket, clock, thread, log or random source in here. This file knows sessions; who is let in
-is in intake.py, what becomes of items in scheduler.py, the order of waiting in queue.py, who gets
-them in dispatch.py.
+is in admission.py, what becomes of items in scheduler.py, the order of waiting in queue.py, and
+who gets them in dispatch.py.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ from collections import Counter
 from enum import Enum
 from typing import NamedTuple
 
-from broker import intake, introduction, snapshot
-from broker.clients import Client
-from broker.intake import Intake
-from broker.models import Model
-from broker.patience import Patience
-from broker.scheduler import Scheduler
-from broker.workers import STALL, Worker
-from zstreamer import errors, protocol
+from zstreamer import errors
+from zstreamer.broker import admission, introduction, snapshot
+from zstreamer.broker.admission import Admission
+from zstreamer.broker.clients import Client
+from zstreamer.broker.models import Model
+from zstreamer.broker.patience import Patience
+from zstreamer.broker.scheduler import Scheduler
+from zstreamer.broker.workers import STALL, Worker
 from zstreamer.config import BrokerConfig
 from zstreamer.errors import ZStreamerError
-from zstreamer.protocol import Frames, ProtocolError, Role, WorkerState
+from zstreamer.wire import protocol
+from zstreamer.wire.protocol import Frames, ProtocolError, Role, WorkerState
 
 TICK = 0.25
 """Seconds between two looks at everything that only time can change."""
@@ -74,7 +75,7 @@ class BrokerCore:
         self.epoch = epoch
         self.born = now
         self.scheduler = Scheduler()
-        self.intake = Intake(config, self.scheduler, now)
+        self.admission = Admission(config, self.scheduler, now)
         self.clients: dict[int, Client] = {}
         self.client_sessions: dict[bytes, Client] = {}
         self.workers: dict[bytes, Worker] = {}
@@ -87,7 +88,7 @@ class BrokerCore:
     @property
     def draining(self) -> bool:
         """Whether it takes no new work."""
-        return self.intake.draining
+        return self.admission.draining
 
     @property
     def models(self) -> dict[str, Model]:
@@ -215,7 +216,7 @@ class BrokerCore:
 
     def drain(self) -> None:
         """Take no new work; what is queued or running goes on."""
-        self.intake.draining = True
+        self.admission.draining = True
         for client in self.client_sessions.values():
             self._tell_draining(client)
 
@@ -223,6 +224,31 @@ class BrokerCore:
     def idle(self) -> bool:
         """Whether every item is answered and every answer read."""
         return not any(c.items or (c.unread and c.session) for c in self.clients.values())
+
+    def snapshot(self, now: float) -> dict[str, object]:
+        """Return its state in plain values, as `zstreamer.broker.snapshot` describes them."""
+        return snapshot.of(self.scheduler, self._own_state(now), now)
+
+    def _own_state(self, now: float) -> dict[str, object]:
+        return {
+            "epoch": self.epoch,
+            "uptime": now - self.born,
+            "draining": self.draining,
+            "clients": len(self.client_sessions),
+            "workers": len(self.workers),
+        }
+
+    def largest(self, count: int) -> list[tuple[int, str]]:
+        """Return the bytes that the largest sessions hold here, and who they are."""
+        clients = [
+            (c.unread + c.told + c.bytes + c.receiver.bytes, f"client={c.id} {introduction.words(c.info)}")
+            for c in self.clients.values()
+        ]
+        workers = [
+            (w.told + w.bytes + w.receiver.bytes, f"worker={w.id} {introduction.words(w.info)}")
+            for w in self.workers.values()
+        ]
+        return sorted(clients + workers, reverse=True)[:count]
 
     # What leaves
 
@@ -358,7 +384,9 @@ class BrokerCore:
         self._dirty[peer] = None
 
     def _tell_status(self, now: float, session: bytes, asked: protocol.Status) -> None:
-        page = protocol.plain(protocol.Status(snapshot.page(self, now, asked.info.get("from"))))
+        state = self._own_state(now)
+        found = snapshot.page(self.scheduler, state, now, asked.info.get("from"))
+        page = protocol.plain(protocol.Status(found))
         if self.patience[Side.CLIENT].ask(now, session, len(page[0])):
             self._out.append(Send(Side.CLIENT, session, page))
         else:
@@ -369,7 +397,7 @@ class BrokerCore:
 
     def _submit(self, now: float, client: Client, run: protocol.Run) -> None:
         self._dirty[client] = None
-        if self.intake.submit(now, client, run):
+        if self.admission.submit(now, client, run):
             model = self.models[run.model]
             if not model.warm and model.name not in client.noticed:
                 self._tell_state(client, model.name)
@@ -423,7 +451,7 @@ class BrokerCore:
             self.scheduler.fail_waiting(model, error)
 
     def _tell_draining(self, client: Client) -> None:
-        client.tell(protocol.Notice("", errors.to_wire(intake.draining())))
+        client.tell(protocol.Notice("", errors.to_wire(admission.draining())))
         self._dirty[client] = None
 
     # What only time changes
@@ -431,6 +459,19 @@ class BrokerCore:
     def _tick(self, now: float) -> None:
         seconds = now - self._next_tick + TICK
         self._next_tick = now + TICK
+        self._look_at_workers(now)
+        self._look_at_clients(now)
+        for model in self.models.values():
+            model.measure(seconds, RATE_WEIGHT)
+        self.scheduler.forget_idle(now)
+        for patience in self.patience.values():
+            patience.forget(now)
+        if now - self.born >= self.config.model_grace:
+            for model in [m for m in self.models.values() if not m.known]:
+                del self.models[model.name]
+                self.scheduler.fail_waiting(model, self.admission.model_not_found(model.name))
+
+    def _look_at_workers(self, now: float) -> None:
         for worker in list(self.workers.values()):
             if not worker.stalled and now - worker.heard > STALL:
                 worker.stalled = True
@@ -442,20 +483,13 @@ class BrokerCore:
                 self._take_all_back(now, worker)
             elif worker.told > self.config.unread_bytes:
                 self._reset_worker(now, worker)
+
+    def _look_at_clients(self, now: float) -> None:
         for client in list(self.clients.values()):
             if client.session is None and now - client.lost_at > self.config.resume_grace:
                 self._forget(client)
-            elif client.unread > self.config.unread_bytes:
+            elif client.unread + client.told > self.config.unread_bytes:
                 self._reset(now, client)
-        for model in self.models.values():
-            model.measure(seconds, RATE_WEIGHT)
-        self.scheduler.forget_idle(now)
-        for patience in self.patience.values():
-            patience.forget(now)
-        if now - self.born >= self.config.model_grace:
-            for model in [m for m in self.models.values() if not m.known]:
-                del self.models[model.name]
-                self.scheduler.fail_waiting(model, self.intake.model_not_found(model.name))
 
     def _forget(self, client: Client) -> None:
         self.scheduler.cancel(client, list(client.items))

@@ -1,8 +1,8 @@
 """What the broker does when it may open no further file or socket.
 
 libzmq tries to accept a waiting connection again and again and would take most of a core. So the
-listening sockets are closed until there is room: who is connected stays, and who comes is refused by
-the system at once. Some descriptors are held back for the status pages, which must answer then too.
+listening sockets are closed until there is room: who is connected stays, and who comes is refused
+by the system at once. Some descriptors are held back for the status pages.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Mapping
 
 import zmq
 
-from zstreamer.logs import Sparing
+from zstreamer.system.logs import Sparing
 
 log = logging.getLogger(__name__)
 

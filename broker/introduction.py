@@ -61,6 +61,11 @@ def kept(info: Mapping[str, object]) -> dict[str, object]:
     return {key: info[key] for key, good in _KEPT.items() if key in info and good(info[key])}
 
 
+def words(info: Mapping[str, object]) -> str:
+    """Return who a peer is, for a log."""
+    return f"host={info.get('host')!r} pid={info.get('pid')}"
+
+
 def _word(value: object) -> bool:
     return isinstance(value, str) and len(value) <= MAX_WORDS
 

@@ -15,14 +15,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import compress, groupby
 
-from broker import dispatch
-from broker.clients import Client
-from broker.lots import Lot
-from broker.models import Model
-from broker.workers import Worker
 from zstreamer import errors
+from zstreamer.broker import dispatch
+from zstreamer.broker.clients import Client
+from zstreamer.broker.lots import Lot
+from zstreamer.broker.models import Model
+from zstreamer.broker.workers import Worker
 from zstreamer.errors import DeadlineExceeded, WorkerLost, ZStreamerError
-from zstreamer.protocol import MAX_BUDGET, NO_PAYLOAD, Fate, Report, Slot, WorkerState
+from zstreamer.wire.protocol import NO_PAYLOAD, Fate, Report, Slot, WorkerState
 
 MAX_STRIKES = 4
 """A death alone counts 2, a worker lost from sight 1: WorkerLost comes after two deaths alone,
@@ -34,10 +34,6 @@ MAX_MODELS = 4096
 FORGET = 900.0
 MAX_IDLE = 1000
 """Seconds after which a model without workers and items is forgotten; of more, the oldest are."""
-
-MAX_BACKLOG = 10**9
-MAX_MICROSECONDS = MAX_BUDGET * 1000
-"""What a worker may say of its backlog and its speed; beyond, it is taken for this."""
 
 MAX_GROUP = 1024
 """Suspects that run as one batch: they share one message, and each may need a frame of its own."""
@@ -221,22 +217,13 @@ class Scheduler:
     def report(self, now: float, worker: Worker, report: Report) -> None:
         """A worker says what has begun and what is done."""
         model = worker.model
-        backlog = min(report.backlog, MAX_BACKLOG)
-        model.others += backlog - worker.others
-        worker.others = backlog
-        worker.beta = min(report.beta, MAX_MICROSECONDS) / 1e6
-        worker.alpha = min(report.alpha, MAX_MICROSECONDS) / 1e6
+        model.others += worker.hear(report)
         if report.begun:
             worker.start(now, report.begun)
         # What is no answer is rare, and much has to be known of it.
         answers = NO_PAYLOAD.isdisjoint(map(type, report.slots))
         batch = None if answers else _Batch(worker.running.intersection(report.done))
-        held = len(worker.tickets)
-        lots = worker.release(report.done)
-        if len(worker.tickets) < held:
-            worker.moved = now
-            worker.told = 0  # it has read WORK, and so what came before that
-        for lot, tickets, slots in _by_lot(lots, report):
+        for lot, tickets, slots in _by_lot(worker.release(now, report.done), report):
             if lot is None:
                 self.counts["fenced"] += len(tickets)
                 for slot in slots:

@@ -19,17 +19,18 @@ from typing import TypeAlias
 
 import zmq
 
-from broker import descriptors, memory, snapshot
-from broker.admin import Admin
-from broker.core import BrokerCore, Send, Side
-from broker.descriptors import Descriptors
-from zstreamer import protocol, transport
+from zstreamer.broker import descriptors, memory
+from zstreamer.broker.admin import Admin
+from zstreamer.broker.core import BrokerCore, Send, Side
+from zstreamer.broker.descriptors import Descriptors
 from zstreamer.config import BrokerConfig
-from zstreamer.exitcodes import ExitCode
-from zstreamer.logs import Sparing
-from zstreamer.process import Owner
-from zstreamer.protocol import Frames
-from zstreamer.signals import StopRequests
+from zstreamer.system import logs
+from zstreamer.system.exitcodes import ExitCode
+from zstreamer.system.logs import Sparing
+from zstreamer.system.process import Owner, read_config
+from zstreamer.system.signals import StopRequests
+from zstreamer.wire import protocol, transport
+from zstreamer.wire.protocol import Frames
 
 log = logging.getLogger(__name__)
 
@@ -250,5 +251,12 @@ def _log_memory(server: Server, used: int, limit: int) -> None:
         used // 2**20,
         limit // 2**20,
     )
-    for size, who in snapshot.largest(server.core, 5):
+    for size, who in server.core.largest(5):
         log.critical("holds bytes=%d %s", size, who)
+
+
+def main() -> int:
+    """Run the broker that another program of ours started."""
+    config, owner = read_config(BrokerConfig)
+    logs.start(config.log_level)
+    return run(config, owner)

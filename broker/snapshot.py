@@ -10,17 +10,13 @@ names; one whose workers do not all fit is on several pages, each with some of t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
 import zstreamer
-from zstreamer.protocol import WorkerState
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from broker.core import BrokerCore
-    from broker.models import Model
-    from broker.workers import Worker
+from zstreamer.broker.models import Model
+from zstreamer.broker.scheduler import Scheduler
+from zstreamer.broker.workers import Worker
+from zstreamer.wire.protocol import WorkerState
 
 PAGE = 256 * 1024
 """Bytes after which a page ends, more or less."""
@@ -29,29 +25,39 @@ _MODEL, _WORKER = 2048, 320
 """About as many bytes as one of them takes, without words of its own."""
 
 
-def of(core: BrokerCore, now: float) -> dict[str, object]:
-    """Return ``{"broker": {…}, "models": {name: {…, "workers": [{…}]}}}``; times in seconds."""
-    models = (m for m in core.models.values() if m.known)
+def of(scheduler: Scheduler, broker: dict[str, object], now: float) -> dict[str, object]:
+    """Return ``{"broker": {…}, "models": {name: {…, "workers": [{…}]}}}``; times in seconds.
+
+    Args:
+        scheduler: has the items and models.
+        broker: what is to be told of the broker itself besides.
+        now: monotonic seconds.
+    """
+    models = (m for m in scheduler.models.values() if m.known)
     return {
-        "broker": _broker(core, now),
+        "broker": _broker(scheduler, broker),
         "models": {m.name: _model(m, m.workers.values(), now) for m in models},
     }
 
 
-def page(core: BrokerCore, now: float, start: object = None) -> dict[str, object]:
+def page(
+    scheduler: Scheduler, broker: dict[str, object], now: float, start: object = None
+) -> dict[str, object]:
     """Return as much as one message may hold, from where an earlier page ended.
 
     Args:
-        core: whose state.
+        scheduler: has the items and models.
+        broker: what is to be told of the broker itself besides.
         now: monotonic seconds.
         start: the ``next`` of that page; anything else begins at the beginning.
     """
     first, skip = _place(start)
     models: dict[str, object] = {}
-    found: dict[str, object] = {"broker": _broker(core, now), "models": models}
+    found: dict[str, object] = {"broker": _broker(scheduler, broker), "models": models}
     left = PAGE
-    for name in sorted(name for name, m in core.models.items() if m.known and name >= first):
-        model = core.models[name]
+    known = (name for name, m in scheduler.models.items() if m.known and name >= first)
+    for name in sorted(known):
+        model = scheduler.models[name]
         left -= _cost_of(model)
         if left < 0 and models:
             found["next"] = [name, skip if name == first else 0]
@@ -78,26 +84,6 @@ def _cost_of(model: Model) -> int:
     return _MODEL + 4 * len(model.trouble) + declared
 
 
-def largest(core: BrokerCore, count: int) -> list[tuple[int, str]]:
-    """Return the bytes that the largest sessions hold here, and who they are."""
-    found = [
-        (c.unread + c.bytes + c.receiver.bytes, f"client={c.id} {_who(c.info)}")
-        for c in core.clients.values()
-    ]
-    found += [
-        (
-            w.told + w.bytes + w.receiver.bytes,
-            f"worker={w.id} model={w.model.name!r} {_who(w.info)}",
-        )
-        for w in core.workers.values()
-    ]
-    return sorted(found, reverse=True)[:count]
-
-
-def _who(info: dict[str, object]) -> str:
-    return f"host={info.get('host')!r} pid={info.get('pid')}"
-
-
 def _place(start: object) -> tuple[str, int]:
     match start:
         case [str() as name, int() as position]:
@@ -105,17 +91,13 @@ def _place(start: object) -> tuple[str, int]:
     return "", 0
 
 
-def _broker(core: BrokerCore, now: float) -> dict[str, object]:
+def _broker(scheduler: Scheduler, broker: dict[str, object]) -> dict[str, object]:
     return {
         "release": zstreamer.__version__,
-        "epoch": core.epoch,
-        "uptime": now - core.born,
-        "draining": core.draining,
-        "clients": len(core.client_sessions),
-        "workers": len(core.workers),
-        "queued_items": core.scheduler.queued_items,
-        "queued_bytes": core.scheduler.queued_bytes,
-        "counts": dict(core.counts),
+        **broker,
+        "queued_items": scheduler.queued_items,
+        "queued_bytes": scheduler.queued_bytes,
+        "counts": dict(scheduler.counts),
     }
 
 

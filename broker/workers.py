@@ -5,17 +5,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import accumulate, repeat, takewhile
 
-from broker import dispatch
-from broker.introduction import Job
-from broker.lots import Lot
-from broker.models import Model
-from zstreamer import protocol
+from zstreamer.broker import dispatch
+from zstreamer.broker.introduction import Job
+from zstreamer.broker.lots import Lot
+from zstreamer.broker.models import Model
 from zstreamer.config import BrokerConfig
-from zstreamer.protocol import BUNDLE, MAX_ROWS, Buffer, Flag, Frames, Slot, WorkerState
-from zstreamer.transfer import Receiver, Sender, cut
+from zstreamer.wire import protocol
+from zstreamer.wire.protocol import (
+    BUNDLE,
+    MAX_BUDGET,
+    MAX_ROWS,
+    Buffer,
+    Flag,
+    Frames,
+    Report,
+    Slot,
+    WorkerState,
+)
+from zstreamer.wire.transfer import Receiver, Sender, cut
 
 STALL = 3.0
 """Seconds of silence after which a worker gets nothing new; it says something every second."""
+
+MAX_BACKLOG = 10**9
+MAX_MICROSECONDS = MAX_BUDGET * 1000
+"""What a worker may say of its backlog and its speed; beyond, it is taken for this."""
 
 SLOW = 10
 """Times as long as its measured speed says a worker may take for what it holds."""
@@ -140,7 +154,14 @@ class Worker:
         self.bytes += lot.size
         self.model.out += len(lot)
 
-    def release(self, tickets: Sequence[int]) -> list[Lot | None]:
+    def hear(self, report: Report) -> int:
+        """Take down its speed and its backlog; return by how much that has grown."""
+        self.beta = min(report.beta, MAX_MICROSECONDS) / 1e6
+        self.alpha = min(report.alpha, MAX_MICROSECONDS) / 1e6
+        before, self.others = self.others, min(report.backlog, MAX_BACKLOG)
+        return self.others - before
+
+    def release(self, now: float, tickets: Sequence[int]) -> list[Lot | None]:
         """Take tickets back and give the window their room; the owner settles `bytes`.
 
         Returns the lot of each, None for one that is not this worker's.
@@ -148,7 +169,11 @@ class Worker:
         lots = list(map(self.tickets.pop, tickets, repeat(None)))
         if self.running:
             self.running.difference_update(tickets)
-        self.model.out -= len(lots) - lots.count(None)
+        known = len(lots) - lots.count(None)
+        if known:
+            self.model.out -= known
+            self.moved = now
+            self.told = 0  # it has read WORK, and so what came before that
         return lots
 
     def give_back(self) -> tuple[list[Lot], list[Lot]]:
@@ -181,7 +206,7 @@ class Worker:
         """An item is no longer wanted: take its ticket back if WORK has not left, else say so."""
         lot = self.tickets[ticket]
         if lot.large and self.sender.give_up(lot):
-            self.release([ticket])
+            self.release(self.moved, [ticket])
             self.bytes -= lot.size
         else:
             self._cancels.append(ticket)
