@@ -207,9 +207,10 @@ CLASSES: Mapping[int, type[ZStreamerError]] = {
 }
 
 
-MAX_TEXT = 16 * 1024
-MAX_DETAIL = 32 * 1024
-"""Characters of an error's text, and of one of its details such as a traceback."""
+MAX_TEXT = 18 * 1024
+MAX_DETAIL = 36 * 1024
+"""Characters of an error's text, and of one of its details such as a traceback; what a model
+raises is cut to a little less."""
 
 MAX_DETAILS = 16
 MAX_LISTED = 1000

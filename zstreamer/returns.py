@@ -184,4 +184,7 @@ class Returns:
         ordered = [sorted(times) for times in zip(*self._curves, strict=True)]
         misses = min(MISSES, len(self._curves) // 4)
         self._usual = [times[-1 - misses] for times in ordered]
-        self._slowest = [max(t for t in times if t < math.inf) if times[0] < math.inf else math.inf for times in ordered]
+        self._slowest = [
+            max(t for t in times if t < math.inf) if times[0] < math.inf else math.inf
+            for times in ordered
+        ]
