@@ -58,6 +58,11 @@ class Client:
         self.receiver = Receiver(max_payload)
         self.sender: Sender[tuple[int, Slot]] = Sender()
 
+    @property
+    def held(self) -> int:
+        """Bytes that are kept on its account."""
+        return self.unread + self.told + self.bytes + self.receiver.bytes
+
     def open(self, lot: Lot) -> None:
         """Take charge of items."""
         self.items.update(dict.fromkeys(lot.ids, lot))

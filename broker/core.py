@@ -241,12 +241,10 @@ class BrokerCore:
     def largest(self, count: int) -> list[tuple[int, str]]:
         """Return the bytes that the largest sessions hold here, and who they are."""
         clients = [
-            (c.unread + c.told + c.bytes + c.receiver.bytes, f"client={c.id} {introduction.words(c.info)}")
-            for c in self.clients.values()
+            (c.held, f"client={c.id} {introduction.words(c.info)}") for c in self.clients.values()
         ]
         workers = [
-            (w.told + w.bytes + w.receiver.bytes, f"worker={w.id} {introduction.words(w.info)}")
-            for w in self.workers.values()
+            (w.held, f"worker={w.id} {introduction.words(w.info)}") for w in self.workers.values()
         ]
         return sorted(clients + workers, reverse=True)[:count]
 

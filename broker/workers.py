@@ -95,6 +95,11 @@ class Worker:
         self._plain: list[Frames] = []
 
     @property
+    def held(self) -> int:
+        """Bytes that are kept on its account."""
+        return self.told + self.bytes + self.receiver.bytes
+
+    @property
     def open(self) -> bool:
         """Whether it may be given items now."""
         return (
