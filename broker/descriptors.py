@@ -1,32 +1,24 @@
-"""What the broker does when it may open no further file or socket.
+"""What the broker does when it may soon open no further file or socket.
 
-libzmq tries to accept a waiting connection again and again and would take most of a core. So the
-listening sockets are closed until there is room: who is connected stays, and who comes is refused
-by the system at once. Some descriptors are held back for the status pages.
+A libzmq that cannot accept a connection tries again and again and takes most of a core. So it is
+never to come to that: the system gives each connection the smallest free number, and one whose
+number lies among the last is closed again as soon as it is seen. Those numbers are for the status
+pages, which so answer then too; and who is connected stays connected.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import resource
-from collections.abc import Mapping
-
-import zmq
+import socket
 
 from zstreamer.system.logs import Sparing
 
 log = logging.getLogger(__name__)
 
-SPARE = 48
-"""Descriptors that are held back."""
-
-ROOM = 16
-"""Descriptors that must be free besides those before connections are accepted again."""
-
-RETRY = 1.0
-"""Seconds between two attempts to accept connections again."""
+SPARE = 64
+"""Descriptors that no client and no worker gets."""
 
 LOG_EVERY = 60.0
 """Seconds between two lines on it."""
@@ -41,76 +33,33 @@ def allow_all() -> None:
 
 
 class Descriptors:
-    """Keeps some in hand, and the listening sockets closed while there are no others.
+    """Sees to it that some are left."""
 
-    Args:
-        endpoints: what each socket is bound to.
-    """
-
-    def __init__(self, endpoints: Mapping[zmq.Socket[bytes], str]) -> None:
-        self._endpoints = dict(endpoints)
-        self._spare = _open(SPARE)
-        self._closed: list[zmq.Socket[bytes]] = []
-        self._retry_at = 0.0
+    def __init__(self) -> None:
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self.limit = limit if limit != resource.RLIM_INFINITY else 2**31
+        self._first_spare = self.limit - min(SPARE, self.limit // 2)
         self._sparing = Sparing(LOG_EVERY)
 
-    def short(self, now: float) -> None:
-        """A connection could not be accepted: close the listening sockets if that is why."""
-        if self._closed or _close(_open(1)):
+    def accepted(self, now: float, descriptor: int) -> None:
+        """A client or worker has connected: close its connection again if it is one of the last."""
+        if descriptor < self._first_spare:
             return
-        for socket, endpoint in self._endpoints.items():
-            with contextlib.suppress(zmq.ZMQError):
-                socket.unbind(endpoint)
-            self._closed.append(socket)
-        self._retry_at = now + RETRY
-        _close(self._spare)
-        self._spare = []
+        with contextlib.suppress(OSError):  # it has gone by itself
+            connection = socket.socket(fileno=descriptor)
+            try:
+                connection.shutdown(socket.SHUT_RDWR)
+            finally:
+                connection.detach()  # it is libzmq's to close
+        self.failed(now)
+
+    def failed(self, now: float) -> None:
+        """A connection was not accepted, or not kept."""
         if count := self._sparing.admit(now, "short"):
             log.error(
-                "no connections are accepted: all %d file descriptors are in use; raise the limit "
-                "(ulimit -n, LimitNOFILE=) or look for clients that do not close theirs; times=%d",
-                resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+                "connections are turned away: %d file descriptors are allowed and nearly all in "
+                "use; raise the limit (ulimit -n, LimitNOFILE=), or look for clients that do not "
+                "close their connections; times=%d",
+                self.limit,
                 count,
             )
-
-    def check(self, now: float) -> None:
-        """Accept connections again where there is room for them."""
-        if not self._closed or now < self._retry_at:
-            return
-        self._retry_at = now + RETRY
-        free = _open(SPARE + ROOM)
-        if len(free) < SPARE + ROOM:
-            _close(free)
-            return
-        self._spare = free[:SPARE]
-        _close(free[SPARE:])
-        while self._closed:
-            try:
-                self._closed[-1].bind(self._endpoints[self._closed[-1]])
-            except zmq.ZMQError as error:
-                if self._sparing.admit(now, "bind"):
-                    log.error("cannot listen again: %s", error)  # noqa: TRY400  # one line says it
-                return
-            self._closed.pop()
-        if self._sparing.admit(now, "again"):
-            log.warning("connections are accepted again")
-
-    def close(self) -> None:
-        """Let go of all that is held back."""
-        _close(self._spare)
-        self._spare = []
-
-
-def _open(count: int) -> list[int]:
-    found: list[int] = []
-    with contextlib.suppress(OSError):
-        while len(found) < count:
-            found.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
-    return found
-
-
-def _close(descriptors: list[int]) -> bool:
-    """Close them; whether there was any."""
-    for each in descriptors:
-        os.close(each)
-    return bool(descriptors)

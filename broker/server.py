@@ -58,6 +58,8 @@ PROBE_PAUSE = 0.05
 
 Handler: TypeAlias = Callable[[float, bytes, Frames], None]
 
+_EVENTS = zmq.EVENT_DISCONNECTED | zmq.EVENT_ACCEPTED | zmq.EVENT_ACCEPT_FAILED
+
 _PING = protocol.plain(protocol.Ping())
 
 
@@ -91,15 +93,9 @@ class Server:
             Side.CLIENT: self.core.on_client,
         }
         self._monitors = {
-            side: socket.get_monitor_socket(zmq.EVENT_DISCONNECTED | zmq.EVENT_ACCEPT_FAILED)
-            for side, socket in self.sockets.items()
+            side: socket.get_monitor_socket(_EVENTS) for side, socket in self.sockets.items()
         }
-        self._descriptors = Descriptors(
-            {
-                socket: socket.getsockopt(zmq.LAST_ENDPOINT).rstrip(b"\0").decode()  # type: ignore[union-attr]  # bytes
-                for socket in self.sockets.values()
-            }
-        )
+        self._descriptors = Descriptors()
         self._sparing = Sparing(LOG_EVERY)
         for socket in (*self.sockets.values(), *self._monitors.values()):
             self.poller.register(socket, zmq.POLLIN)
@@ -124,7 +120,6 @@ class Server:
                 self._send(now, send)
         while self.core.troubles:
             self._report(now, "messages for a peer could not be made", self.core.troubles.pop())
-        self._descriptors.check(now)
 
     def _read(self, now: float, side: Side, handle: Handler) -> None:
         inbox = self._inboxes[side]
@@ -159,9 +154,11 @@ class Server:
 
     def _look_for_the_gone(self, now: float, side: Side) -> None:
         """A ROUTER's monitor says that a peer has gone, not which: probe them all, once a while."""
-        while event := transport.monitored(self._monitors[side]):
-            if event == zmq.EVENT_ACCEPT_FAILED:
-                self._descriptors.short(now)
+        while event := transport.event(self._monitors[side]):
+            if event.kind == zmq.EVENT_ACCEPTED:
+                self._descriptors.accepted(now, event.value)
+            elif event.kind == zmq.EVENT_ACCEPT_FAILED:
+                self._descriptors.failed(now)
             else:
                 self._probe_at.setdefault(side, now + PROBE_PAUSE)
         if self._probe_at.get(side, math.inf) <= now:
@@ -178,7 +175,6 @@ class Server:
 
     def close(self) -> None:
         """Close all sockets; answers on their way get a second."""
-        self._descriptors.close()
         for side, socket in self.sockets.items():
             socket.disable_monitor()
             self._monitors[side].close(linger=0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
+from typing import Any
 
 import zmq
 
@@ -70,13 +71,13 @@ def _ask(connection: transport.Connection, timeout: float) -> dict[str, object] 
 
 
 def _add(found: dict[str, object], page: dict[str, object]) -> None:
-    """Add a page of the snapshot to those before it; a model may be on several, with its workers."""
+    """Add a page of the snapshot to those before; a model may be on several, with its workers."""
     models, more = found.get("models"), page.get("models")
     if not isinstance(models, dict) or not isinstance(more, dict):
         found.update(page)
         return
     for name, model in more.items():
-        known = models.setdefault(name, model)
+        known: Any = models.setdefault(name, model)
         if known is not model:
-            with contextlib.suppress(TypeError, KeyError, AttributeError):  # no broker of ours
+            with contextlib.suppress(TypeError, KeyError):  # no broker of ours
                 known["workers"] += model["workers"]

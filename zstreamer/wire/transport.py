@@ -144,8 +144,8 @@ class Connection:
 
     def events(self) -> Iterator[Event]:
         """Yield what has become of the connection since the last look, until it is closed."""
-        while not self.monitor.closed and (event := monitored(self.monitor)):
-            yield Event.UP if event & _UP else Event.DOWN
+        while not self.monitor.closed and (told := event(self.monitor)):
+            yield Event.UP if told.kind & _UP else Event.DOWN
 
     def pending(self) -> bool:
         """Whether anything is to be read; must be asked after each send.
@@ -168,17 +168,26 @@ class Connection:
         self.socket.close()
 
 
-def monitored(monitor: zmq.Socket[bytes]) -> int:
-    """Return the next event of a monitor (zmq.EVENT_…), 0 where there is none now.
+class Monitored(NamedTuple):
+    """What a monitor tells: zmq.EVENT_…, and a descriptor or an error, as that event has it."""
+
+    kind: int
+    value: int
+
+
+def event(monitor: zmq.Socket[bytes]) -> Monitored | None:
+    """Return the next event of a monitor, None where there is none now.
 
     Read by hand, since pyzmq's parser imports asyncio, a third of all import time. The first
-    frame holds the event as 16 bits in the machine's order (zmq_socket_monitor(3)).
+    frame holds 16 bits of the event and 32 of its value, in the machine's order
+    (zmq_socket_monitor(3)).
     """
     try:
-        event, _ = monitor.recv_multipart(zmq.NOBLOCK)
+        words, _ = monitor.recv_multipart(zmq.NOBLOCK)
     except zmq.Again:
-        return 0
-    return int.from_bytes(event[:2], sys.byteorder)
+        return None
+    kind, value = (int.from_bytes(each, sys.byteorder) for each in (words[:2], words[2:6]))
+    return Monitored(kind, value)
 
 
 def receive(socket: zmq.Socket[bytes]) -> Frames | None:
