@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from zstreamer.broker.lots import Lot
+from zstreamer.broker.patience import WORDS_AN_ITEM
 from zstreamer.wire import protocol
 from zstreamer.wire.protocol import BUNDLE, INLINE, MAX_ROWS, PART, Frames, Slot
 from zstreamer.wire.transfer import Receiver, Sender
@@ -35,6 +36,7 @@ class Client:
         lost_at: monotonic seconds at which the last connection was lost.
         items: for each open item the lot that it is in, by id.
         bytes: payload bytes of its open items.
+        words: messages that it has sent lately, less what its items pay for; see `patience`.
     """
 
     def __init__(self, id: int, max_payload: int) -> None:
@@ -45,6 +47,7 @@ class Client:
         self.bytes = 0
         self.unread = 0
         self.told = 0
+        self.words = 0
         self.noticed: set[str] = set()
         self.info: dict[str, object] = {}
         self._max_payload = max_payload
@@ -77,6 +80,7 @@ class Client:
         """Send outcomes of items, now or after the client has resumed."""
         size = _size(slots)
         self.unread += size
+        self.words -= WORDS_AN_ITEM * len(ids)
         if size > PART and any(_large(slot) for slot in slots):
             self._answer_large(ids, slots)
             return

@@ -21,7 +21,13 @@ from zstreamer.broker import admission, introduction, snapshot
 from zstreamer.broker.admission import Admission
 from zstreamer.broker.clients import Client
 from zstreamer.broker.models import Model
-from zstreamer.broker.patience import Patience
+from zstreamer.broker.patience import (
+    FEWER_WORDS,
+    MAX_WORDS,
+    WORDS_AN_ITEM,
+    WORTH_ITS_WORD,
+    Patience,
+)
 from zstreamer.broker.scheduler import Scheduler
 from zstreamer.broker.workers import STALL, Worker
 from zstreamer.config import BrokerConfig
@@ -110,6 +116,11 @@ class BrokerCore:
             self._refuse_malformed(now, Side.CLIENT, session, str(error))
             return
         client = self.client_sessions.get(session)
+        if client is not None:
+            client.words += 1
+            if client.words > MAX_WORDS:
+                self._cut_short(now, Side.CLIENT, session)
+                return
         if client is not None and type(message) is protocol.Submit:
             client.acknowledge(message.ack)
             for run in message.runs:
@@ -130,13 +141,15 @@ class BrokerCore:
             case protocol.Ack():
                 client.acknowledge(message.read)
             case protocol.Cancel():
+                before = len(client.items)
                 self.scheduler.cancel(client, message.ids)
+                client.words -= WORDS_AN_ITEM * (before - len(client.items))
             case protocol.Notice():
                 self._tell_state(client, message.model)
             case protocol.Part():
                 self._part(now, Side.CLIENT, client, message)
             case protocol.PartOk():
-                client.sender.ok()
+                client.words -= client.sender.ok()
                 self._dirty[client] = None
             case protocol.Ping():
                 pass
@@ -157,6 +170,10 @@ class BrokerCore:
             self._refuse_unknown(now, Side.WORKER, session)
         else:
             worker.heard = now
+            worker.words += 1
+            if worker.words > MAX_WORDS:
+                self._cut_short(now, Side.WORKER, session)
+                return
             if worker.stalled:
                 worker.stalled = False
                 self.scheduler.touch(worker.model, worker)
@@ -173,7 +190,7 @@ class BrokerCore:
             case protocol.Part():
                 self._part(now, Side.WORKER, worker, message)
             case protocol.PartOk():
-                worker.sender.ok()
+                worker.words -= worker.sender.ok()
                 self._dirty[worker] = None
             case protocol.Ping():
                 pass
@@ -213,6 +230,10 @@ class BrokerCore:
     def sessions(self, side: Side) -> list[bytes]:
         """Return the routing ids of one side, to be probed."""
         return list(self.client_sessions if side is Side.CLIENT else self.workers)
+
+    def knows(self, side: Side, session: bytes) -> bool:
+        """Whether a session has said HELLO and is not gone."""
+        return session in (self.client_sessions if side is Side.CLIENT else self.workers)
 
     def drain(self) -> None:
         """Take no new work; what is queued or running goes on."""
@@ -329,8 +350,7 @@ class BrokerCore:
     def _acceptable(
         self, now: float, side: Side, session: bytes, hello: protocol.Hello, role: protocol.Role
     ) -> bool:
-        again = session in (self.client_sessions if side is Side.CLIENT else self.workers)
-        if again and not self.patience[side].fault(now, session):
+        if self.knows(side, session) and not self.patience[side].fault(now, session):
             self._go_deaf(now, side, session)
         elif hello.version != protocol.VERSION:
             words = f"this broker speaks version {protocol.VERSION}, its peer {hello.version}"
@@ -364,6 +384,13 @@ class BrokerCore:
     def _refuse_unknown(self, now: float, side: Side, session: bytes) -> None:
         self._refuse(now, side, session, errors.BadRequest("unknown session: HELLO first"))
 
+    def _cut_short(self, now: float, side: Side, session: bytes) -> None:
+        """It talks faster than it can be listened to, and says nothing."""
+        words = "messages that bring nothing forward come faster than they can be read"
+        self._refuse(now, side, session, errors.Overloaded(words))
+        self.patience[side].give_up(now, session)
+        self._go_deaf(now, side, session)
+
     def _go_deaf(self, now: float, side: Side, session: bytes) -> None:
         """It goes on although it was refused again and again: it is not heard any more."""
         self.counts["deaf"] += 1
@@ -377,6 +404,7 @@ class BrokerCore:
             self._refuse(now, side, session, error)
             self.on_gone(now, side, session)
             return
+        peer.words -= len(message.data) >= WORTH_ITS_WORD
         peer.receiver.part(message.transfer, message.data)
         peer.tell(protocol.PartOk(message.transfer))
         self._dirty[peer] = None
@@ -475,6 +503,7 @@ class BrokerCore:
                 worker.stalled = True
                 worker.model.look_at(worker)
                 self.counts["stalls"] += 1
+            worker.words = max(0, worker.words - int(FEWER_WORDS * TICK))
             if not worker.tickets:
                 worker.moved = now
             elif now - worker.moved > worker.longest_silence:
@@ -484,6 +513,7 @@ class BrokerCore:
 
     def _look_at_clients(self, now: float) -> None:
         for client in list(self.clients.values()):
+            client.words = max(0, client.words - int(FEWER_WORDS * TICK))
             if client.session is None and now - client.lost_at > self.config.resume_grace:
                 self._forget(client)
             elif client.unread + client.told > self.config.unread_bytes:

@@ -45,12 +45,7 @@ class Descriptors:
         """A client or worker has connected: close its connection again if it is one of the last."""
         if descriptor < self._first_spare:
             return
-        with contextlib.suppress(OSError):  # it has gone by itself
-            connection = socket.socket(fileno=descriptor)
-            try:
-                connection.shutdown(socket.SHUT_RDWR)
-            finally:
-                connection.detach()  # it is libzmq's to close
+        shut(descriptor)
         self.failed(now)
 
     def failed(self, now: float) -> None:
@@ -63,3 +58,13 @@ class Descriptors:
                 self.limit,
                 count,
             )
+
+
+def shut(descriptor: int) -> None:
+    """End a connection that belongs to libzmq, which then sees that it has ended."""
+    with contextlib.suppress(OSError):  # it has gone by itself, or is no socket
+        connection = socket.socket(fileno=descriptor)
+        try:
+            connection.shutdown(socket.SHUT_RDWR)
+        finally:
+            connection.detach()  # it is libzmq's to close

@@ -1,7 +1,6 @@
 """What one session may get wrong, and ask for, before the broker is deaf to it.
 
-A ROUTER cannot end the connection of one of its peers. What it can do is to read what comes from
-one, at some 2 µs a message, and look at nothing of it.
+A session that the broker is deaf to is not looked at any more, and the driver ends its connection.
 """
 
 from __future__ import annotations
@@ -19,6 +18,19 @@ BURST = 16 * 1024 * 1024
 REFILL = 4 * 1024 * 1024
 """Bytes of answers to STATUS that a session may have at once, and a second, since nothing shows
 whether it has read them."""
+
+ANSWER = 1024
+"""Bytes that an answer counts for besides its own."""
+
+MAX_WORDS = 2000
+FEWER_WORDS = 500
+WORDS_AN_ITEM = 4
+"""Messages of a session that bring nothing forward, such as PING and NOTICE, which it may send at
+once and a second; each item that is answered pays for some. What comes faster than it can be read
+would fill the memory before anybody has seen it."""
+
+WORTH_ITS_WORD = 64 * 1024
+"""Bytes of a PART that brings something forward."""
 
 MAX_SESSIONS = 10_000
 """Sessions of which this much is known; of more, the oldest are forgotten."""
@@ -44,14 +56,19 @@ class Patience:
         if count + 1 < MAX_FAULTS:
             _put(self._faults, session, (since, count + 1))
             return True
+        self.give_up(now, session)
+        return False
+
+    def give_up(self, now: float, session: bytes) -> None:
+        """Be deaf to a session at once."""
         self._faults.pop(session, None)
         _put(self.deaf, session, now + DEAF)
-        return False
 
     def ask(self, now: float, session: bytes, size: int) -> bool:
         """Count an answer of this many bytes; False where the session has had too many."""
         at, level = self._asked.get(session, (now, 0.0))
         level = max(0.0, level - (now - at) * REFILL)
+        size += ANSWER
         if level + size > BURST:
             return False
         _put(self._asked, session, (now, level + size))

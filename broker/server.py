@@ -38,12 +38,6 @@ MESSAGES_A_TURN = 256
 SECONDS_A_TURN = 0.02
 """What is read from one socket before the other one and the sends have their turn."""
 
-MOST_UNREAD = 4
-"""Messages for each item of a window that one peer may have on its way, and as many again for the
-least: with SUBMIT, CANCEL, ACK and PART_OK it needs no more. See `transport.router`."""
-
-LEAST_UNREAD = 20_000
-
 PAUSE = 0.5
 """Seconds between two turns beyond which the broker discounts its own absence."""
 
@@ -60,6 +54,7 @@ Handler: TypeAlias = Callable[[float, bytes, Frames], None]
 
 _EVENTS = zmq.EVENT_DISCONNECTED | zmq.EVENT_ACCEPTED | zmq.EVENT_ACCEPT_FAILED
 
+_HELLO = bytes([protocol.Kind.HELLO])
 _PING = protocol.plain(protocol.Ping())
 
 
@@ -79,10 +74,9 @@ class Server:
         self._check_owner_at = 0.0
         self._turn_at = time.monotonic()
         self._probe_at: dict[Side, float] = {}
-        most_unread = max(LEAST_UNREAD, MOST_UNREAD * config.window_items)
         self.sockets = {
-            Side.WORKER: transport.router(config.worker_endpoint, options, most_unread),
-            Side.CLIENT: transport.router(config.client_endpoint, options, most_unread),
+            Side.WORKER: transport.router(config.worker_endpoint, options),
+            Side.CLIENT: transport.router(config.client_endpoint, options),
         }
         self._inboxes = {
             side: transport.Inbox(socket, self.core.deaf(side))
@@ -96,6 +90,7 @@ class Server:
             side: socket.get_monitor_socket(_EVENTS) for side, socket in self.sockets.items()
         }
         self._descriptors = Descriptors()
+        self._speakers: dict[int, tuple[Side, bytes]] = {}  # who said HELLO last, by descriptor
         self._sparing = Sparing(LOG_EVERY)
         for socket in (*self.sockets.values(), *self._monitors.values()):
             self.poller.register(socket, zmq.POLLIN)
@@ -110,9 +105,9 @@ class Server:
         if now - self._turn_at > PAUSE:
             self.core.on_pause(now - self._turn_at)
         self._turn_at = now
-        for side, handle in self._handlers.items():
-            if self.sockets[side] in ready:
-                self._read(now, side, handle)
+        for side, socket in self.sockets.items():
+            if socket in ready:
+                self._read(now, side)
             if self._monitors[side] in ready or side in self._probe_at:
                 self._look_for_the_gone(now, side)
         while sends := self.core.poll(now):
@@ -121,23 +116,41 @@ class Server:
         while self.core.troubles:
             self._report(now, "messages for a peer could not be made", self.core.troubles.pop())
 
-    def _read(self, now: float, side: Side, handle: Handler) -> None:
+    def _read(self, now: float, side: Side) -> None:
         inbox = self._inboxes[side]
         end = time.monotonic() + SECONDS_A_TURN
-        for _ in range(MESSAGES_A_TURN):
-            message = inbox.receive()
-            if message is None:
-                return
+        left = MESSAGES_A_TURN
+        while left and (message := inbox.receive()):
             session, frames = message
             if frames:
-                try:
-                    handle(now, session, frames)
-                except Exception as error:  # noqa: BLE001  # it is logged, with its traceback
-                    # One peer's message must not be the end of all the others' work.
-                    self._report(now, f"a message could not be handled side={side.value}", error)
-                    self.core.give_up_on(now, side, session)
+                left -= 1
+                self._hear(now, side, session, frames)
+            else:
+                self._cut(side, session)
             if time.monotonic() > end:
                 return
+
+    def _hear(self, now: float, side: Side, session: bytes, frames: Frames) -> None:
+        if frames[0][1:2] == _HELLO:  # type: ignore[index]  # heads are bytes
+            self._speakers[self._inboxes[side].descriptor] = side, session
+        try:
+            self._handlers[side](now, session, frames)
+        except Exception as error:  # noqa: BLE001  # it is logged, with its traceback
+            # One peer's message must not be the end of all the others' work.
+            self._report(now, f"a message could not be handled side={side.value}", error)
+            self.core.give_up_on(now, side, session)
+
+    def _cut(self, side: Side, session: bytes) -> None:
+        """End the connection of a session that is not heard any more.
+
+        The descriptor may have become another's: that of a session that has said HELLO there is
+        left alone, and one that has not yet can begin anew.
+        """
+        descriptor = self._inboxes[side].descriptor
+        speaker = self._speakers.get(descriptor)
+        if speaker in (None, (side, session)) or not self.core.knows(*speaker):
+            self._speakers.pop(descriptor, None)
+            descriptors.shut(descriptor)
 
     def _send(self, now: float, send: Send) -> None:
         try:

@@ -9,6 +9,7 @@ from zstreamer.broker import dispatch
 from zstreamer.broker.introduction import Job
 from zstreamer.broker.lots import Lot
 from zstreamer.broker.models import Model
+from zstreamer.broker.patience import WORDS_AN_ITEM
 from zstreamer.config import BrokerConfig
 from zstreamer.wire import protocol
 from zstreamer.wire.protocol import (
@@ -46,6 +47,7 @@ class Worker:
         words, declared: bytes that its host and device, and its inputs and outputs, may take.
         heard: when it said anything last, in monotonic seconds.
         moved: when it last had no ticket, or said something of one.
+        words: messages that it has sent lately, less what its items pay for; see `patience`.
         told: bytes of what it was told besides its items; it is not known to have read them.
     """
 
@@ -78,6 +80,7 @@ class Worker:
         self.heard = now
         self.moved = now
         self.told = 0
+        self.words = 0
         self.tickets: dict[int, Lot] = {}
         self.running: set[int] = set()
         self.bytes = 0
@@ -177,6 +180,7 @@ class Worker:
         known = len(lots) - lots.count(None)
         if known:
             self.model.out -= known
+            self.words -= WORDS_AN_ITEM * known
             self.moved = now
             self.told = 0  # it has read WORK, and so what came before that
         return lots

@@ -36,6 +36,7 @@ class Fuzz:
         self.core = BrokerCore(config, 77, self.now)
         self.tickets = {}
         self._names = 0
+        self._new = set()
         self._peers = {side: [self._name() for _ in range(6)] for side in Side}
 
     def run(self, messages):
@@ -58,15 +59,23 @@ class Fuzz:
                 self.core.on_gone(self.now, side, name)
             if name in self.core.deaf(side) or rng.random() < 0.001:
                 self._peers[side].remove(name)
+                self._new.discard(name)
                 self._peers[side].append(self._name())
                 continue
             self.messages += 1
-            if side is Side.CLIENT:
-                self.core.on_client(self.now, name, received(phrases.client(rng)))
+            if name in self._new and rng.random() < 0.9:
+                self._new.discard(name)
+                role = protocol.Role.CLIENT if side is Side.CLIENT else protocol.Role.WORKER
+                self._hear(side, name, phrases.hello(rng, role))
+            elif side is Side.CLIENT:
+                self._hear(side, name, phrases.client(rng))
             else:
-                tickets = self.tickets.get(name, ())
-                self.core.on_worker(self.now, name, received(phrases.worker(rng, tickets)))
+                self._hear(side, name, phrases.worker(rng, self.tickets.get(name, ())))
         self._poll()
+
+    def _hear(self, side, name, frames):
+        hear = self.core.on_client if side is Side.CLIENT else self.core.on_worker
+        hear(self.now, name, received(frames))
 
     def _poll(self):
         while sends := self.core.poll(self.now):
@@ -83,7 +92,7 @@ class Fuzz:
         found = self.core.snapshot(self.now)
         msgpack.packb(found)
         json.dumps(found, allow_nan=False)
-        assert self.core.scheduler.queued_items <= 300
+        assert self.core.scheduler.queued_items <= 3000  # those that have come back count, too
         assert self.core.scheduler.queued_items >= 0
         assert self.core.scheduler.queued_bytes >= 0
         if len(self.tickets) > 1000:
@@ -91,7 +100,9 @@ class Fuzz:
 
     def _name(self):
         self._names += 1
-        return b"\0%d" % self._names
+        name = b"\0%d" % self._names
+        self._new.add(name)
+        return name
 
 
 def run(messages, seed=0):

@@ -64,7 +64,8 @@ def context() -> zmq.Context[zmq.Socket[bytes]]:
 
 def _common(socket: zmq.Socket[bytes], options: Options) -> None:
     # A full receive queue stops libzmq from reading PONGs, and the heartbeat then cuts a
-    # healthy connection; windows and caps bound memory instead.
+    # healthy connection; and libzmq 4.3.5 aborts the process (`!_io_error`) where the peer goes
+    # away meanwhile. Windows and caps bound memory instead.
     socket.setsockopt(zmq.RCVHWM, 0)
     socket.setsockopt(zmq.SNDHWM, 0)
     socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME)
@@ -83,22 +84,14 @@ def _common(socket: zmq.Socket[bytes], options: Options) -> None:
     socket.setsockopt(zmq.IPV6, 1)
 
 
-def router(address: str, options: Options, most_unread: int = 0) -> zmq.Socket[bytes]:
+def router(address: str, options: Options) -> zmq.Socket[bytes]:
     """Bind a ROUTER.
-
-    Args:
-        address: to bind.
-        options: liveness of its connections.
-        most_unread: messages of one peer that may wait to be read; must lie far above what a
-            peer has on its way that keeps to its window. One that sends more is not read
-            any further, and cut off by the heartbeat where it goes on. 0: no limit.
 
     Raises:
         zmq.ZMQError: the address cannot be bound.
     """
     socket = context().socket(zmq.ROUTER)
     _common(socket, options)
-    socket.setsockopt(zmq.RCVHWM, most_unread)
     # With MANDATORY a send says at once that a peer is gone; never without NOBLOCK.
     socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
     socket.setsockopt(zmq.BACKLOG, 1024)
@@ -200,6 +193,10 @@ def receive(socket: zmq.Socket[bytes]) -> Frames | None:
         head = socket.recv(zmq.NOBLOCK, copy=False)
     except zmq.Again:
         return None
+    return _frames(socket, head)
+
+
+def _frames(socket: zmq.Socket[bytes], head: zmq.Frame) -> Frames:
     frames: Frames = [head.bytes]
     frame = head
     while frame.more:
@@ -222,6 +219,7 @@ class Inbox:
         self._socket = socket
         self._deaf = deaf
         self._skipping = False
+        self._head: zmq.Frame | None = None
 
     def receive(self) -> tuple[bytes, Frames] | None:
         """Return session and frames of the next message, None where there is none now.
@@ -232,18 +230,26 @@ class Inbox:
             return None
         try:
             session = self._socket.recv(zmq.NOBLOCK)
+            self._head = head = self._socket.recv(zmq.NOBLOCK, copy=False)
         except zmq.Again:
             return None
         if session in self._deaf:
-            self._skip()
+            if head.more:
+                self._skip()
             return session, []
-        frames = receive(self._socket)
-        if frames is None:
-            return session, [b""]
+        frames = _frames(self._socket, head)
         if len(frames) > MAX_FRAMES:
             self._skipping = bool(self._socket.getsockopt(zmq.RCVMORE))
             return session, [b""]
         return session, frames
+
+    @property
+    def descriptor(self) -> int:
+        """The descriptor of the connection on which the last message came; -1 where unknown."""
+        try:
+            return int(self._head.get(zmq.SRCFD))  # type: ignore[union-attr]  # or it raises
+        except (zmq.ZMQError, AttributeError):
+            return -1
 
     def _skip(self) -> bool:
         """Read on to the end of a message and keep nothing; False where that takes longer."""
