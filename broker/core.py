@@ -123,6 +123,9 @@ class BrokerCore:
                 return
         if client is not None and type(message) is protocol.Submit:
             client.acknowledge(message.ack)
+            if sum(len(run.ids) for run in message.runs) > self.config.window_items:
+                self._refuse_malformed(now, Side.CLIENT, session, "more items than the window")
+                return
             for run in message.runs:
                 self._submit(now, client, run)
         elif isinstance(message, protocol.Hello):

@@ -21,6 +21,9 @@ PAUSE = 0.0002
 """Seconds between two messages. What is sent faster than any reader can read is buffered by
 libzmq, out of reach; the broker's memory guard is for that, and has a test of its own."""
 
+RATE = 20 * MiB
+"""Bytes a second of one attacker, for the same reason."""
+
 LONGEST = 3.0
 """Seconds that one connection attacks."""
 
@@ -50,8 +53,9 @@ class Attack:
 
     def say(self, frames):
         """Send a message; raises TimeoutError where the broker reads no further."""
-        self.peer.send(received(frames))
-        time.sleep(PAUSE)
+        data = zmtp.message(received(frames))
+        self.peer.socket.sendall(data)
+        time.sleep(PAUSE + len(data) / RATE)
 
     def hello(self):
         """Come in as a good peer would."""
