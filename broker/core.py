@@ -427,6 +427,7 @@ class BrokerCore:
     def _submit(self, now: float, client: Client, run: protocol.Run) -> None:
         self._dirty[client] = None
         if self.admission.submit(now, client, run):
+            client.words -= 1
             model = self.models[run.model]
             if not model.warm and model.name not in client.noticed:
                 self._tell_state(client, model.name)

@@ -199,12 +199,34 @@ def test_status_is_answered_as_fast_as_it_can_be_read_and_no_faster(room):
 def test_notices_that_are_not_read_count_as_unread(room):
     room = Room(unread_bytes=100_000)
     room.client("A")
-    for number in range(3000):
+    for number in range(1500):
         notice = protocol.Notice(f"m{number % 7}", [])
         room.core.on_client(room.now, b"A", protocol.plain(notice))
     room.turn(1)
     assert isinstance(room.take("A")[-1], protocol.Refuse)
     assert room.core.counts["resets"] == 1
+
+
+def test_a_session_that_talks_and_brings_nothing_forward_is_cut_off(room):
+    room.client("A")
+    room.worker("W")
+    for _ in range(patience.MAX_WORDS + 10):
+        room.core.on_client(room.now, b"A", protocol.plain(protocol.Ping()))
+        room.core.on_worker(room.now, b"W", protocol.plain(protocol.Ping()))
+    assert b"A" in room.core.deaf(Side.CLIENT)
+    assert b"W" in room.core.deaf(Side.WORKER)
+    room.turn()
+    assert isinstance(room.take("A")[-1], protocol.Refuse)
+
+
+def test_a_session_that_brings_items_may_talk_as_much_as_they_need(room):
+    room.client("A")
+    for id in range(2 * patience.MAX_WORDS):
+        run = Run("default", 0, 0, 0, [id], [100_000], [b""])
+        room.core.on_client(room.now, b"A", protocol.submit(0, [run], []))
+    for id in range(2 * patience.MAX_WORDS):
+        room.core.on_client(room.now, b"A", protocol.plain(protocol.Cancel([id])))
+    assert not room.core.deaf(Side.CLIENT)
 
 
 def test_what_came_before_an_answer_that_was_read_was_read_too(room):
