@@ -23,6 +23,7 @@ from zstreamer.broker import descriptors, memory
 from zstreamer.broker.admin import Admin
 from zstreamer.broker.core import BrokerCore, Send, Side
 from zstreamer.broker.descriptors import Descriptors
+from zstreamer.broker.patience import DEAF
 from zstreamer.config import BrokerConfig
 from zstreamer.system import logs
 from zstreamer.system.exitcodes import ExitCode
@@ -37,6 +38,9 @@ log = logging.getLogger(__name__)
 MESSAGES_A_TURN = 256
 SECONDS_A_TURN = 0.02
 """What is read from one socket before the other one and the sends have their turn."""
+
+LAST_WORDS = 0.25
+"""Seconds in which a session may read why it is not heard any more, before its connection ends."""
 
 PAUSE = 0.5
 """Seconds between two turns beyond which the broker discounts its own absence."""
@@ -126,7 +130,7 @@ class Server:
                 left -= 1
                 self._hear(now, side, session, frames)
             else:
-                self._cut(side, session)
+                self._cut(now, side, session)
             if time.monotonic() > end:
                 return
 
@@ -140,12 +144,14 @@ class Server:
             self._report(now, f"a message could not be handled side={side.value}", error)
             self.core.give_up_on(now, side, session)
 
-    def _cut(self, side: Side, session: bytes) -> None:
+    def _cut(self, now: float, side: Side, session: bytes) -> None:
         """End the connection of a session that is not heard any more.
 
         The descriptor may have become another's: that of a session that has said HELLO there is
         left alone, and one that has not yet can begin anew.
         """
+        if now < self.core.deaf(side).get(session, 0.0) - DEAF + LAST_WORDS:
+            return
         descriptor = self._inboxes[side].descriptor
         speaker = self._speakers.get(descriptor)
         if speaker in (None, (side, session)) or not self.core.knows(*speaker):
