@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import select
+import shutil
+import sys
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +15,7 @@ from click import get_current_context
 
 from zstreamer import logs
 from zstreamer.config import BrokerConfig, GatewayConfig, UpConfig, WorkerConfig
-from zstreamer.process import Process, read_config
+from zstreamer.process import FOLDER_FLAG, Process, read_config
 from zstreamer.setting import ConfigError
 from zstreamer.signals import StopRequests
 from zstreamer.sources import resolve
@@ -115,9 +117,13 @@ def run_owned_broker() -> int:
     """Run the broker as the child of another process, with that one's configuration."""
     from broker import server
 
-    config, owner = read_config(BrokerConfig)
-    logs.start(config.log_level)
-    return server.run(config, owner)
+    try:
+        config, owner = read_config(BrokerConfig)
+        logs.start(config.log_level)
+        return server.run(config, owner)
+    finally:
+        if FOLDER_FLAG in sys.argv:
+            shutil.rmtree(sys.argv[sys.argv.index(FOLDER_FLAG) + 1], ignore_errors=True)
 
 
 def run_owned_worker() -> int:

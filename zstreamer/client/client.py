@@ -14,14 +14,13 @@ from zstreamer import codec, transport
 from zstreamer.client import native
 from zstreamer.client.calls import Call, Watch
 from zstreamer.client.future import Future
+from zstreamer.client.items import Items, listed
 from zstreamer.client.threads import ThreadsDriver
 from zstreamer.errors import BadRequest, Cancelled
 from zstreamer.protocol import MAX_BUDGET, MAX_NAME
 
 if TYPE_CHECKING:
     from zstreamer.client.green import GreenDriver
-
-Items = Sequence[object]
 
 
 class Settings:
@@ -51,8 +50,8 @@ class Settings:
         if keys is not None:
             raise ValueError("this release has no keys yet; leave keys=None")
         self.model = model
-        self.timeout = _seconds("timeout", timeout)
-        self.connect_timeout = _seconds("connect_timeout", connect_timeout)
+        self.timeout = positive_seconds("timeout", timeout)
+        self.connect_timeout = positive_seconds("connect_timeout", connect_timeout)
         self.options = transport.Options(heartbeat, heartbeat_timeout)
 
     def named(self, model: str | None) -> str:
@@ -75,10 +74,10 @@ class Settings:
         return_exceptions: bool,
     ) -> Call:
         """Return the call of these items, encoded."""
-        check_items(items)
-        budget = self.timeout if timeout is None else _seconds("timeout", timeout)
+        rows = listed(items)
+        budget = self.timeout if timeout is None else positive_seconds("timeout", timeout)
         now = time.monotonic()
-        payloads = codec.encode_all(items)
+        payloads = codec.encode_all(rows)
         return Call(
             payloads,
             self.named(model),
@@ -139,6 +138,11 @@ class Client:
         """The brokers' client addresses."""
         return tuple(self._settings.addresses)
 
+    @property
+    def open_calls(self) -> int:
+        """How many calls of this process have not ended."""
+        return sum(driver.core.open_calls for driver in list(self._drivers.values()))
+
     def predict(
         self,
         items: Items,
@@ -153,7 +157,8 @@ class Client:
 
         Args:
             items: a list or tuple of anything that `codec.encode` takes: text, bytes,
-                numbers, None, lists, dicts, numpy arrays.
+                numbers, None, lists, dicts, numpy arrays. Of an array each row is an item; deques
+                and views of a dict will do too.
             model: whom to call; the client's own where None.
             timeout: seconds for the whole call; the client's own where None.
             priority: higher goes first.
@@ -162,7 +167,7 @@ class Client:
             return_exceptions: put each failed item's error in its place instead of raising.
 
         Raises:
-            TypeError: ``items`` is no list or tuple.
+            TypeError: ``items`` is one item, or has no order.
             ValueError: another argument makes no sense.
             ZStreamerError: see `zstreamer.errors`; with several failed items the error of the
                 lowest index is raised and the others are cancelled.
@@ -193,7 +198,7 @@ class Client:
             NoWorker: none was ready within ``timeout`` seconds; the message says why.
         """
         now = time.monotonic()
-        budget = self._settings.timeout if timeout is None else _seconds("timeout", timeout)
+        budget = self._settings.timeout if timeout is None else positive_seconds("timeout", timeout)
         watch = Watch(self._settings.named(model), now + budget, now)
         self._driver().wait(watch)
         if watch.error is not None:
@@ -274,14 +279,8 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
-def check_items(items: object) -> None:
-    """Raise TypeError where ``items`` is no list or tuple; a lone str is a frequent mistake."""
-    if not isinstance(items, list | tuple):
-        mend = "; wrap it: [item]" if isinstance(items, str | bytes | dict) else ""
-        raise TypeError(f"items must be a list or tuple, not {type(items).__name__}{mend}")
-
-
-def _seconds(name: str, value: float) -> float:
+def positive_seconds(name: str, value: float) -> float:
+    """Return a time that a caller gives; raises ValueError where it is none."""
     number: object = value  # whatever a caller without type checks gives
     if isinstance(number, bool) or not isinstance(number, int | float) or not number > 0:
         raise ValueError(f"{name} must be a positive number of seconds, not {value!r}")
