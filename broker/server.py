@@ -12,21 +12,24 @@ import gc
 import logging
 import math
 import secrets
+import shutil
+import sys
 import time
 from collections.abc import Callable
 from typing import TypeAlias
 
 import zmq
 
-from broker import memory
-from broker.admin import Admin
-from broker.core import BrokerCore, Send, Side
-from zstreamer import protocol, transport
+from zstreamer.broker import memory
+from zstreamer.broker.admin import Admin
+from zstreamer.broker.core import BrokerCore, Send, Side
 from zstreamer.config import BrokerConfig
-from zstreamer.exitcodes import ExitCode
-from zstreamer.process import Owner
-from zstreamer.protocol import Frames
-from zstreamer.signals import StopRequests
+from zstreamer.system import logs
+from zstreamer.system.exitcodes import ExitCode
+from zstreamer.system.process import FOLDER_FLAG, Owner, read_config
+from zstreamer.system.signals import StopRequests
+from zstreamer.wire import protocol, transport
+from zstreamer.wire.protocol import Frames
 
 log = logging.getLogger(__name__)
 
@@ -185,3 +188,14 @@ def _serve(server: Server, stop: StopRequests, admin: Admin) -> int:
             log.warning("stopped with work unfinished items=%d", server.core.scheduler.queued_items)
             return ExitCode.NOT_DRAINED
     return ExitCode.OK
+
+
+def main() -> int:
+    """Run the broker that another program of ours started."""
+    try:
+        config, owner = read_config(BrokerConfig)
+        logs.start(config.log_level)
+        return run(config, owner)
+    finally:
+        if FOLDER_FLAG in sys.argv:  # the owner may have been killed
+            shutil.rmtree(sys.argv[sys.argv.index(FOLDER_FLAG) + 1], ignore_errors=True)

@@ -14,12 +14,13 @@ import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
 
-from zstreamer import errors, transport
+from zstreamer import errors
 from zstreamer.client.calls import Call, Watch
-from zstreamer.client.client import Settings, positive_seconds
 from zstreamer.client.driver import Driver
 from zstreamer.client.items import Items
 from zstreamer.client.link import Link
+from zstreamer.client.settings import Settings, positive_seconds
+from zstreamer.wire import transport
 
 SWEEP = 1.0
 """Seconds between two looks at the sockets while calls are open, should an edge be missed."""

@@ -22,8 +22,8 @@ from typing import Any, NamedTuple
 
 import msgpack
 
+from zstreamer import failure
 from zstreamer.model import Loaded
-from zstreamer.worker import failure
 
 
 @dataclass(frozen=True, slots=True)

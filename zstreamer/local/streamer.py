@@ -1,0 +1,402 @@
+"""The whole thing on one machine: `ThreadedStreamer` in this process, `Streamer` in its own.
+
+ThreadedStreamer    caller ─> batcher ─> a thread that runs predict
+Streamer            caller ─> Client ─> private broker ─> workers, over Unix sockets
+"""
+
+from __future__ import annotations
+
+import operator
+import os
+import shutil
+import tempfile
+import time
+import weakref
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import zmq
+
+from zstreamer.client.client import Client
+from zstreamer.client.future import Future
+from zstreamer.client.items import Items
+from zstreamer.config import AgentConfig, BrokerConfig
+from zstreamer.errors import Cancelled
+from zstreamer.local.threaded import Batches
+from zstreamer.model import Loaded, PredictFunction
+from zstreamer.setting import ConfigError
+from zstreamer.system.process import FOLDER_FLAG, Process
+from zstreamer.worker import target
+from zstreamer.worker.forkserver import ForkServer
+
+READY_TIMEOUT = 600.0
+"""Seconds that `wait_for_worker_ready` waits for a model to load."""
+
+
+MAX_GRACE = 24 * 3600.0
+"""Seconds that a drain may take, however long the calls may."""
+
+QUIET = 0.1
+LAST_ANSWERS = 1.0
+"""Seconds without an answer, or in all, after which the last one has come from ended workers."""
+
+PREFIX = "zstreamer-"
+SHORT_PLACES = ("/tmp", "/var/tmp")  # noqa: S108  # a folder in there is made safely
+"""Where the folder of the sockets goes whose path would be too long for the system elsewhere."""
+
+
+class ThreadedStreamer:
+    """Batches calls from many threads, greenlets or coroutines onto one model in this process.
+
+    Args:
+        predict_function: takes a list of inputs, returns a list of as many outputs; an object
+            with such a method ``predict`` will do. It runs in one thread of its own.
+        batch_size: most items that it is given at once.
+        max_latency: longest wait for a fuller batch, in seconds; it is waited only while more
+            calls are expected to come in time, and never by a lone caller.
+        worker_timeout: seconds that a call may take.
+
+    Raises:
+        TypeError, ValueError: an argument makes no sense.
+
+        >>> streamer = ThreadedStreamer(lambda batch: [2 * x for x in batch], batch_size=64)
+        >>> streamer.predict([1, 2, 3])
+        [2, 4, 6]
+    """
+
+    def __init__(
+        self,
+        predict_function: PredictFunction,
+        batch_size: int,
+        max_latency: float = 0.1,
+        worker_timeout: float = 20,
+    ) -> None:
+        self._batches = Batches(predict_function, batch_size, max_latency, worker_timeout)
+
+    def predict(
+        self,
+        batch: Items,
+        *,
+        timeout: float | None = None,
+        priority: int = 0,
+        return_exceptions: bool = False,
+    ) -> list[object]:
+        """Return one output for each input, in order.
+
+        Args:
+            batch: a list or tuple of inputs; an array, of which each row is one; a deque …
+            timeout: seconds that this call may take; ``worker_timeout`` where None.
+            priority: higher goes first.
+            return_exceptions: put each failed input's error in its place instead of raising.
+
+        Raises:
+            PredictError: the model failed on an item; ``index`` says which.
+            DeadlineExceeded: the call's time has passed.
+            Cancelled: the streamer was closed.
+        """
+        return self._batches.predict(batch, timeout, priority, return_exceptions)
+
+    def submit(
+        self,
+        batch: Items,
+        *,
+        timeout: float | None = None,
+        priority: int = 0,
+        return_exceptions: bool = False,
+    ) -> Future:
+        """Return at once, with the future of what `predict` would return or raise."""
+        return self._batches.submit(batch, timeout, priority, return_exceptions)
+
+    def destroy_workers(self) -> None:
+        """End the model's thread once the batch that runs is done, and its callers answered.
+
+        Calls that wait fail with `Cancelled` at once. A predict that hangs is waited for as long
+        as ``worker_timeout``, then left behind with a line in the log.
+        """
+        self._batches.close()
+
+    close = destroy_workers
+
+    def __enter__(self) -> ThreadedStreamer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.destroy_workers()
+
+
+class Streamer:
+    """Batches calls onto models in processes of their own, on this machine.
+
+    Starts a private broker and ``worker_num`` workers, which end with this process however
+    it ends. May be used from threads, greenlets, coroutines and forked children.
+
+    Args:
+        predict_function_or_model: a `ManagedModel` subclass, or a function from a list of
+            inputs to a list of outputs; either must be importable by the workers, so defined
+            at the top of a module, or of a script whose start is under
+            ``if __name__ == "__main__":``.
+        batch_size: most items that a model is given at once.
+        max_latency: longest wait for a fuller batch, in seconds; it is waited only while more
+            calls are expected to come in time, and never by a lone caller.
+        worker_num: how many workers.
+        cuda_devices: device ids, dealt to the workers in turn as CUDA_VISIBLE_DEVICES; numbers,
+            an array of them, or ids as "GPU-…".
+        model_init_args, model_init_kwargs: passed to ``init_model``.
+        wait_for_worker_ready: return only when a worker has loaded its model.
+        mp_start_method: "spawn"; "fork" lets a model be anything this process holds, and
+            cannot be used with ``cuda_devices``.
+        worker_timeout: seconds that a call may take.
+
+    Raises:
+        TypeError: the model cannot be sent to a process; the message says what to do.
+        RuntimeError: the program's main module starts it without a guard.
+        ValueError: an argument makes no sense.
+        NoWorker: ``wait_for_worker_ready`` is set and the model could not start.
+    """
+
+    def __init__(
+        self,
+        predict_function_or_model: object,
+        batch_size: int,
+        max_latency: float = 0.1,
+        worker_num: int = 1,
+        cuda_devices: Collection[int | str] | None = None,
+        model_init_args: Sequence[object] | None = None,
+        model_init_kwargs: dict[str, object] | None = None,
+        wait_for_worker_ready: bool = False,
+        mp_start_method: str = "spawn",
+        worker_timeout: float = 20,
+    ) -> None:
+        if mp_start_method not in ("spawn", "fork"):
+            raise ValueError(f'mp_start_method must be "spawn" or "fork", not {mp_start_method!r}')
+        devices = _devices(cuda_devices)
+        if mp_start_method == "fork" and devices:
+            raise ValueError(
+                'mp_start_method="fork" cannot be used with cuda_devices: CUDA does not survive '
+                'a fork; use "spawn"'
+            )
+        target.refuse_unguarded_main()
+        model = predict_function_or_model
+        args, kwargs = tuple(model_init_args or ()), dict(model_init_kwargs or {})
+        forked = mp_start_method == "fork"
+        pickled = "" if forked else target.freeze(model, args, kwargs, dict(devices))
+        folder = _socket_folder()
+        fork_address = f"{folder}/fork" if forked else ""
+        clients, workers = f"ipc://{folder}/clients", f"ipc://{folder}/workers"
+        self._owner = os.getpid()
+        self._grace = worker_timeout
+        try:
+            self._client = Client([clients], timeout=worker_timeout)
+            config = AgentConfig(
+                broker=(workers,),
+                num=worker_num,
+                devices=tuple(name for name, _ in devices),
+                batch_size=batch_size,
+                max_latency=max_latency,
+                drain_grace=min(worker_timeout, MAX_GRACE),
+                pickled=pickled,
+                fork_address=fork_address,
+                log_level="error",
+            )
+        except ConfigError as error:
+            shutil.rmtree(folder)
+            words = str(error).replace("AgentConfig.devices", "cuda_devices")
+            raise ValueError(words.replace("AgentConfig.", "")) from None
+        except BaseException:
+            shutil.rmtree(folder)
+            raise
+        forks: ForkServer | None = None
+        if forked:
+            forks = ForkServer(fork_address, lambda: Loaded(model, None, args, kwargs))
+        self._broker = Process(
+            "zstreamer.broker",
+            BrokerConfig(
+                client_address=clients, worker_address=workers, http_port=0, log_level="error"
+            ),
+            # It outlives this process by a moment, also where that is killed.
+            args=(FOLDER_FLAG, folder),
+        )
+        self._workers = Process("zstreamer.worker.supervisor", config)
+        self._parts = _Parts(self._owner, self._workers, self._broker, forks, self._client, folder)
+        self._end = weakref.finalize(self, self._parts.end)
+        if wait_for_worker_ready:
+            try:
+                self._client.wait_ready(READY_TIMEOUT)
+            except BaseException:
+                self.destroy_workers()
+                raise
+
+    def predict(
+        self,
+        batch: Items,
+        *,
+        timeout: float | None = None,
+        priority: int = 0,
+        return_exceptions: bool = False,
+    ) -> list[object]:
+        """Return one output for each input, in order.
+
+        Args:
+            batch: a list or tuple of inputs; an array, of which each row is one; a deque …
+            timeout: seconds that this call may take; ``worker_timeout`` where None.
+            priority: higher goes first.
+            return_exceptions: put each failed input's error in its place instead of raising.
+
+        Raises:
+            ZStreamerError: as `Client.predict` does; `NoWorker` where the model cannot start,
+                `Cancelled` where the streamer is closed.
+        """
+        self._refuse_closed()
+        return self._client.predict(
+            batch, timeout=timeout, priority=priority, return_exceptions=return_exceptions
+        )
+
+    def submit(
+        self,
+        batch: Items,
+        *,
+        timeout: float | None = None,
+        priority: int = 0,
+        return_exceptions: bool = False,
+    ) -> Future:
+        """Return at once, with the future of what `predict` would return or raise."""
+        self._refuse_closed()
+        return self._client.submit(
+            batch, timeout=timeout, priority=priority, return_exceptions=return_exceptions
+        )
+
+    def destroy_workers(self) -> None:
+        """End the workers and the broker. In a forked child only its client.
+
+        Batches that run are waited for, up to ``worker_timeout`` seconds, and their callers have
+        their answers; all other calls fail with `Cancelled`.
+        """
+        if self._end.detach() is not None:
+            self._parts.end(self._grace)
+
+    close = destroy_workers
+
+    def _refuse_closed(self) -> None:
+        if not self._end.alive:
+            raise Cancelled("the streamer is closed")
+
+    def _wait_for_worker_ready(self, timeout: float | None = None) -> None:
+        """Wait until a worker is ready; for programs of the older library, which call this.
+
+        Raises:
+            NoWorker: none is within so many seconds, ten minutes where None.
+        """
+        self._refuse_closed()
+        self._client.wait_ready(READY_TIMEOUT if timeout is None else timeout)
+
+    def __enter__(self) -> Streamer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.destroy_workers()
+
+
+def _devices(given: Any) -> list[tuple[str, str | int]]:
+    """Return the name and the plain value of each device.
+
+    Raises:
+        ValueError: they are no device ids.
+    """
+    words = f"cuda_devices must be a list of device ids, such as [0, 1], not {given!r:.100}"
+    if isinstance(given, str | bytes) or not (given is None or isinstance(given, Iterable)):
+        raise ValueError(words)
+    try:
+        plain = [_device(each) for each in (() if given is None else given)]
+    except TypeError:
+        raise ValueError(words) from None
+    return [(str(each), each) for each in plain]
+
+
+def _device(given: Any) -> str | int:
+    if isinstance(given, bool):
+        raise TypeError
+    return str(given) if isinstance(given, str) else operator.index(given)
+
+
+def _socket_folder() -> str:
+    """Make a folder for sockets: where temporary files go, or where paths are shorter.
+
+    Raises:
+        ValueError: there is no place for it.
+        OSError: it cannot be made.
+    """
+    wanted = tempfile.gettempdir()
+    for place in (wanted, *SHORT_PLACES):
+        if _fits(f"{place}/{PREFIX}12345678/workers"):
+            return tempfile.mkdtemp(prefix=PREFIX, dir=place)
+    raise ValueError(f"no room for a socket below {wanted}: set TMPDIR to a folder of a short name")
+
+
+def _fits(path: str) -> bool:
+    try:
+        return len(path.encode()) <= zmq.IPC_PATH_MAX_LEN
+    except UnicodeEncodeError:  # no UTF-8, which an address must be
+        return False
+
+
+def _await_last_answers(client: Client) -> None:
+    """Let through what the workers have answered at last; what waited will not be answered."""
+    end = time.monotonic() + LAST_ANSWERS
+    before = client.open_calls
+    while before and time.monotonic() < end:
+        time.sleep(QUIET)
+        left = client.open_calls
+        if left == before:
+            return
+        before = left
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What a `Streamer` has started, and how it ends.
+
+    Attributes:
+        owner: the process id of the program.
+        folder: of the sockets.
+    """
+
+    owner: int
+    workers: Process
+    broker: Process
+    forks: ForkServer | None
+    client: Client
+    folder: str
+
+    def end(self, grace: float = 0.0) -> None:
+        """End everything; grace: seconds that running batches get while anyone waits for them."""
+        client, workers, broker = self.client, self.workers, self.broker
+        if os.getpid() != self.owner:
+            client.close()
+            return
+        workers.terminate()
+        end = time.monotonic() + grace
+        pause = 0.001
+        while client.open_calls and workers.poll() is None and time.monotonic() < end:
+            time.sleep(pause)
+            pause = min(2 * pause, 0.05)
+        if grace:
+            _await_last_answers(client)
+        client.close()
+        broker.terminate()
+        for process in (workers, broker):
+            process.close()
+        if self.forks is not None:
+            self.forks.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
