@@ -482,7 +482,7 @@ def test_temporary_files_may_be_in_a_folder_of_a_long_or_odd_name(temporary, mon
 
 
 def test_where_no_folder_has_room_for_a_socket_that_is_said(temporary, monkeypatch):
-    monkeypatch.setattr("zstreamer.local.streamer.SHORT_PLACES", ())
+    monkeypatch.setattr("zstreamer.local.folder.SHORT_PLACES", ())
     folder = temporary / ("deep" * 30)
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))

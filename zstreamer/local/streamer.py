@@ -9,7 +9,6 @@ from __future__ import annotations
 import operator
 import os
 import shutil
-import tempfile
 import time
 import weakref
 from collections.abc import Collection, Iterable, Sequence
@@ -17,13 +16,12 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-import zmq
-
 from zstreamer.client.client import Client
 from zstreamer.client.future import Future
 from zstreamer.client.items import Items
 from zstreamer.config import AgentConfig, BrokerConfig
 from zstreamer.errors import Cancelled
+from zstreamer.local.folder import socket_folder
 from zstreamer.local.threaded import Batches
 from zstreamer.model import Loaded, PredictFunction
 from zstreamer.setting import ConfigError
@@ -41,10 +39,6 @@ MAX_GRACE = 24 * 3600.0
 QUIET = 0.1
 LAST_ANSWERS = 1.0
 """Seconds without an answer, or in all, after which the last one has come from ended workers."""
-
-PREFIX = "zstreamer-"
-SHORT_PLACES = ("/tmp", "/var/tmp")  # noqa: S108  # a folder in there is made safely
-"""Where the folder of the sockets goes whose path would be too long for the system elsewhere."""
 
 
 class ThreadedStreamer:
@@ -187,7 +181,7 @@ class Streamer:
         args, kwargs = tuple(model_init_args or ()), dict(model_init_kwargs or {})
         forked = mp_start_method == "fork"
         pickled = "" if forked else target.freeze(model, args, kwargs, dict(devices))
-        folder = _socket_folder()
+        folder = socket_folder()
         fork_address = f"{folder}/fork" if forked else ""
         clients, workers = f"ipc://{folder}/clients", f"ipc://{folder}/workers"
         self._owner = os.getpid()
@@ -328,27 +322,6 @@ def _device(given: Any) -> str | int:
     if isinstance(given, bool):
         raise TypeError
     return str(given) if isinstance(given, str) else operator.index(given)
-
-
-def _socket_folder() -> str:
-    """Make a folder for sockets: where temporary files go, or where paths are shorter.
-
-    Raises:
-        ValueError: there is no place for it.
-        OSError: it cannot be made.
-    """
-    wanted = tempfile.gettempdir()
-    for place in (wanted, *SHORT_PLACES):
-        if _fits(f"{place}/{PREFIX}12345678/workers"):
-            return tempfile.mkdtemp(prefix=PREFIX, dir=place)
-    raise ValueError(f"no room for a socket below {wanted}: set TMPDIR to a folder of a short name")
-
-
-def _fits(path: str) -> bool:
-    try:
-        return len(path.encode()) <= zmq.IPC_PATH_MAX_LEN
-    except UnicodeEncodeError:  # no UTF-8, which an address must be
-        return False
 
 
 def _await_last_answers(client: Client) -> None:

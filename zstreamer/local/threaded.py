@@ -27,7 +27,8 @@ from zstreamer.batching import Batcher, BatchTime
 from zstreamer.client.future import Future
 from zstreamer.client.items import Items, listed
 from zstreamer.client.settings import positive_seconds
-from zstreamer.errors import Cancelled, DeadlineExceeded, ZStreamerError
+from zstreamer.errors import Cancelled, ZStreamerError
+from zstreamer.local.calls import Backlog, Call, Item, late
 from zstreamer.model import Loaded, PredictFunction
 from zstreamer.system import native
 from zstreamer.wire.protocol import MAX_BUDGET
@@ -40,123 +41,6 @@ GLANCE = 0.005
 
 LONGEST = MAX_BUDGET / 1000
 """Seconds; whoever asks for longer waits so long, which a lock's timeout can hold."""
-
-
-class _Call:
-    """Items that were passed together.
-
-    Args:
-        items: one at least, or none.
-        timeout: seconds that it may take.
-        priority: higher goes first.
-        keep_errors: whether each item's error is to stand in its place.
-
-    Attributes:
-        begun: some of it has been given to the model.
-        deadline: monotonic seconds.
-        wake: tells the caller, from any thread, that the call has ended.
-    """
-
-    __slots__ = (
-        "__weakref__",
-        "begun",
-        "deadline",
-        "done",
-        "error",
-        "items",
-        "keep_errors",
-        "left",
-        "outputs",
-        "priority",
-        "timeout",
-        "wake",
-    )
-
-    def __init__(
-        self, items: Sequence[object], timeout: float, priority: int, keep_errors: bool
-    ) -> None:
-        self.items = items
-        self.timeout = timeout
-        self.priority = priority
-        self.keep_errors = keep_errors
-        self.outputs: list[object] = [None] * len(items)
-        self.left = len(items)
-        self.deadline = time.monotonic() + timeout
-        self.begun = False
-        self.error: ZStreamerError | None = None
-        self.done = False
-        self.wake: Callable[[], None] = _nothing
-
-    def results(self) -> list[object]:
-        if self.error is not None:
-            raise self.error
-        if self.keep_errors:
-            return [
-                _at(index, output) if isinstance(output, BaseException) else output
-                for index, output in enumerate(self.outputs)
-            ]
-        return self.outputs
-
-    def settles(self, index: int, output: object) -> bool:
-        """Keep what has become of an item; return whether the call ends with it."""
-        self.outputs[index] = output
-        self.left -= 1
-        return not self.left or (isinstance(output, BaseException) and not self.keep_errors)
-
-    def first_error(self) -> ZStreamerError | None:
-        """Return the error of the lowest index that has one, where errors are to be raised."""
-        if self.keep_errors:
-            return None
-        for index, output in enumerate(self.outputs):
-            if isinstance(output, BaseException):
-                return _at(index, output)
-        return None
-
-
-class _Item:
-    """One input of a call."""
-
-    __slots__ = ("arrived", "call", "cost", "id", "index", "value")
-
-    def __init__(self, id: int, call: _Call, index: int, value: object, arrived: float) -> None:
-        self.id = id
-        self.call = call
-        self.index = index
-        self.value = value
-        self.arrived = arrived
-        self.cost = 0.0
-
-    @property
-    def deadline(self) -> float:
-        return self.call.deadline
-
-
-class _Backlog:
-    """The items that wait, for the case that some are more urgent than others."""
-
-    def __init__(self) -> None:
-        self._items: dict[int, _Item] = {}
-        self._mixed = False
-
-    def put(self, item: _Item) -> None:
-        """Note an item that waits."""
-        self._items[item.id] = item
-        self._mixed = self._mixed or item.call.priority != 0
-
-    def take(self, planned: Sequence[_Item]) -> Sequence[_Item]:
-        """Return as many as were planned: of the highest priority, then the oldest."""
-        if self._mixed:
-            urgent = heapq.nsmallest(len(planned), self._items.values(), _urgency)
-            planned = urgent
-        for item in planned:
-            del self._items[item.id]
-        if not self._items:
-            self._mixed = False
-        return planned
-
-
-def _urgency(item: _Item) -> tuple[int, int]:
-    return -item.call.priority, item.id
 
 
 class Batches:
@@ -176,15 +60,15 @@ class Batches:
         self._batch_size = batch_size
         self._max_latency = max_latency
         self._timeout = min(positive_seconds("worker_timeout", worker_timeout), LONGEST)
-        self._backlog = _Backlog()
-        self._inbox: SimpleQueue[list[_Item] | None] = SimpleQueue()
-        self._deadlines: list[tuple[float, int, weakref.ref[_Call]]] = []
+        self._backlog = Backlog()
+        self._inbox: SimpleQueue[list[Item] | None] = SimpleQueue()
+        self._deadlines: list[tuple[float, int, weakref.ref[Call]]] = []
         self._numbers = itertools.count()
         self._sooner: SimpleQueue[None] = SimpleQueue()
         self._callbacks: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._ending = native.lock()
         self._closed = False
-        self._open: weakref.WeakSet[_Call] = weakref.WeakSet()
+        self._open: weakref.WeakSet[Call] = weakref.WeakSet()
         self._next_id = 0
         self._started: dict[str, native.Thread] = {}
         self._process = -1
@@ -202,7 +86,7 @@ class Batches:
             self._end(call, Cancelled("the caller gave up"))
             raise
         if not call.done:
-            self._end(call, _late(call))
+            self._end(call, late(call))
         return call.results()
 
     def submit(
@@ -265,14 +149,14 @@ class Batches:
 
     # In the callers' threads
 
-    def _call(self, items: Items, timeout: float | None, priority: int, keep_errors: bool) -> _Call:
+    def _call(self, items: Items, timeout: float | None, priority: int, keep_errors: bool) -> Call:
         rows = listed(items)
         budget = self._timeout if timeout is None else positive_seconds("timeout", timeout)
         if self._closed:
             raise Cancelled("the streamer is closed")
-        return _Call(rows, min(budget, LONGEST), operator.index(priority), keep_errors)
+        return Call(rows, min(budget, LONGEST), operator.index(priority), keep_errors)
 
-    def _put(self, call: _Call) -> None:
+    def _put(self, call: Call) -> None:
         if not call.items:
             self._end(call, None)
             return
@@ -281,17 +165,17 @@ class Batches:
             if not self._closed:
                 self._open.add(call)
         self._start("model", self._run)
-        self._inbox.put([_Item(0, call, i, value, now) for i, value in enumerate(call.items)])
+        self._inbox.put([Item(0, call, i, value, now) for i, value in enumerate(call.items)])
         if self._closed:  # meanwhile, and perhaps before it was seen
             self._end(call, Cancelled("the streamer was closed"))
 
-    def _thread_wait(self, call: _Call) -> Callable[[], object]:
+    def _thread_wait(self, call: Call) -> Callable[[], object]:
         lock = native.lock()
         lock.acquire()
         call.wake = lock.release
         return lambda: lock.acquire(timeout=call.timeout)
 
-    def _green_wait(self, call: _Call) -> Callable[[], object]:
+    def _green_wait(self, call: Call) -> Callable[[], object]:
         import gevent
         from gevent.hub import Waiter
 
@@ -314,7 +198,7 @@ class Batches:
             if name not in self._started:
                 self._started[name] = native.Thread(function)
 
-    def _watch_for(self, call: _Call) -> None:
+    def _watch_for(self, call: Call) -> None:
         """Have the watchdog end a call when its time is over."""
         entry = call.deadline, next(self._numbers), weakref.ref(call)
         with self._ending:
@@ -329,7 +213,7 @@ class Batches:
 
     # In any thread
 
-    def _end(self, call: _Call, error: ZStreamerError | None) -> None:
+    def _end(self, call: Call, error: ZStreamerError | None) -> None:
         with self._ending:
             if call.done:
                 return
@@ -342,7 +226,7 @@ class Batches:
 
     def _run(self) -> None:
         batch_time = BatchTime()
-        batcher: Batcher[_Item] = Batcher(self._batch_size, self._max_latency, None, batch_time)
+        batcher: Batcher[Item] = Batcher(self._batch_size, self._max_latency, None, batch_time)
         hold: float | None = None
         while True:
             if not self._gather(batcher, hold):
@@ -355,13 +239,13 @@ class Batches:
                 if not self._run_batch(batcher, items, batch_time):
                     return
 
-    def _gather(self, batcher: Batcher[_Item], hold: float | None) -> bool:
+    def _gather(self, batcher: Batcher[Item], hold: float | None) -> bool:
         """Take in what has arrived; wait for it where nothing can run. False at the end."""
         if not len(batcher):
             return self._take_in(batcher, None)
         return self._take_in(batcher, max(0.0, hold - time.monotonic()) if hold else 0.0)
 
-    def _take_in(self, batcher: Batcher[_Item], wait: float | None) -> bool:
+    def _take_in(self, batcher: Batcher[Item], wait: float | None) -> bool:
         try:
             items = self._inbox.get(timeout=wait) if wait != 0.0 else self._inbox.get_nowait()
             while items is not None:
@@ -377,7 +261,7 @@ class Batches:
             return True
 
     def _run_batch(
-        self, batcher: Batcher[_Item], planned: Sequence[_Item], batch_time: BatchTime
+        self, batcher: Batcher[Item], planned: Sequence[Item], batch_time: BatchTime
     ) -> bool:
         """Run a batch and wake its callers. False at the end."""
         items = [item for item in planned if self._prepare(item)]
@@ -391,7 +275,7 @@ class Batches:
             batch_time.observe(len(items), time.perf_counter() - start)
         more = self._take_in(batcher, 0.0)  # what came while it ran, so not in answer to it
         batcher.ended(time.monotonic(), len(items))
-        ended: dict[int, _Call] = {}
+        ended: dict[int, Call] = {}
         for item, output in zip(items, outputs, strict=True):
             call = item.call
             if call.settles(item.index, output):
@@ -400,7 +284,7 @@ class Batches:
             self._end(call, call.first_error())
         return more
 
-    def _prepare(self, item: _Item) -> bool:
+    def _prepare(self, item: Item) -> bool:
         """Give an item the form that predict takes; end its call where that fails."""
         if item.call.done:
             return False
@@ -418,14 +302,14 @@ class Batches:
         """End calls whose time is over."""
         while not self._closed:
             now = time.monotonic()
-            late: list[weakref.ref[_Call]] = []
+            overdue: list[weakref.ref[Call]] = []
             with self._ending:
                 while self._deadlines and self._deadlines[0][0] <= now:
-                    late.append(heapq.heappop(self._deadlines)[2])
+                    overdue.append(heapq.heappop(self._deadlines)[2])
                 wait = self._deadlines[0][0] - now if self._deadlines else LONGEST
-            for reference in late:
+            for reference in overdue:
                 if (call := reference()) is not None:
-                    self._end(call, _late(call))
+                    self._end(call, late(call))
                     call = None
             with contextlib.suppress(Empty):
                 self._sooner.get(timeout=wait)
@@ -439,23 +323,10 @@ def _green() -> bool:
     return native.patched() and native.in_hub_thread()
 
 
-def _settle(future: Future, call: _Call) -> None:
+def _settle(future: Future, call: Call) -> None:
     if not future.set_running_or_notify_cancel():
         return
     try:
         future.set_result(call.results())
     except ZStreamerError as error:
         future.set_exception(error)
-
-
-def _late(call: _Call) -> DeadlineExceeded:
-    return DeadlineExceeded(f"no answer within {call.timeout:.3g} s")
-
-
-def _at(index: int, raised: BaseException) -> ZStreamerError:
-    error = failure.returned(raised)
-    error.index = index
-    return error
-
-
-def _nothing() -> None: ...
