@@ -356,7 +356,8 @@ class BrokerCore:
             return
         model = worker.model
         if worker.state in (WorkerState.RESTARTING, WorkerState.BROKEN):
-            model.trouble = message.text
+            worker.failures += 1
+            worker.trouble = model.trouble = message.text
             model.gave_up = worker.state is WorkerState.BROKEN
         elif worker.state is WorkerState.WARM:
             model.trouble = ""

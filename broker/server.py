@@ -23,6 +23,7 @@ import zmq
 from zstreamer.broker import memory
 from zstreamer.broker.admin import Admin
 from zstreamer.broker.core import BrokerCore, Send, Side
+from zstreamer.broker.journal import Journal
 from zstreamer.config import BrokerConfig
 from zstreamer.system import logs
 from zstreamer.system.exitcodes import ExitCode
@@ -174,8 +175,10 @@ def run(config: BrokerConfig, owner: Owner | None = None) -> int:
 
 
 def _serve(server: Server, stop: StopRequests, admin: Admin) -> int:
+    journal = Journal(server.core)
     while not stop.requests:
         server.turn()
+        journal.look(time.monotonic())
         admin.publish(time.monotonic())
         if server.owner_gone():
             return ExitCode.OK
@@ -184,9 +187,11 @@ def _serve(server: Server, stop: StopRequests, admin: Admin) -> int:
     end = time.monotonic() + server.config.drain_grace
     while not server.core.idle:
         server.turn()
+        journal.look(time.monotonic())
         if stop.requests > 1 or time.monotonic() > end or server.owner_gone():
             log.warning("stopped with work unfinished items=%d", server.core.scheduler.queued_items)
             return ExitCode.NOT_DRAINED
+    log.info("drained and stopped")
     return ExitCode.OK
 
 

@@ -24,6 +24,7 @@ class Worker:
         tickets: for each item that it holds, wanted or not, the lot that it went out in.
         running: those tickets that its model has begun.
         others: items that it holds from other brokers.
+        failures: how often its model's process has failed, and `trouble` why the last time.
     """
 
     def __init__(
@@ -46,6 +47,8 @@ class Worker:
         self.window_bytes = config.window_bytes
         self.info = info
         self.state = WorkerState.BOOTING
+        self.failures = 0
+        self.trouble = ""
         self.stalled = False
         self.heard = now
         self.tickets: dict[int, Lot] = {}

@@ -180,6 +180,7 @@ class Agent:
         log.info("model process started pid=%d device=%s", self._child.pid, config.device or "-")
 
     def _finish(self) -> int:
+        self._journal.close()
         if self._child is not None:
             self._child.kill()
             self._child.reap()
@@ -187,10 +188,12 @@ class Agent:
             self._close(link)
         transport.context().term()  # returns once the last reports are out, or after LINGER
         if self.exit is None:
+            log.warning("stopped with work unfinished items=%d", len(self.core.backlog.jobs))
             return ExitCode.NOT_DRAINED
         if self.exit.broken:
             sys.stderr.write(self.exit.text.rstrip() + "\n")
             return ExitCode.MODEL
+        log.info("drained and stopped")
         return ExitCode.OK
 
 

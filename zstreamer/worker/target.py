@@ -37,6 +37,7 @@ class Description:
         paths: folders to import from first.
         args, kwargs: for init_model, where ``name`` is given.
         workers: how many its command runs on this machine; they share its cores.
+        log_level: the least that this package logs in the child.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Description:
     args: list[object] = field(default_factory=list)
     kwargs: dict[str, object] = field(default_factory=dict)
     workers: int = 1
+    log_level: str = "warning"
 
     def to_bytes(self) -> bytes:
         """Return the description as bytes for `from_bytes`."""
