@@ -24,6 +24,7 @@ from typing import NamedTuple, NoReturn
 from zstreamer import codec, errors, failure
 from zstreamer.errors import BadRequest, TooLarge, ZStreamerError
 from zstreamer.model import Loaded, PrepareFunction
+from zstreamer.signature import example_text
 from zstreamer.system import cpus, logs
 from zstreamer.worker import pipe, target
 from zstreamer.worker.claims import Claims
@@ -69,7 +70,8 @@ class Child:
         runner = Runner(model.predict)
         threading.Thread(target=self._read, name="reader", daemon=True).start()
         threading.Thread(target=self._write_answers, name="writer", daemon=True).start()
-        self.send(pipe.Booted(model.cost is not None, model.inputs, model.outputs))
+        example = example_text(model.example)
+        self.send(pipe.Booted(model.cost is not None, model.inputs, model.outputs, example))
         while True:
             ids, held = self._claim()
             start = time.perf_counter()

@@ -113,6 +113,8 @@ class WorkerCore:
         }
         if self._booted.inputs or self._booted.outputs:
             info |= {"inputs": self._booted.inputs, "outputs": self._booted.outputs}
+        if self._booted.example:
+            info["example"] = self._booted.example
         hello = protocol.Hello(protocol.Role.WORKER, self.id, info)
         self._actions.append(Send(link, protocol.hello(hello)))
 
