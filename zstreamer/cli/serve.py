@@ -14,6 +14,7 @@ from zstreamer.config import BrokerConfig, GatewayConfig, UpConfig, WorkerConfig
 from zstreamer.setting import ConfigError
 from zstreamer.sources import resolve
 from zstreamer.system import logs
+from zstreamer.system.exitcodes import of_child
 from zstreamer.system.process import Process
 from zstreamer.system.signals import StopRequests
 from zstreamer.system.slots import GLANCE, until_stopped
@@ -111,7 +112,7 @@ def _gateway(config: UpConfig, broker: str, worker_config: WorkerConfig) -> Gate
 def _until_stopped(stop: StopRequests, *processes: Process) -> int:
     """Wait for a request to stop, or for a process to end by itself; then end them in turn."""
     until_stopped(stop, None, lambda: all(each.poll() is None for each in processes))
-    codes = [code for each in processes if (code := each.poll()) is not None]
+    codes = [of_child(code) for each in processes if (code := each.poll()) is not None]
     codes += [_drained(each, stop) for each in processes if each.poll() is None]
     return next((code for code in codes if code), 0)
 
@@ -122,7 +123,7 @@ def _drained(process: Process, stop: StopRequests) -> int:
     while (code := process.wait(GLANCE)) is None:
         if stop.requests > 1:
             process.terminate()
-    return code
+    return of_child(code, stopped=True)
 
 
 def _with_current_folder(config: WorkerConfig) -> WorkerConfig:

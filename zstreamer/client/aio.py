@@ -8,22 +8,31 @@ descriptor ready, or timer ─────────────┘
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
+import threading
 from collections.abc import Callable, Sequence
 
 from zstreamer import config, errors
 from zstreamer.client.calls import Call, Watch
 from zstreamer.client.driver import LoopDriver
-from zstreamer.client.settings import Items, Settings
+from zstreamer.client.items import Items
+from zstreamer.client.settings import Settings
 from zstreamer.wire import transport
 
 
 class AsyncioDriver(LoopDriver):
-    """Serves the coroutines of the running loop; see `Driver` for the arguments."""
+    """Serves the coroutines of the running loop; see `Driver` for the arguments.
+
+    Attributes:
+        loop: the event loop.
+        thread: where that loop runs, or ran when last asked for.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.loop = asyncio.get_running_loop()
         super().__init__(settings, self.loop.call_soon)
+        self.thread = threading.get_ident()
         self._timer: asyncio.TimerHandle | None = None
 
     def submit(self, call: Call | Watch) -> asyncio.Future[None]:
@@ -45,19 +54,39 @@ class AsyncioDriver(LoopDriver):
         self.core.cancel(call)
         self._schedule()
 
+    @property
+    def here(self) -> bool:
+        """Whether its loop is the one that runs in the caller's thread."""
+        return self.loop.is_running() and self.thread == threading.get_ident()
+
     def close(self) -> None:
-        """End all calls and close the connections."""
+        """End all calls and close the connections; also of a loop that is closed."""
         self.shut_down()
         self.set_timer(math.inf, self._on_timer)
+
+    def close_from_outside(self) -> None:
+        """The same from where its loop does not run."""
+        if self.loop.is_running():
+            with contextlib.suppress(RuntimeError):  # it has ended meanwhile
+                self.loop.call_soon_threadsafe(self.close)
+                return
+        self.close()
 
     def complete(self, call: Call | Watch) -> None:
         """Wake the coroutine that awaits it, or call back."""
         token = call.token
+        if self.loop.is_closed():
+            return  # nobody is left there who waits
         if isinstance(token, asyncio.Future):
             if not token.done():
                 token.set_result(None)
         elif callable(token):
             token(call)
+
+    def _schedule(self) -> None:
+        # A coroutine may be thrown away, and give its call up, after its loop was closed.
+        if not self.loop.is_closed():
+            super()._schedule()
 
     def set_timer(self, seconds: float, function: Callable[[], None]) -> None:
         """Have the loop call a function later."""
@@ -73,13 +102,15 @@ class AsyncioDriver(LoopDriver):
     def unwatch(self, connection: transport.Connection) -> None:
         """Have the loop forget them."""
         for fileno in connection.filenos():
-            self.loop.remove_reader(fileno)
+            if not self.loop.is_closed():
+                self.loop.remove_reader(fileno)
 
 
 class AsyncClient:
     """`zstreamer.Client` for coroutines; the arguments are the same.
 
-    Belongs to the event loop in which it makes its first call.
+    May be used in several event loops, one after the other or, each in its thread, at once: it
+    has connections of its own for each, and closes those of a loop that was closed.
     """
 
     def __init__(
@@ -96,7 +127,9 @@ class AsyncClient:
         self._settings = Settings(
             address, model, timeout, connect_timeout, keys, heartbeat, heartbeat_timeout
         )
-        self._running: AsyncioDriver | None = None
+        self._latest: AsyncioDriver | None = None
+        self._drivers: dict[asyncio.AbstractEventLoop, AsyncioDriver] = {}
+        self._lock = threading.Lock()
         self._closed = False
 
     async def predict(
@@ -157,15 +190,16 @@ class AsyncClient:
         `predict`. Returns the call, which `cancel` gives up.
         """
         call = self._settings.call(items, model, timeout, priority, idempotent, return_exceptions)
-        # Not `_driver`: to ask which loop runs costs a system call before Python 3.12.
-        driver = self._running or self._driver()
-        driver.start(call, done)
+        self._driver().start(call, done)
         return call
 
     def cancel(self, call: Call) -> None:
-        """Give up a call of `start`: its items leave all queues, and it ends as cancelled."""
-        if self._running is not None:
-            self._running.cancel(call)
+        """Give up a call of `start`: its items leave all queues, and it ends as cancelled.
+
+        Called in the event loop in which the call was begun.
+        """
+        if not self._closed:  # which has ended it
+            self._driver().cancel(call)
 
     async def wait_ready(self, timeout: float | None = None, *, model: str | None = None) -> None:
         """Wait until a warm worker serves the model; as `zstreamer.Client.wait_ready`."""
@@ -176,10 +210,14 @@ class AsyncClient:
 
     async def close(self) -> None:
         """End all calls, with `Cancelled`, and all connections. Closing twice is fine."""
-        self._closed = True
-        if self._running is not None:
-            self._running.close()
-            self._running = None
+        with self._lock:
+            self._closed = True
+            drivers, self._drivers, self._latest = list(self._drivers.values()), {}, None
+        for driver in drivers:
+            if driver.here:
+                driver.close()
+            else:
+                driver.close_from_outside()
 
     async def __aenter__(self) -> AsyncClient:
         return self
@@ -197,12 +235,20 @@ class AsyncClient:
             raise
 
     def _driver(self) -> AsyncioDriver:
-        if self._closed:
-            raise errors.Cancelled("the client is closed")
-        if self._running is None:
-            self._running = AsyncioDriver(self._settings)
-        elif self._running.loop is not asyncio.get_running_loop():
-            raise RuntimeError(
-                "this client belongs to another event loop; make one client for each loop"
-            )
-        return self._running
+        """Return the driver of the loop that runs."""
+        # Mostly the latest; to ask which loop runs costs a system call before Python 3.12.
+        latest = self._latest
+        if latest is not None and latest.here:
+            return latest
+        loop = asyncio.get_running_loop()
+        with self._lock:
+            if self._closed:
+                raise errors.Cancelled("the client is closed")
+            for other in [each for each in self._drivers if each.is_closed()]:
+                self._drivers.pop(other).close()
+            driver = self._drivers.get(loop)
+            if driver is None:
+                driver = self._drivers[loop] = AsyncioDriver(self._settings)
+            driver.thread = threading.get_ident()
+            self._latest = driver
+            return driver

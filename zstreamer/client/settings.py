@@ -8,12 +8,11 @@ from collections.abc import Sequence
 
 from zstreamer import codec
 from zstreamer.client.calls import Call, Watch
+from zstreamer.client.items import Items, listed
 from zstreamer.config import addresses
 from zstreamer.errors import BadRequest
 from zstreamer.wire import transport
 from zstreamer.wire.protocol import MAX_BUDGET, MAX_NAME
-
-Items = Sequence[object]
 
 
 class Settings:
@@ -61,9 +60,9 @@ class Settings:
         return_exceptions: bool,
     ) -> Call:
         """Return the call of these items, encoded."""
-        check_items(items)
+        rows = listed(items)
         now, budget = time.monotonic(), self._budget(timeout)
-        payloads = codec.encode_all(items)
+        payloads = codec.encode_all(rows)
         return Call(
             payloads,
             self.named(model),
@@ -82,13 +81,6 @@ class Settings:
     def _budget(self, timeout: float | None) -> float:
         budget = self.timeout if timeout is None else positive_seconds("timeout", timeout)
         return min(budget, MAX_BUDGET / 1000)
-
-
-def check_items(items: object) -> None:
-    """Raise TypeError where ``items`` is no list or tuple; a lone str is a frequent mistake."""
-    if not isinstance(items, list | tuple):
-        mend = "; wrap it: [item]" if isinstance(items, str | bytes | dict) else ""
-        raise TypeError(f"items must be a list or tuple, not {type(items).__name__}{mend}")
 
 
 def positive_seconds(name: str, value: float) -> float:

@@ -32,6 +32,9 @@ from zstreamer.system.interpreter import environment, module_command
 C = TypeVar("C", bound=Config)
 
 OWNER_FLAG: Final = "--owner-fd"
+FOLDER_FLAG: Final = "--remove-folder"
+"""Says to a child which folder to remove when it ends: its owner may have been killed by then."""
+
 OWNER_CHECK: Final = 0.5
 """Seconds between two looks of a child at whether its owner still lives."""
 

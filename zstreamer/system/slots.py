@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
+from zstreamer.system.exitcodes import of_child
 from zstreamer.system.process import Owner, Process
 from zstreamer.system.signals import StopRequests
 
@@ -126,7 +127,7 @@ def drain(
         grace: seconds after which they are killed.
 
     Returns:
-        Their exit codes.
+        Their exit codes, as `of_child` says them.
     """
     codes = []
     asked = 0
@@ -140,7 +141,8 @@ def drain(
             elif requests > asked:
                 process.terminate()
         asked = requests
-        codes += [code for slot in slots if (code := slot.ended()) is not None]
+        ended = [code for slot in slots if (code := slot.ended()) is not None]
+        codes += [of_child(code, stopped=asked == 1) for code in ended]
         select.select([stop], [], [], GLANCE / 10)
     return codes
 

@@ -22,7 +22,7 @@ from zstreamer.wire.link import LinkState, Peer
 from zstreamer.wire.protocol import Frames, WorkerState
 from zstreamer.worker import pipe
 from zstreamer.worker.actions import Action, ChildAction, Exit, KillChild, StartChild, Tell
-from zstreamer.worker.backlog import Backlog
+from zstreamer.worker.backlog import MIN_PREDICT_TIMEOUT, Backlog
 from zstreamer.worker.link import WorkerLink
 
 BEAT = 1.0
@@ -78,9 +78,19 @@ class WorkerCore(Peer[WorkerLink, ChildAction]):
         self._draining = False
         self._exiting = False
 
+    def _patience(self) -> float:
+        """Seconds that a broker should wait for a word on items before it takes them back.
+
+        It is the last resort against a worker that does not notice itself that it is stuck.
+        """
+        return 2 * (self.config.predict_timeout or MIN_PREDICT_TIMEOUT) + self.config.max_latency
+
     def on_lost(self, now: float, link: WorkerLink) -> None:
         """The connection is gone, or could not be made: its tickets are void."""
+        if link.state is LinkState.DOWN:
+            return
         super().on_lost(now, link)
+        link.anew = False
         self.backlog.lost(link)
 
     # What the model's process has done
@@ -175,12 +185,20 @@ class WorkerCore(Peer[WorkerLink, ChildAction]):
     def _greeting(self, _link: WorkerLink) -> dict[str, object]:
         booted, config = self._booted, self.config
         pool = POOL * config.batch_size if booted.has_cost else 0
-        info = {"model": config.model, "batch_size": config.batch_size, "pool": pool}
+        info: dict[str, object] = {
+            "model": config.model,
+            "batch_size": config.batch_size,
+            "pool": pool,
+            "patience": self._patience(),
+        }
         if booted.inputs or booted.outputs:
             info |= {"inputs": booted.inputs, "outputs": booted.outputs}
+        if booted.example:
+            info["example"] = booted.example
         return info
 
     def _welcome(self, now: float, link: WorkerLink, _welcome: protocol.Welcome) -> None:
+        link.anew = False
         link.beat_at = now + BEAT
         link.tell(protocol.State(self.state, self.text))
 
@@ -204,6 +222,7 @@ class WorkerCore(Peer[WorkerLink, ChildAction]):
             if link.state is not LinkState.DOWN:
                 self._drop(now, link)
                 link.retry_at = now
+                link.anew = True
 
     def _enter(self, state: WorkerState, text: str) -> None:
         self.state = state

@@ -21,10 +21,12 @@ class WorkerLink(Link[int]):
         drained: the broker has confirmed that it sends nothing more.
         begun_due: monotonic seconds at which `flush` says what has begun at the latest.
         beat_at: monotonic seconds at which a long silence is to be broken.
+        anew: the connection was closed to greet the broker anew, and it has not failed since.
     """
 
     def __init__(self, address: str, now: float, max_payload: int) -> None:
         super().__init__(address, now, max_payload)
+        self.anew = False
         self.beat_at = now
 
     def _fresh(self) -> None:
@@ -80,6 +82,9 @@ class WorkerLink(Link[int]):
         if rows or now >= self.begun_due:
             begun, self._begun = self._begun, []
             self.begun_due = math.inf
+            while len(begun) > protocol.MAX_ROWS:
+                first, begun = begun[: protocol.MAX_ROWS], begun[protocol.MAX_ROWS :]
+                messages.append(protocol.report(Report(first, [], [], others, beta, alpha), []))
         for bundle in protocol.bundles(rows, lambda row: protocol.size(row[1])):
             slots, frames = protocol.lay_out([slot for _, slot in bundle])
             tickets = [ticket for ticket, _ in bundle]
