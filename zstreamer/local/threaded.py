@@ -20,6 +20,7 @@ import time
 import weakref
 from _queue import SimpleQueue  # C's own: gevent replaces the one in `queue`
 from collections.abc import Callable, Sequence
+from functools import partial
 from queue import Empty
 
 from zstreamer import failure
@@ -95,18 +96,15 @@ class Batches:
     ) -> Future:
         """Return the future of the outputs of one call."""
         call = self._call(items, timeout, priority, keep_errors)
+        give_up = partial(self._end, call, Cancelled("the call was cancelled"))
         if _green():
             import gevent
 
-            hub = gevent.get_hub()
-            future = Future(
-                lambda: self._end(call, Cancelled("the call was cancelled")), gevent.spawn
-            )
-            call.wake = lambda: hub.loop.run_callback_threadsafe(future.settle, call.results)
+            loop = gevent.get_hub().loop
+            future = Future(give_up, gevent.spawn)
+            call.wake = lambda: loop.run_callback_threadsafe(future.settle, call.results)
         else:
-            future = Future(
-                lambda: self._end(call, Cancelled("the call was cancelled")), self._run_apart
-            )
+            future = Future(give_up, self._run_apart)
             call.wake = lambda: future.settle(call.results)
         self._start("watchdog", self._watch)
         self._watch_for(call)

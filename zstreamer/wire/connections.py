@@ -16,8 +16,6 @@ from zstreamer.wire.transport import Connection, Event, Options
 
 log = logging.getLogger(__name__)
 
-Watch = Callable[[Connection], None]
-
 
 class Connections(Generic[L]):
     """Opens, reads and closes connections for a core.
@@ -34,8 +32,8 @@ class Connections(Generic[L]):
         self,
         core: Peer[L, Any],
         options: Options,
-        watch: Watch,
-        unwatch: Watch,
+        watch: Callable[[Connection], None],
+        unwatch: Callable[[Connection], None],
         linger: float = 0.0,
     ) -> None:
         self._core = core
