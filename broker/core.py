@@ -41,6 +41,9 @@ MAX_NOTICES = 1000
 """Models of which one client is told when their state changes."""
 
 
+_READY = int(protocol.Flag.READY)
+
+
 class Side(Enum):
     """The two ROUTERs."""
 
@@ -254,6 +257,9 @@ class BrokerCore:
         client.info = {**hello.info, "open": None}
         self.client_sessions[session] = client
         self._welcome(client, self.config.window_items, resumed, known)
+        for model in {lot.model: None for lot in client.items.values()}:
+            if not model.warm:
+                self._tell_state(client, model.name)
         if self.draining:
             self._tell_draining(client)
 
@@ -328,10 +334,12 @@ class BrokerCore:
 
     def _submit(self, now: float, client: Client, run: protocol.Run) -> None:
         self._dirty[client] = None
-        if self.intake.submit(now, client, run):
-            model = self.models[run.model]
-            if not model.warm and model.name not in client.noticed:
-                self._tell_state(client, model.name)
+        taken = self.intake.submit(now, client, run)
+        # One that has other brokers hears of a model that was not ready when it is.
+        if (taken or run.flags & _READY) and run.model not in client.noticed:
+            model = self.models.get(run.model)
+            if model is None or not model.warm:
+                self._tell_state(client, run.model)
 
     # Models' states
 
@@ -359,7 +367,7 @@ class BrokerCore:
 
     def _tell_state(self, client: Client, name: str) -> None:
         """Tell a client whether a model is ready, and again when that changes."""
-        full = len(client.noticed) >= MAX_NOTICES or len(name) > protocol.MAX_NAME
+        full = len(client.noticed) >= MAX_NOTICES or not 0 < len(name) <= protocol.MAX_NAME
         if full and name not in client.noticed:
             return
         model = self.models.get(name)
@@ -373,9 +381,13 @@ class BrokerCore:
         self._dirty[client] = None
 
     def _tell_all(self, model: Model) -> None:
-        for client in self.client_sessions.values():
-            if model.name in client.noticed:
+        cold = not model.warm
+        for client in self.clients.values():
+            waits = cold and any(lot.model is model for lot in client.items.values())
+            if client.session and (waits or model.name in client.noticed):
                 self._tell_state(client, model.name)
+            if waits and not model.broken:
+                self.scheduler.hand_back(model, client)
         if model.broken:
             error = errors.NoWorker(model.state_in_words(), final=True)
             self.scheduler.fail_waiting(model, error)

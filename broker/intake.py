@@ -8,9 +8,10 @@ from broker.lots import Lot
 from broker.scheduler import Scheduler
 from zstreamer import errors, protocol
 from zstreamer.config import BrokerConfig
-from zstreamer.errors import ModelNotFound, Overloaded, TooLarge, ZStreamerError
+from zstreamer.errors import ModelNotFound, NoWorker, Overloaded, TooLarge, ZStreamerError
 from zstreamer.protocol import Buffer, Run
 
+_READY = int(protocol.Flag.READY)
 _ONCE = int(protocol.Flag.ONCE)  # an enum's & costs as much as the rest of a small run
 
 
@@ -43,12 +44,15 @@ class Intake:
             taken = [self.submit(now, client, single) for single in singles]
             return any(taken)
         if refusal is not None:
-            self._answer_error(client, run.ids, errors.to_wire(refusal))
+            elsewhere = isinstance(refusal, Overloaded | ModelNotFound | NoWorker)
+            wire = errors.refusal(refusal) if elsewhere else errors.to_wire(refusal)
+            self._answer_error(client, run.ids, wire)
             return False
         model = self._scheduler.model(run.model)
-        once = bool(run.flags & _ONCE)
+        once, movable = bool(run.flags & _ONCE), bool(run.flags & _READY)
         payloads: list[Buffer] = run.slots  # type: ignore[assignment]  # after `_new_items`
-        lot = Lot(client, model, run.ids, run.budgets, payloads, now, run.priority, run.lane, once)
+        ids, budgets, priority, lane = run.ids, run.budgets, run.priority, run.lane
+        lot = Lot(client, model, ids, budgets, payloads, now, priority, lane, once, movable)
         client.open(lot)
         for part in lot.apart():
             self._scheduler.enqueue(part)
@@ -91,7 +95,10 @@ class Intake:
             if now - self._born >= self._config.model_grace:
                 return self.model_not_found(run.model)
         elif model.broken:
-            return errors.NoWorker(model.state_in_words(), final=True)
+            return NoWorker(model.state_in_words(), final=True)
+        if run.flags & _READY and not (model and model.warm):
+            words = model.state_in_words() if model else f"no worker serves model {run.model!r}"
+            return NoWorker(words)
         return admission.refusal(self._config, self._scheduler, client, model, run)
 
     def model_not_found(self, name: str) -> ModelNotFound:

@@ -21,7 +21,7 @@ from broker.lots import Lot
 from broker.models import Model
 from broker.workers import Worker
 from zstreamer import errors
-from zstreamer.errors import DeadlineExceeded, WorkerLost, ZStreamerError
+from zstreamer.errors import DeadlineExceeded, NoWorker, WorkerLost, ZStreamerError
 from zstreamer.protocol import NO_PAYLOAD, Fate, Report, Slot, WorkerState
 
 MAX_STRIKES = 4
@@ -110,8 +110,15 @@ class Scheduler:
 
     def fail(self, lots: Iterable[Lot], error: ZStreamerError) -> None:
         """All items of these have ended with an error."""
+        self._end(lots, errors.to_wire(error))
+
+    def refuse(self, lots: Iterable[Lot], error: ZStreamerError) -> None:
+        """All items of these are not taken after all, or not any more: another broker may."""
+        self._end(lots, errors.refusal(error))
+
+    def _end(self, lots: Iterable[Lot], error: list[object]) -> None:
         for lot in lots:
-            self.finish(lot, lot.ids, [errors.to_wire(error)] * len(lot), lot.size)
+            self.finish(lot, lot.ids, [error] * len(lot), lot.size)
 
     def fail_waiting(self, model: Model, error: ZStreamerError) -> None:
         """Fail everything that waits for a model."""
@@ -119,7 +126,17 @@ class Scheduler:
         while group := model.next_suspects():
             lots.extend(group)
         self._count_out(lots)
-        self.fail(lots, error)
+        self.refuse([lot for lot in lots if lot.blameless], error)
+        self.fail([lot for lot in lots if not lot.blameless], error)
+
+    def hand_back(self, model: Model, client: Client) -> None:
+        """No worker is ready: items that may go to another broker do not wait for one here."""
+        for lot in dict.fromkeys(client.items.values()):
+            if lot.model is model and lot.worker is None and lot.movable and lot.blameless:
+                back = lot.pick(range(len(lot)))
+                self._count_out([lot])
+                model.queue.give_up(lot, set(lot.ids))
+                self.refuse([back], NoWorker(model.state_in_words()))
 
     # Out to the workers
 
@@ -295,8 +312,11 @@ class Scheduler:
         group = [lot for lot in lots if lot.suspect]
         if group:
             self._suspect(model, group)
+        cold = not model.warm
         for lot in lots:
-            if not lot.suspect:
+            if cold and lot.movable and lot.blameless:
+                self.refuse([lot], NoWorker(model.state_in_words()))
+            elif not lot.suspect:
                 self._count_in(lot)
                 model.queue.push_returned(lot)
 

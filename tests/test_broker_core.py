@@ -428,7 +428,7 @@ def test_an_unknown_model_waits_at_first_and_is_refused_later():
     assert wire == [
         404,
         "no worker for model 'brat' has come; served: 'bert'",
-        {"models": ["bert"]},
+        {"models": ["bert"], "admitted": False},
     ]
     room.submit("A", 2, model="brat")
     assert room.codes("A") == {2: Code.MODEL_NOT_FOUND}

@@ -16,6 +16,9 @@ ACK_AFTER_SECONDS = 0.05
 """An ACK rides on the next SUBMIT; alone it leaves when this much has gone unacknowledged."""
 
 
+_ONCE, _READY = int(Flag.ONCE), int(Flag.READY)  # an enum's operators are slow
+
+
 class LinkState(Enum):
     """Where the relation stands."""
 
@@ -28,18 +31,26 @@ class LinkState(Enum):
 class Link:
     """One broker as the client sees it.
 
+    Args:
+        address: where it is.
+        now: monotonic seconds.
+        alone: the client has no other; what it cannot run at once waits there.
+
     Attributes:
         sent: items sent on it that have no answer, by id; they outlive its connections.
         since: monotonic seconds at which `state` was entered.
-        lost_at: monotonic seconds at which it was READY last, over all attempts since.
+        lost_at: monotonic seconds at which it was READY last, over all attempts since, or first
+            tried.
         retry_at: when DOWN, the monotonic seconds of the next attempt.
         draining: it takes no new work.
         notices: by model, why items wait there.
         refusal: why it would not speak with us.
     """
 
-    def __init__(self, address: str, now: float) -> None:
+    def __init__(self, address: str, now: float, alone: bool = True) -> None:
         self.address = address
+        self._alone = alone
+        self._waits: set[int] = set()  # items that wait there although it is not alone
         self.state = LinkState.DOWN
         self.since = now
         self.lost_at = now
@@ -84,9 +95,11 @@ class Link:
             self.sent_bytes + size <= self.window_bytes or not self.sent
         )
 
-    def add(self, now: float, call: Call, index: int) -> None:
-        """Send one item."""
+    def add(self, now: float, call: Call, index: int, wait: bool = False) -> None:
+        """Send one item; with ``wait`` it stays there also while no worker is ready."""
         id = call.first + index
+        if wait:
+            self._waits.add(id)
         payload = call.payloads[index]
         self.sent[id] = call
         self.sent_bytes += len(payload)
@@ -96,11 +109,13 @@ class Link:
             self._put(now, call, id, payload, len(payload))
 
     def _put(self, now: float, call: Call, id: int, slot: Slot, size: int) -> None:
-        key = (call.model, call.priority, int(call.once), call.lane)
+        flags = _ONCE if call.once else 0
+        if not self._alone and id not in self._waits:
+            flags |= _READY
+        key = (call.model, call.priority, flags, call.lane)
         run = self._runs.get(key)
         if run is None:
-            flags = Flag.ONCE if call.once else 0
-            run = Run(call.model, call.priority, int(flags), call.lane, [], [], [])
+            run = Run(call.model, call.priority, flags, call.lane, [], [], [])
             self._runs[key] = run
         run.ids.append(id)
         run.budgets.append(max(1, int((call.deadline - now) * 1000)))
@@ -116,7 +131,12 @@ class Link:
         call = self.sent.pop(id, None)
         if call is not None:
             self.sent_bytes -= size
+            self._waits.discard(id)
         return call
+
+    def holds(self, call: Call) -> bool:
+        """Whether an item of this call is open there."""
+        return any(id in self.sent for id in range(call.first, call.first + len(call.outcomes)))
 
     def cancel(self, id: int) -> None:
         """Tell the broker that an item is no longer wanted."""
