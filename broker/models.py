@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from broker.lots import Lot
-from broker.queue import FairQueue
-from zstreamer.protocol import WorkerState
+from zstreamer.broker.lots import Lot
+from zstreamer.broker.queue import FairQueue
+from zstreamer.wire.protocol import WorkerState
 
 if TYPE_CHECKING:
-    from broker.workers import Worker
+    from zstreamer.broker.workers import Worker
 
 
 class Model:

@@ -15,14 +15,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import compress, groupby
 
-from broker import dispatch
-from broker.clients import Client
-from broker.lots import Lot
-from broker.models import Model
-from broker.workers import Worker
 from zstreamer import errors
+from zstreamer.broker import dispatch
+from zstreamer.broker.clients import Client
+from zstreamer.broker.lots import Lot
+from zstreamer.broker.models import Model
+from zstreamer.broker.workers import Worker
 from zstreamer.errors import DeadlineExceeded, NoWorker, WorkerLost, ZStreamerError
-from zstreamer.protocol import NO_PAYLOAD, Fate, Report, Slot, WorkerState
+from zstreamer.wire.protocol import NO_PAYLOAD, Fate, Report, Slot, WorkerState
 
 MAX_STRIKES = 4
 """A death alone counts 2, a worker lost from sight 1: WorkerLost comes after two deaths alone,

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
-from .kinds import (
+from zstreamer.setting import (
     AMOUNT,
     ANY_TEXT,
     BYTES,
@@ -28,10 +28,12 @@ from .kinds import (
     SWITCH,
     TARGET,
     TEXT,
+    ConfigError,
     choice,
     optional,
+    setting,
+    settings,
 )
-from .setting import ConfigError, setting, settings
 
 KiB, MiB, GiB = 2**10, 2**20, 2**30
 
@@ -258,10 +260,10 @@ class GatewayConfig(Config):
 
 
 @dataclass(frozen=True, slots=True)
-class DoorConfig(GatewayConfig):
+class GatewayChildConfig(GatewayConfig):
     """What one process of the gateway is told by it; no person sets these."""
 
-    program: ClassVar[str] = "door"
+    program: ClassVar[str] = "gateway-child"
 
     listener: int = setting(0, INDEX, "File descriptor of its listening socket.")
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from enum import Enum
 
-from zstreamer import protocol
 from zstreamer.client.calls import Call
 from zstreamer.errors import ZStreamerError
-from zstreamer.protocol import Flag, Frames, Run, Slot
-from zstreamer.transfer import Receiver, Sender
+from zstreamer.wire import protocol
+from zstreamer.wire.protocol import Flag, Frames, Run, Slot
+from zstreamer.wire.transfer import Receiver, Sender
 
 ACK_AFTER_BYTES = 1024 * 1024
 ACK_AFTER_MESSAGES = 64
@@ -50,7 +50,6 @@ class Link:
     def __init__(self, address: str, now: float, alone: bool = True) -> None:
         self.address = address
         self._alone = alone
-        self._waits: set[int] = set()  # items that wait there although it is not alone
         self.state = LinkState.DOWN
         self.since = now
         self.lost_at = now
@@ -70,6 +69,7 @@ class Link:
     def _fresh(self) -> None:
         self.receiver = Receiver(2**62)
         self.sender: Sender[tuple[int, Call]] = Sender()
+        self._waits: set[int] = set()  # transfers whose items stay although no worker is ready
         self._runs: dict[tuple[str, int, int, int], Run] = {}
         self._runs_bytes = 0
         self._full: list[list[Run]] = []
@@ -98,20 +98,18 @@ class Link:
     def add(self, now: float, call: Call, index: int, wait: bool = False) -> None:
         """Send one item; with ``wait`` it stays there also while no worker is ready."""
         id = call.first + index
-        if wait:
-            self._waits.add(id)
         payload = call.payloads[index]
         self.sent[id] = call
         self.sent_bytes += len(payload)
         if len(payload) > protocol.PART:
             self.sender.start(payload, (id, call))
+            if wait:
+                self._waits.add(id)
         else:
-            self._put(now, call, id, payload, len(payload))
+            self._put(now, call, id, payload, len(payload), wait)
 
-    def _put(self, now: float, call: Call, id: int, slot: Slot, size: int) -> None:
-        flags = _ONCE if call.once else 0
-        if not self._alone and id not in self._waits:
-            flags |= _READY
+    def _put(self, now: float, call: Call, id: int, slot: Slot, size: int, wait: bool) -> None:
+        flags = (_ONCE if call.once else 0) | (0 if wait or self._alone else _READY)
         key = (call.model, call.priority, flags, call.lane)
         run = self._runs.get(key)
         if run is None:
@@ -167,7 +165,8 @@ class Link:
         messages.extend(parts)
         for transfer, (id, call) in done:
             if id in self.sent:
-                self._put(now, call, id, transfer, 0)
+                self._put(now, call, id, transfer, 0, id in self._waits)
+                self._waits.discard(id)
         bundles, self._full = self._full, []
         if self._runs:
             bundles.append(list(self._runs.values()))

@@ -11,10 +11,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from zstreamer import codec, errors
+from zstreamer import codec, errors, failure
 from zstreamer.errors import PredictError
 from zstreamer.model import ItemError, PredictFunction
-from zstreamer.worker import failure
 from zstreamer.worker.pipe import Outcome
 
 PROBE_AFTER = 50
