@@ -261,6 +261,7 @@ class BrokerCore:
         if client is None:
             client = self.clients[hello.id] = Client(hello.id, self.config.max_payload)
         if client.session is not None:
+            self._replace(Side.CLIENT, client.session)
             self.client_sessions.pop(client.session, None)
         waits = hello.info.get("open", [])
         waits_for = {i for i in waits if type(i) is int} if isinstance(waits, list) else set()
@@ -291,6 +292,8 @@ class BrokerCore:
             self._refuse(Side.WORKER, session, errors.BadRequest(words))
             return
         for other in [w for w in self.workers.values() if w.id == hello.id]:
+            if other.session != session:
+                self._replace(Side.WORKER, other.session)
             self.on_gone(now, Side.WORKER, other.session)
         self.on_gone(now, Side.WORKER, session)
         model = self.scheduler.model(name)
@@ -326,6 +329,10 @@ class BrokerCore:
         self.counts["refused"] += 1
         frames = protocol.plain(protocol.Refuse(errors.to_wire(error)))
         self._out.append(Send(side, session, frames))
+
+    def _replace(self, side: Side, session: bytes) -> None:
+        words = "another connection has said HELLO with the id of this one and takes its place"
+        self._refuse(side, session, errors.BadRequest(words))
 
     def _refuse_malformed(self, side: Side, session: bytes, words: str) -> None:
         self.counts["malformed"] += 1

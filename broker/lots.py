@@ -98,9 +98,11 @@ class Lot:
         return len(self.ids)
 
     @property
-    def blameless(self) -> bool:
-        """Whether nothing has happened to it that another broker would have to know."""
-        return not (self.deaths or self.losses or self.suspect)
+    def moves_on(self) -> bool:
+        """Whether it goes back to its client where no worker is ready. A suspect stays: what is
+        known of it here is what ends a killer.
+        """
+        return self.movable and not self.suspect
 
     @property
     def large(self) -> bool:

@@ -126,13 +126,12 @@ class Scheduler:
         while group := model.next_suspects():
             lots.extend(group)
         self._count_out(lots)
-        self.refuse([lot for lot in lots if lot.blameless], error)
-        self.fail([lot for lot in lots if not lot.blameless], error)
+        self.refuse(lots, error)
 
     def hand_back(self, model: Model, client: Client) -> None:
         """No worker is ready: items that may go to another broker do not wait for one here."""
         for lot in dict.fromkeys(client.items.values()):
-            if lot.model is model and lot.worker is None and lot.movable and lot.blameless:
+            if lot.model is model and lot.worker is None and lot.moves_on:
                 back = lot.pick(range(len(lot)))
                 self._count_out([lot])
                 model.queue.give_up(lot, set(lot.ids))
@@ -314,7 +313,7 @@ class Scheduler:
             self._suspect(model, group)
         cold = not model.warm
         for lot in lots:
-            if cold and lot.movable and lot.blameless:
+            if cold and lot.moves_on:
                 self.refuse([lot], NoWorker(model.state_in_words()))
             elif not lot.suspect:
                 self._count_in(lot)

@@ -269,6 +269,18 @@ def test_a_worker_that_comes_again_replaces_its_earlier_self(room):
     assert len(room.work("W again")) == 1
 
 
+@pytest.mark.parametrize("side", Side)
+def test_a_session_that_was_replaced_is_told_so(room, side):
+    one, other = "one", "other"
+    for name in (one, other):
+        if side is Side.CLIENT:
+            room.client(name, id=1234)
+        else:
+            room.worker(name, id=1234)
+    assert refusals(room, one) == [Code.BAD_REQUEST]
+    assert refusals(room, other) == []
+
+
 # From SUBMIT to ANSWER
 
 
@@ -554,7 +566,14 @@ def test_what_may_go_to_another_broker_goes_back_when_the_last_worker_is_gone(ro
     assert room.core.scheduler.queued_items == 1
 
 
-def test_an_item_with_a_history_stays_where_it_is_known(room):
+def test_what_was_running_when_the_last_worker_was_lost_may_go_to_another_broker(room):
+    room.submit("A", 1, ready=True)
+    room.report("W", begun=room.work("W"))
+    room.lose("W", Side.WORKER)
+    assert errors.is_refusal(room.answers("A")[1])
+
+
+def test_a_suspect_stays_where_it_is_known(room):
     room.submit("A", 1, 2, ready=True)
     tickets = room.work("W")
     room.report("W", begun=tickets)

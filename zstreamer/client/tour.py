@@ -45,10 +45,10 @@ class Route(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """One item that a broker has refused, and the most telling refusal so far."""
+    """One item that was refused, and what each broker has said of it last."""
 
     route: Route
-    error: ZStreamerError
+    said: dict[Start, ZStreamerError]
 
 
 class Tours:
@@ -93,7 +93,7 @@ class Tours:
         for index, outcome in enumerate(call.outcomes):
             refused = self._refused.get(call.first + index) if outcome is None else None
             if refused is not None:
-                return refused.error
+                return _most_telling(refused.said)
         return None
 
     def refused(self, link: Link, call: Call, index: int, error: ZStreamerError) -> None:
@@ -106,8 +106,8 @@ class Tours:
             may_wait |= {start}
         busy = route.busy or (isinstance(error, Overloaded) and not link.draining)
         route = Route(call.model, route.asked | {start}, may_wait, route.patient, busy)
-        error = _weightier(before.error, error) if before else error
-        self._refused[call.first + index] = Refused(route, error)
+        said = {**(before.said if before else {}), start: error}
+        self._refused[call.first + index] = Refused(route, said)
         self._waiting.setdefault(route, deque()).append((call, index))
 
     def ready(self, link: Link, model: str) -> None:
@@ -149,7 +149,7 @@ class Tours:
         else:
             for call, index in self._waiting.pop(route):
                 if _is_open(call, index):
-                    self._fail(call, index, self._refused[call.first + index].error)
+                    self._fail(call, index, _most_telling(self._refused[call.first + index].said))
 
     def _send(self, now: float, takers: Sequence[Link], route: Route) -> None:
         waiting = self._waiting[route]
@@ -181,14 +181,15 @@ def _is_open(call: Call, index: int) -> bool:
     return not call.done and call.outcomes[index] is None
 
 
-_WEIGHTS = (ModelNotFound, NoWorker, Overloaded)
-
-
-def _weightier(one: ZStreamerError, other: ZStreamerError) -> ZStreamerError:
-    """Return the more telling of two refusals: what another attempt may change comes first."""
-    if isinstance(one, ModelNotFound) and isinstance(other, ModelNotFound):
-        models = sorted({*one.models, *other.models})
-        return ModelNotFound(f"{one.message}; another broker: {other.message}", models)
-    if isinstance(one, Overloaded) and isinstance(other, Overloaded):
-        return min(one, other, key=lambda error: error.retry_after)
-    return max(one, other, key=lambda e: _WEIGHTS.index(type(e)) if type(e) in _WEIGHTS else -1)
+def _most_telling(said: dict[Start, ZStreamerError]) -> ZStreamerError:
+    """Return what the caller hears: first what another attempt may change."""
+    errors = list(said.values())
+    if busy := [error for error in errors if isinstance(error, Overloaded)]:
+        return min(busy, key=lambda error: error.retry_after)
+    if no_worker := [error for error in errors if isinstance(error, NoWorker)]:
+        return no_worker[-1]
+    unknown = [error for error in errors if isinstance(error, ModelNotFound)]
+    if len(unknown) < 2:
+        return errors[-1]
+    words = "; another broker: ".join(dict.fromkeys(error.message for error in unknown))
+    return ModelNotFound(words, sorted({name for error in unknown for name in error.models}))
