@@ -130,7 +130,10 @@ class BrokerCore:
             case protocol.Cancel():
                 self.scheduler.cancel(client, message.ids)
             case protocol.Notice():
-                self._tell_state(client, message.model)
+                if message.error:
+                    self._hand_back(client, message.model)
+                else:
+                    self._tell_state(client, message.model)
             case protocol.Part():
                 self._part(now, Side.CLIENT, client, message)
             case protocol.PartOk():
@@ -398,6 +401,12 @@ class BrokerCore:
         error = errors.NoWorker(words, final=model is not None and model.broken)
         client.tell(protocol.Notice(name, errors.to_wire(error) if words else []))
         self._dirty[client] = None
+
+    def _hand_back(self, client: Client, name: str) -> None:
+        """Another broker is ready for a model: what waits here without a worker goes there."""
+        model = self.models.get(name)
+        if model is not None and not model.warm:
+            self.scheduler.hand_back(model, client, parked=True)
 
     def _tell_all(self, model: Model) -> None:
         cold = not model.warm

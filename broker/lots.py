@@ -98,13 +98,6 @@ class Lot:
         return len(self.ids)
 
     @property
-    def moves_on(self) -> bool:
-        """Whether it goes back to its client where no worker is ready. A suspect stays: what is
-        known of it here is what ends a killer.
-        """
-        return self.movable and not self.suspect
-
-    @property
     def large(self) -> bool:
         """Whether its payload travels in parts."""
         return self.size > PART and len(self.payloads[0]) > PART

@@ -128,10 +128,17 @@ class Scheduler:
         self._count_out(lots)
         self.refuse(lots, error)
 
-    def hand_back(self, model: Model, client: Client) -> None:
-        """No worker is ready: items that may go to another broker do not wait for one here."""
+    def hand_back(self, model: Model, client: Client, parked: bool = False) -> None:
+        """No worker is ready: items that may go to another broker do not wait for one here.
+
+        Args:
+            model: whose workers are not ready.
+            client: whose items.
+            parked: also those that were sent to wait here.
+        """
         for lot in dict.fromkeys(client.items.values()):
-            if lot.model is model and lot.worker is None and lot.moves_on:
+            queued = lot.model is model and lot.worker is None and not lot.suspect
+            if queued and (parked or lot.movable):
                 back = lot.pick(range(len(lot)))
                 self._count_out([lot])
                 model.queue.give_up(lot, set(lot.ids))
@@ -313,7 +320,7 @@ class Scheduler:
             self._suspect(model, group)
         cold = not model.warm
         for lot in lots:
-            if cold and lot.moves_on:
+            if cold and lot.movable and not lot.suspect:
                 self.refuse([lot], NoWorker(model.state_in_words()))
             elif not lot.suspect:
                 self._count_in(lot)

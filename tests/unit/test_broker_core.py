@@ -573,6 +573,22 @@ def test_what_was_running_when_the_last_worker_was_lost_may_go_to_another_broker
     assert errors.is_refusal(room.answers("A")[1])
 
 
+@pytest.mark.parametrize("once", [False, True])
+def test_what_waits_is_given_back_to_whom_another_broker_is_ready_for(room, once):
+    elsewhere = protocol.plain(protocol.Notice("default", to_wire(errors.NoWorker("there"))))
+    room.submit("A", *range(1, 20), once=once)
+    room.from_client("A", elsewhere)
+    assert room.answers("A") == {}
+    room.report("W", *room.work("W"))
+    room.state("W", RESTARTING)
+    room.take("A")
+    room.from_client("A", elsewhere)
+    back = room.answers("A")
+    assert len(back) == 3
+    assert all(errors.is_refusal(slot) for slot in back.values())
+    assert room.core.scheduler.queued_items == room.core.scheduler.queued_bytes == 0
+
+
 def test_a_suspect_stays_where_it_is_known(room):
     room.submit("A", 1, 2, ready=True)
     tickets = room.work("W")

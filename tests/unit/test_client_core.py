@@ -923,6 +923,40 @@ def test_a_worker_that_comes_to_a_broker_that_had_none_is_used():
     assert list(a.sent) == [call.first]
 
 
+def test_what_waits_for_a_worker_moves_to_the_broker_that_gets_one_first():
+    desk = two_brokers()
+    a, b = desk.links
+    call = desk.call("x", once=True)
+    for link, error in ((a, NOT_READY), (b, NOT_READY)):
+        desk.hear(protocol.Notice("default", errors.to_wire(error)), link)
+    for _ in range(2):
+        desk.turn()
+        (link,) = (link for link in desk.links if link.sent)
+        desk.answer(call.first, outcome=errors.refusal(NOT_READY), link=link)
+    desk.turn()
+    one, other = desk.links if desk.links[0].sent else reversed(desk.links)
+    for link in desk.links:
+        desk.said[link].clear()
+    desk.hear(protocol.Notice("default", []), other)
+    desk.turn()
+    (notice,) = desk.take(protocol.Notice, one)
+    assert (notice.model, notice.error[0]) == ("default", errors.Code.NO_WORKER)
+    desk.answer(call.first, outcome=errors.refusal(NOT_READY), link=one)
+    desk.turn()
+    assert desk.submitted(other) == [call.first]
+
+
+def test_a_broker_that_comes_back_is_asked_for_the_models_that_items_wait_for():
+    desk = two_brokers()
+    a, b = desk.links
+    desk.lose(b)
+    call = desk.call("x")
+    desk.turn()
+    desk.answer(call.first, outcome=errors.refusal(NOT_READY), link=a)
+    desk.connect(b, WELCOME._replace(epoch=2))
+    assert protocol.Notice("default", []) in desk.take(protocol.Notice, b)
+
+
 # Watches
 
 

@@ -284,8 +284,8 @@ class ClientCore:
         lost = [id for id in link.sent if id not in known]
         words = f"the broker at {link.address} was restarted; this item may have run already"
         self._resend(link, lost, "" if welcome.resumed else words)
-        for watch in self._watches:
-            link.tell(protocol.Notice(watch.model, []))
+        for model in {watch.model for watch in self._watches} | self._tours.models():
+            link.tell(protocol.Notice(model, []))
 
     def _refused(self, now: float, link: Link, error: errors.ZStreamerError) -> None:
         greeting = link.state is LinkState.GREETING
@@ -304,11 +304,21 @@ class ClientCore:
         if error is None:
             link.notices.pop(notice.model, None)
             self._tours.ready(link, notice.model)
+            self._call_back(link, notice.model)
         else:
             link.notices[notice.model] = error
         if error is None or all(self._has_given_up(now, each, notice.model) for each in self.links):
             for watch in [w for w in self._watches if w.model == notice.model]:
                 self._end_watch(watch, error)
+
+    def _call_back(self, ready: Link, model: str) -> None:
+        """A broker is ready for a model: what waits at others that are not may go there."""
+        for link in self._ready_links():
+            if link is ready or model not in link.notices:
+                continue
+            if any(call.model == model for call in link.sent.values()):
+                elsewhere = NoWorker(f"the broker at {ready.address} has a worker")
+                link.tell(protocol.Notice(model, errors.to_wire(elsewhere)))
 
     def _has_given_up(self, now: float, link: Link, model: str) -> bool:
         """Whether no worker of this broker will start for a model, or the broker is away."""

@@ -43,6 +43,10 @@ class Route(NamedTuple):
     patient: bool = False
     busy: bool = False
 
+    def without(self, start: Start) -> Route:
+        """Return the route of those whom this broker has not refused after all."""
+        return self._replace(asked=self.asked - {start}, may_wait=self.may_wait - {start})
+
 
 class Refused(NamedTuple):
     """One item that was refused, and what each broker has said of it last."""
@@ -114,8 +118,14 @@ class Tours:
         """A broker that had no worker for a model has one now."""
         start = link, link.epoch
         for route in [r for r in self._waiting if r.model == model and start in r.asked]:
-            asked, may_wait = route.asked - {start}, route.may_wait - {start}
-            self._move(route, route._replace(asked=asked, may_wait=may_wait))
+            self._move(route, route.without(start))
+        for id, refused in self._refused.items():
+            if refused.route.model == model:
+                self._refused[id] = refused._replace(route=refused.route.without(start))
+
+    def models(self) -> set[str]:
+        """Return the models of which items were refused and are open."""
+        return {refused.route.model for refused in self._refused.values()}
 
     def feed(self, now: float, links: Sequence[Link]) -> None:
         """Send on what another of these may take; fail what none is left for."""
