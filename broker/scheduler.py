@@ -137,11 +137,15 @@ class Scheduler:
             parked: also those that were sent to wait here.
         """
         for lot in dict.fromkeys(client.items.values()):
-            queued = lot.model is model and lot.worker is None and not lot.suspect
-            if queued and (parked or lot.movable):
+            queued = lot.model is model and lot.worker is None
+            # What is known of a suspect is of use as long as a worker may come back.
+            if queued and (parked or lot.movable) and not (lot.suspect and model.workers):
                 back = lot.pick(range(len(lot)))
                 self._count_out([lot])
-                model.queue.give_up(lot, set(lot.ids))
+                if lot.suspect:
+                    lot.drop(set(lot.ids))
+                else:
+                    model.queue.give_up(lot, set(lot.ids))
                 self.refuse([back], NoWorker(model.state_in_words()))
 
     # Out to the workers

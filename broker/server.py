@@ -40,6 +40,10 @@ PAUSE = 0.5
 OWNER_CHECK = 0.5
 """Seconds between two looks at whether the owner still lives."""
 
+DRAIN_NOTICE = 0.25
+"""Seconds for which a broker that drains stays although it is idle: what clients had sent before
+they read that it drains is refused, so that it goes elsewhere, rather than lost."""
+
 PROBE_PAUSE = 0.05
 """Seconds between two rounds of probes; many peers often go at once."""
 
@@ -179,8 +183,10 @@ def _serve(server: Server, stop: StopRequests, admin: Admin) -> int:
             return ExitCode.OK
     log.info("draining grace=%gs", server.config.drain_grace)
     server.core.drain()
-    end = time.monotonic() + server.config.drain_grace
-    while not server.core.idle:
+    start = time.monotonic()
+    end = start + server.config.drain_grace
+    told = start + DRAIN_NOTICE if server.core.client_sessions else start
+    while not server.core.idle or time.monotonic() < told:
         server.turn()
         if stop.requests > 1 or time.monotonic() > end or server.owner_gone():
             log.warning("stopped with work unfinished items=%d", server.core.scheduler.queued_items)

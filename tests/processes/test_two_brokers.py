@@ -95,8 +95,10 @@ def test_items_that_wait_at_a_broker_whose_worker_has_gone_are_run_at_the_other(
     with client_of(brokers, timeout=100) as client:
         futures = [client.submit([i]) for i in range(6)]
         until(lambda: len(gate.begun) == 1 and one.open_items("default") == 6)
-        gate.open()
         worker.kill()
+        until(lambda: not one.model()["workers"])
+        gate.open()
+        # By now they wait at the first broker again, since the second does not know the model.
         other.worker("Gate", batch_size=1, init_kwargs=kwargs)
         for i, future in enumerate(futures):
             assert future.result(60)[0][0] == i

@@ -594,11 +594,23 @@ def test_a_suspect_stays_where_it_is_known(room):
     tickets = room.work("W")
     room.report("W", begun=tickets)
     room.report("W", *tickets, outcome=[Fate.LOST, "", {"batch": 2}])
-    room.take("A")
-    room.lose("W", Side.WORKER)
+    room.state("W", RESTARTING)
     assert room.answers("A") == {}
+    room.state("W", WARM)
+    assert len(room.work("W")) == 1
+
+
+def test_a_suspect_goes_to_another_broker_when_no_worker_is_left_here(room):
+    room.submit("A", 1, 2, ready=True)
+    tickets = room.work("W")
+    room.report("W", begun=tickets)
+    room.report("W", *tickets, outcome=[Fate.LOST, "", {"batch": 2}])
+    room.lose("W", Side.WORKER)
+    assert sorted(room.answers("A")) == [1, 2]
+    scheduler = room.core.scheduler
+    assert scheduler.queued_items == scheduler.queued_bytes == 0
     room.worker("V")
-    assert len(room.work("V")) == 1
+    assert room.work("V") == []
 
 
 @pytest.mark.parametrize("reason", ["draining", "full", "unknown", "given up"])

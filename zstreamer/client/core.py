@@ -299,25 +299,28 @@ class ClientCore:
     def _notice(self, now: float, link: Link, notice: protocol.Notice) -> None:
         if not notice.model:
             link.draining = True
+            link.lost_at = now
             return
         error = errors.from_wire(notice.error) if notice.error else None
         if error is None:
             link.notices.pop(notice.model, None)
-            self._tours.ready(link, notice.model)
-            self._call_back(link, notice.model)
         else:
             link.notices[notice.model] = error
+        self._call_back(notice.model)
+        if error is None:
+            self._tours.ready(link, notice.model)
         if error is None or all(self._has_given_up(now, each, notice.model) for each in self.links):
             for watch in [w for w in self._watches if w.model == notice.model]:
                 self._end_watch(watch, error)
 
-    def _call_back(self, ready: Link, model: str) -> None:
-        """A broker is ready for a model: what waits at others that are not may go there."""
-        for link in self._ready_links():
-            if link is ready or model not in link.notices:
-                continue
-            if any(call.model == model for call in link.sent.values()):
-                elsewhere = NoWorker(f"the broker at {ready.address} has a worker")
+    def _call_back(self, model: str) -> None:
+        """What waits at brokers without a worker may go to one that may have one."""
+        links = self._ready_links()
+        if all(model in link.notices for link in links):
+            return
+        for link in links:
+            if model in link.notices and self._tours.wait_at(link, model):
+                elsewhere = NoWorker("another broker may have a worker")
                 link.tell(protocol.Notice(model, errors.to_wire(elsewhere)))
 
     def _has_given_up(self, now: float, link: Link, model: str) -> bool:

@@ -40,7 +40,7 @@ class Link:
         sent: items sent on it that have no answer, by id; they outlive its connections.
         since: monotonic seconds at which `state` was entered.
         lost_at: monotonic seconds at which it was READY last, over all attempts since, or first
-            tried.
+            tried, or began to drain.
         retry_at: when DOWN, the monotonic seconds of the next attempt.
         draining: it takes no new work.
         notices: by model, why items wait there.

@@ -44,8 +44,9 @@ class Route(NamedTuple):
     busy: bool = False
 
     def without(self, start: Start) -> Route:
-        """Return the route of those whom this broker has not refused after all."""
-        return self._replace(asked=self.asked - {start}, may_wait=self.may_wait - {start})
+        """Return the route of the same items now that this broker would take them."""
+        asked, may_wait = self.asked - {start}, self.may_wait - {start}
+        return self._replace(asked=asked, may_wait=may_wait, patient=False)
 
 
 class Refused(NamedTuple):
@@ -123,6 +124,13 @@ class Tours:
             if refused.route.model == model:
                 self._refused[id] = refused._replace(route=refused.route.without(start))
 
+    def wait_at(self, link: Link, model: str) -> bool:
+        """Whether any item of a model was sent there to wait for a worker."""
+        return any(
+            id in link.sent and refused.route.patient and refused.route.model == model
+            for id, refused in self._refused.items()
+        )
+
     def models(self) -> set[str]:
         """Return the models of which items were refused and are open."""
         return {refused.route.model for refused in self._refused.values()}
@@ -135,8 +143,8 @@ class Tours:
         self.wake_at = min((link.lost_at + self._patience for link in away), default=math.inf)
 
     def may_come(self, now: float, link: Link) -> bool:
-        """Whether a broker that is out of reach may be back soon."""
-        away = link.state is not LinkState.READY and link.refusal is None
+        """Whether a broker that is out of reach, or about to be, may be back soon."""
+        away = link.draining or (link.state is not LinkState.READY and link.refusal is None)
         return away and now < link.lost_at + self._patience
 
     def _feed_route(self, now: float, links: Sequence[Link], route: Route) -> None:
@@ -166,7 +174,7 @@ class Tours:
         while waiting:
             call, index = waiting[0]
             if _is_open(call, index):
-                link = min(takers, key=lambda link: len(link.sent))
+                link = min(takers, key=lambda each: (call.model in each.notices, len(each.sent)))
                 size = len(call.payloads[index])
                 if size > link.max_payload:
                     words = f"an item of {size} bytes exceeds the limit of the broker at "
