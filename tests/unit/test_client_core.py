@@ -894,6 +894,17 @@ def test_an_item_that_was_refused_ends_on_time_and_says_why():
     assert isinstance(error_of(call), errors.ModelNotFound)
 
 
+def test_an_item_that_another_broker_has_taken_ends_on_time_for_that_reason():
+    desk = two_brokers()
+    call = desk.call("x", timeout=0.3)
+    desk.turn()
+    (link,) = (link for link in desk.links if link.sent)
+    desk.answer(call.first, outcome=errors.refusal(NOT_FOUND), link=link)
+    desk.turn()
+    desk.turn(0.3)
+    assert isinstance(error_of(call), DeadlineExceeded)
+
+
 def test_a_call_given_up_on_its_way_round_leaves_nothing_behind():
     desk = two_brokers()
     a, b = desk.links

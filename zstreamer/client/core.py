@@ -439,8 +439,8 @@ class ClientCore:
                 return NoWorker(f"{link.notices[call.model].message} (waited {seconds})")
         if isinstance(call, Watch):
             return NoWorker(f"model {call.model!r} was not ready within {seconds}")
-        if refusal := self._tours.error_of(call):
-            return refusal
+        if not any(link.holds(call) for link in ready) and (error := self._tours.error_of(call)):
+            return error
         return DeadlineExceeded(f"no answer within {seconds} ({call.left} items open)")
 
     def _unreachable_at(self) -> float:

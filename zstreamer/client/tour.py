@@ -138,7 +138,8 @@ class Tours:
     def feed(self, now: float, links: Sequence[Link]) -> None:
         """Send on what another of these may take; fail what none is left for."""
         for route in list(self._waiting):
-            self._feed_route(now, links, route)
+            if route in self._waiting:  # others may have joined it, and have left with it
+                self._feed_route(now, links, route)
         away = [link for link in links if self._waiting and self.may_come(now, link)]
         self.wake_at = min((link.lost_at + self._patience for link in away), default=math.inf)
 
