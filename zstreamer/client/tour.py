@@ -53,7 +53,7 @@ class Refused(NamedTuple):
     """One item that was refused, and what each broker has said of it last."""
 
     route: Route
-    said: dict[Start, ZStreamerError]
+    said: dict[Link, ZStreamerError]
 
 
 class Tours:
@@ -111,7 +111,7 @@ class Tours:
             may_wait |= {start}
         busy = route.busy or (isinstance(error, Overloaded) and not link.draining)
         route = Route(call.model, route.asked | {start}, may_wait, route.patient, busy)
-        said = {**(before.said if before else {}), start: error}
+        said = {**(before.said if before else {}), link: error}
         self._refused[call.first + index] = Refused(route, said)
         self._waiting.setdefault(route, deque()).append((call, index))
 
@@ -200,15 +200,15 @@ def _is_open(call: Call, index: int) -> bool:
     return not call.done and call.outcomes[index] is None
 
 
-def _most_telling(said: dict[Start, ZStreamerError]) -> ZStreamerError:
+def _most_telling(said: dict[Link, ZStreamerError]) -> ZStreamerError:
     """Return what the caller hears: first what another attempt may change."""
-    errors = list(said.values())
-    if busy := [error for error in errors if isinstance(error, Overloaded)]:
+    refusals = list(said.values())
+    if busy := [error for error in refusals if isinstance(error, Overloaded)]:
         return min(busy, key=lambda error: error.retry_after)
-    if no_worker := [error for error in errors if isinstance(error, NoWorker)]:
+    if no_worker := [error for error in refusals if isinstance(error, NoWorker)]:
         return no_worker[-1]
-    unknown = [error for error in errors if isinstance(error, ModelNotFound)]
+    unknown = [error for error in refusals if isinstance(error, ModelNotFound)]
     if len(unknown) < 2:
-        return errors[-1]
+        return refusals[-1]
     words = "; another broker: ".join(dict.fromkeys(error.message for error in unknown))
     return ModelNotFound(words, sorted({name for error in unknown for name in error.models}))
