@@ -4,7 +4,6 @@ from collections import Counter
 from itertools import count
 
 from tests.simulation.world import Process, Wire
-from zstreamer import codec
 from zstreamer.broker.core import BrokerCore, Side
 from zstreamer.client import actions as client_actions
 from zstreamer.client.calls import Call
@@ -14,7 +13,6 @@ from zstreamer.wire.messages import Kind
 from zstreamer.worker import actions as worker_actions
 from zstreamer.worker import pipe
 from zstreamer.worker.core import WorkerCore
-from zstreamer.worker.runner import Runner, encode
 
 PIPE = 0.0001
 """Seconds between an agent and its child."""
@@ -26,7 +24,6 @@ class History:
     def __init__(self):
         self.begun = Counter()  # payload → how often a model began it
         self.begun_at = {}  # … when it last did
-        self.ran = Counter()  # … how often predict was given it
         self.died = Counter()  # … how often its process died while running it
         self.died_alone = Counter()
         self.lost = Counter()  # … how often its agent or link was lost while it ran
@@ -221,7 +218,6 @@ class SimChild:
         self.serial = 0
         self.running = []
         self.broken = False  # as a model whose CUDA context is: its next batch ends the process
-        self.runner = Runner(self._predict)
         self.world.after(boot, self._booted)
 
     def _booted(self):
@@ -271,19 +267,12 @@ class SimChild:
             self.die("FatalError")
             return
         self.running = []
-        payloads = [payload for _, payload in batch]
-        outputs = self.runner.run(payloads, [b"once" in payload for payload in payloads])
-        outcomes = [o if isinstance(o, list) else payload_of(o) for o in encode(outputs)]
+        outcomes = [
+            [500, "bad item", {"type": "ValueError"}] if b"bad" in payload else b"=" + payload
+            for _, payload in batch
+        ]
         self.say(pipe.Done([id for id, _ in batch], outcomes, seconds))
         self._claim()
-
-    def _predict(self, payloads):
-        """The model: raises for a bad item, and returns too little for a short one."""
-        self.history.ran.update(payloads)
-        if any(b"bad" in payload for payload in payloads):
-            raise ValueError("bad item")
-        outputs = [b"=" + payload for payload in payloads]
-        return outputs[1:] if any(b"short" in payload for payload in payloads) else outputs
 
     def die(self, why):
         """End, as by SIGKILL; what was written before is still read."""
@@ -457,8 +446,3 @@ def broker_config(**settings):
 def agent_config(addresses, **settings):
     """An agent's configuration for these brokers."""
     return AgentConfig(target="m:m", broker=tuple(addresses), **settings)
-
-
-def payload_of(output):
-    """The output of an item as it went into `encode`: items here are plain bytes on the wire."""
-    return codec.decode(output)
