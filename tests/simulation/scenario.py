@@ -420,7 +420,7 @@ class Scenario:
                 assert id(call) in self.cancelled, f"{payload!r} was not cancelled"
             case errors.Overloaded():
                 budget = call.deadline - call.submitted
-                if "shutting down" in error.message:
+                if "shutting down" in error.message and not self.tight:
                     self._check_not_only_drained(payload, error)
                     return
                 short = "ahead" in error.message and budget < 5.0 + self._work()

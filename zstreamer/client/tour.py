@@ -204,7 +204,7 @@ def _most_telling(said: dict[Link, ZStreamerError]) -> ZStreamerError:
     """Return what the caller hears: first what another attempt may change."""
     refusals = list(said.values())
     if busy := [error for error in refusals if isinstance(error, Overloaded)]:
-        return min(busy, key=lambda error: error.retry_after)
+        return min(reversed(busy), key=lambda error: error.retry_after)
     if no_worker := [error for error in refusals if isinstance(error, NoWorker)]:
         return no_worker[-1]
     unknown = [error for error in refusals if isinstance(error, ModelNotFound)]
