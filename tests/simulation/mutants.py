@@ -200,8 +200,3 @@ def what_waits_for_a_worker_is_not_called_back(call_back, self, model):
 @mutant(Tours, "may_come")
 def a_broker_that_is_out_of_reach_is_not_waited_for(may_come, self, now, link):
     return False
-
-
-@mutant(BrokerCore, "drain")
-def a_broker_that_drains_tells_nobody(drain, self):
-    self.admission.draining = True

@@ -17,7 +17,6 @@ FINDERS = {
     "a dead clients items stay": 613,
     "calls do not move from a lost broker to another": 298,
     "a broker that is out of reach is not waited for": 479,
-    "a broker that drains tells nobody": 160,
 }
 """The first seeds that found mutants which few find. They are tried before all others, which only
 saves time: a change may let other seeds find them.
