@@ -957,6 +957,26 @@ def test_what_waits_for_a_worker_moves_to_the_broker_that_gets_one_first():
     assert desk.submitted(other) == [call.first]
 
 
+def test_what_waits_for_a_worker_is_called_back_as_often_as_another_broker_may_have_one():
+    desk = two_brokers()
+    call = desk.call("x")
+    for link in desk.links:
+        desk.hear(protocol.Notice("default", errors.to_wire(NOT_READY)), link)
+    for _ in range(2):
+        desk.turn()
+        (link,) = (link for link in desk.links if link.sent)
+        desk.answer(call.first, outcome=errors.refusal(NOT_READY), link=link)
+    desk.turn()
+    one, other = desk.links if desk.links[0].sent else reversed(desk.links)
+    desk.hear(protocol.Notice("default", []), other)
+    desk.hear(protocol.Notice("default", []), one)  # it runs there, and its worker is lost
+    desk.turn()
+    desk.said[one].clear()
+    desk.hear(protocol.Notice("default", errors.to_wire(NOT_READY)), one)
+    desk.turn()
+    assert len(desk.take(protocol.Notice, one)) == 1
+
+
 def test_a_broker_that_comes_back_is_asked_for_the_models_that_items_wait_for():
     desk = two_brokers()
     a, b = desk.links

@@ -72,6 +72,7 @@ class Tours:
         self._patience = patience
         self._waiting: dict[Route, deque[tuple[Call, int]]] = {}
         self._refused: dict[int, Refused] = {}
+        self._parked: set[int] = set()  # items that wait for a worker at a broker
         self.wake_at = math.inf
 
     def __len__(self) -> int:
@@ -81,6 +82,7 @@ class Tours:
         """Forget everything: all of it has ended."""
         self._waiting.clear()
         self._refused.clear()
+        self._parked.clear()
         self.wake_at = math.inf
 
     def forget(self, call: Call) -> None:
@@ -88,10 +90,12 @@ class Tours:
         if self._refused:
             for id in range(call.first, call.first + len(call.outcomes)):
                 self._refused.pop(id, None)
+                self._parked.discard(id)
 
     def start_again(self, id: int) -> None:
         """An item is to be sent as if nobody had been asked: its broker was lost with it."""
         self._refused.pop(id, None)
+        self._parked.discard(id)
 
     def error_of(self, call: Call) -> ZStreamerError | None:
         """Return why an item of this call was refused, if one was and is open."""
@@ -103,6 +107,7 @@ class Tours:
 
     def refused(self, link: Link, call: Call, index: int, error: ZStreamerError) -> None:
         """A broker did not take an item."""
+        self._parked.discard(call.first + index)
         before = self._refused.get(call.first + index)
         route = before.route if before else Route(call.model)
         start = link, link.epoch
@@ -126,10 +131,8 @@ class Tours:
 
     def wait_at(self, link: Link, model: str) -> bool:
         """Whether any item of a model was sent there to wait for a worker."""
-        return any(
-            id in link.sent and refused.route.patient and refused.route.model == model
-            for id, refused in self._refused.items()
-        )
+        sent = link.sent
+        return any(id in sent and sent[id].model == model for id in self._parked)
 
     def models(self) -> set[str]:
         """Return the models of which items were refused and are open."""
@@ -182,6 +185,8 @@ class Tours:
                     self._fail(call, index, errors.TooLarge(words + link.address))
                 elif link.room_for(size):
                     link.add(now, call, index, wait=route.patient)
+                    if route.patient:
+                        self._parked.add(call.first + index)
                 else:
                     return
             waiting.popleft()
