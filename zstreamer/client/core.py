@@ -439,7 +439,9 @@ class ClientCore:
                 return NoWorker(f"{link.notices[call.model].message} (waited {seconds})")
         if isinstance(call, Watch):
             return NoWorker(f"model {call.model!r} was not ready within {seconds}")
-        if not any(link.holds(call) for link in ready) and (error := self._tours.error_of(call)):
+        if not any(link.holds(call) for link in ready) and (
+            error := self._tours.error_of(call, ready)
+        ):
             return error
         return DeadlineExceeded(f"no answer within {seconds} ({call.left} items open)")
 

@@ -97,11 +97,11 @@ class Tours:
         self._refused.pop(id, None)
         self._parked.discard(id)
 
-    def error_of(self, call: Call) -> ZStreamerError | None:
-        """Return why an item of this call was refused, if one was and is open."""
+    def error_of(self, call: Call, links: Sequence[Link]) -> ZStreamerError | None:
+        """Return why an open item of this call was refused by all that could be asked, if any was."""
         for index, outcome in enumerate(call.outcomes):
             refused = self._refused.get(call.first + index) if outcome is None else None
-            if refused is not None:
+            if refused is not None and not _takers(links, refused.route):
                 return _most_telling(refused.said)
         return None
 
@@ -152,14 +152,7 @@ class Tours:
         return away and now < link.lost_at + self._patience
 
     def _feed_route(self, now: float, links: Sequence[Link], route: Route) -> None:
-        takers = [
-            link
-            for link in links
-            if link.state is LinkState.READY
-            and not link.draining
-            and (link, link.epoch) not in route.asked
-        ]
-        if takers:
+        if takers := _takers(links, route):
             self._send(now, takers, route)
         elif not route.busy and any(self.may_come(now, link) for link in links):
             pass
@@ -199,6 +192,12 @@ class Tours:
                 id = call.first + index
                 self._refused[id] = self._refused[id]._replace(route=new)
         self._waiting.setdefault(new, deque()).extend(waiting)
+
+
+def _takers(links: Sequence[Link], route: Route) -> list[Link]:
+    """Return the brokers that can be asked and have not refused."""
+    ready = [link for link in links if link.state is LinkState.READY and not link.draining]
+    return [link for link in ready if (link, link.epoch) not in route.asked]
 
 
 def _is_open(call: Call, index: int) -> bool:
