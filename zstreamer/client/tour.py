@@ -98,7 +98,7 @@ class Tours:
         self._parked.discard(id)
 
     def error_of(self, call: Call, links: Sequence[Link]) -> ZStreamerError | None:
-        """Return why an open item of this call was refused by all that could be asked, if any was."""
+        """Return why an open item of this call was refused by all that can be asked, if it was."""
         for index, outcome in enumerate(call.outcomes):
             refused = self._refused.get(call.first + index) if outcome is None else None
             if refused is not None and not _takers(links, refused.route):
