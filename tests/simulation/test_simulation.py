@@ -14,7 +14,7 @@ ENOUGH = 600  # seeds within which every mutant is found
 FINDERS = {
     "an agent reports tickets of a lost connection on the next": 158,
     "answers are not kept until they are read": 83,
-    "a dead clients items stay": 613,
+    "a dead clients items stay": 1677,
     "calls do not move from a lost broker to another": 298,
     "a broker that is out of reach is not waited for": 479,
 }
