@@ -48,6 +48,9 @@ MAX_TROUBLE = 8 * 1024
 """Characters that are kept of why a model could not start."""
 
 
+_READY = int(protocol.Flag.READY)
+
+
 class Side(Enum):
     """The two ROUTERs."""
 
@@ -148,7 +151,10 @@ class BrokerCore:
                 self.scheduler.cancel(client, message.ids)
                 client.words -= WORDS_AN_ITEM * (before - len(client.items))
             case protocol.Notice():
-                self._tell_state(client, message.model)
+                if message.error:
+                    self._hand_back(client, message.model)
+                else:
+                    self._tell_state(client, message.model)
             case protocol.Part():
                 self._part(now, Side.CLIENT, client, message)
             case protocol.PartOk():
@@ -317,6 +323,7 @@ class BrokerCore:
         if client is None:
             client = self.clients[hello.id] = Client(hello.id, self.config.max_payload)
         if client.session is not None:
+            self._replace(now, Side.CLIENT, client.session)
             self.client_sessions.pop(client.session, None)
         waits = hello.info.get("open", [])
         waits_for = {i for i in waits if type(i) is int} if isinstance(waits, list) else set()
@@ -325,6 +332,9 @@ class BrokerCore:
         client.info = introduction.kept(hello.info)
         self.client_sessions[session] = client
         self._welcome(client, self.config.window_items, resumed, known)
+        for model in {lot.model: None for lot in client.items.values()}:
+            if not model.warm:
+                self._tell_state(client, model.name)
         if self.draining:
             self._tell_draining(client)
 
@@ -339,6 +349,8 @@ class BrokerCore:
             self._refuse(now, Side.WORKER, session, errors.Overloaded("there are too many models"))
             return
         for other in [w for w in self.workers.values() if w.id == hello.id]:
+            if other.session != session:
+                self._replace(now, Side.WORKER, other.session)
             self.on_gone(now, Side.WORKER, other.session)
         self.on_gone(now, Side.WORKER, session)
         model = self.scheduler.model(job.model)
@@ -379,6 +391,10 @@ class BrokerCore:
         self._out.append(Send(side, session, frames))
         if not self.patience[side].fault(now, session):
             self._go_deaf(now, side, session)
+
+    def _replace(self, now: float, side: Side, session: bytes) -> None:
+        words = "another connection has said HELLO with the id of this one and takes its place"
+        self._refuse(now, side, session, errors.BadRequest(words))
 
     def _refuse_malformed(self, now: float, side: Side, session: bytes, words: str) -> None:
         self.counts["malformed"] += 1
@@ -426,15 +442,19 @@ class BrokerCore:
 
     def _submit(self, now: float, client: Client, run: protocol.Run) -> None:
         self._dirty[client] = None
-        if self.admission.submit(now, client, run):
+        taken = self.admission.submit(now, client, run)
+        if taken:
             client.words -= 1
-            model = self.models[run.model]
-            if not model.warm and model.name not in client.noticed:
-                self._tell_state(client, model.name)
+        # One that has other brokers hears of a model that was not ready when it is.
+        if (taken or run.flags & _READY) and run.model not in client.noticed:
+            model = self.models.get(run.model)
+            if model is None or not model.warm:
+                self._tell_state(client, run.model)
 
     # Models' states
 
     def _worker_state(self, now: float, worker: Worker, message: protocol.State) -> None:
+        before = worker.model.state_in_words()
         try:
             worker.state = WorkerState(message.state)
         except ValueError:
@@ -456,11 +476,12 @@ class BrokerCore:
             self._dirty[worker] = None
         model.forget_speed()
         self.scheduler.touch(model, worker)
-        self._tell_all(model)
+        if model.state_in_words() != before:  # a worker that repeats itself must not flood clients
+            self._tell_all(model)
 
     def _tell_state(self, client: Client, name: str) -> None:
         """Tell a client whether a model is ready, and again when that changes."""
-        full = len(client.noticed) >= MAX_NOTICES or len(name) > protocol.MAX_NAME
+        full = len(client.noticed) >= MAX_NOTICES or not 0 < len(name) <= protocol.MAX_NAME
         if full and name not in client.noticed:
             return
         model = self.models.get(name)
@@ -473,10 +494,20 @@ class BrokerCore:
         client.tell(protocol.Notice(name, errors.to_wire(error) if words else []))
         self._dirty[client] = None
 
+    def _hand_back(self, client: Client, name: str) -> None:
+        """Another broker is ready for a model: what waits here without a worker goes there."""
+        model = self.models.get(name)
+        if model is not None and not model.warm:
+            self.scheduler.hand_back(model, client, parked=True)
+
     def _tell_all(self, model: Model) -> None:
-        for client in self.client_sessions.values():
-            if model.name in client.noticed:
+        cold = not model.warm
+        for client in self.clients.values():
+            waits = cold and any(lot.model is model for lot in client.items.values())
+            if client.session and (waits or model.name in client.noticed):
                 self._tell_state(client, model.name)
+            if waits and not model.broken:
+                self.scheduler.hand_back(model, client)
         if model.broken:
             error = errors.NoWorker(model.state_in_words(), final=True)
             self.scheduler.fail_waiting(model, error)

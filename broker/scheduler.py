@@ -21,7 +21,7 @@ from zstreamer.broker.clients import Client
 from zstreamer.broker.lots import Lot
 from zstreamer.broker.models import Model
 from zstreamer.broker.workers import Worker
-from zstreamer.errors import DeadlineExceeded, WorkerLost, ZStreamerError
+from zstreamer.errors import DeadlineExceeded, NoWorker, WorkerLost, ZStreamerError
 from zstreamer.wire.protocol import NO_PAYLOAD, Fate, Report, Slot, WorkerState
 
 MAX_STRIKES = 4
@@ -136,8 +136,15 @@ class Scheduler:
 
     def fail(self, lots: Iterable[Lot], error: ZStreamerError) -> None:
         """All items of these have ended with an error."""
+        self._end(lots, errors.to_wire(error))
+
+    def refuse(self, lots: Iterable[Lot], error: ZStreamerError) -> None:
+        """All items of these are not taken after all, or not any more: another broker may."""
+        self._end(lots, errors.refusal(error))
+
+    def _end(self, lots: Iterable[Lot], error: list[object]) -> None:
         for lot in lots:
-            self.finish(lot, lot.ids, [errors.to_wire(error)] * len(lot), lot.size)
+            self.finish(lot, lot.ids, [error] * len(lot), lot.size)
 
     def fail_waiting(self, model: Model, error: ZStreamerError) -> None:
         """Fail everything that waits for a model."""
@@ -145,7 +152,27 @@ class Scheduler:
         while group := model.next_suspects():
             lots.extend(group)
         self._count_out(lots)
-        self.fail(lots, error)
+        self.refuse(lots, error)
+
+    def hand_back(self, model: Model, client: Client, parked: bool = False) -> None:
+        """No worker is ready: items that may go to another broker do not wait for one here.
+
+        Args:
+            model: whose workers are not ready.
+            client: whose items.
+            parked: also those that were sent to wait here.
+        """
+        for lot in dict.fromkeys(client.items.values()):
+            queued = lot.model is model and lot.worker is None
+            # What is known of a suspect is of use as long as a worker may come back.
+            if queued and (parked or lot.movable) and not (lot.suspect and model.workers):
+                back = lot.pick(range(len(lot)))
+                self._count_out([lot])
+                if lot.suspect:
+                    lot.drop(set(lot.ids))
+                else:
+                    model.queue.give_up(lot, set(lot.ids))
+                self.refuse([back], NoWorker(model.state_in_words()))
 
     # Out to the workers
 
@@ -319,8 +346,11 @@ class Scheduler:
         group = [lot for lot in lots if lot.suspect]
         if group:
             self._suspect(model, group)
+        cold = not model.warm
         for lot in lots:
-            if not lot.suspect:
+            if cold and lot.movable and not lot.suspect:
+                self.refuse([lot], NoWorker(model.state_in_words()))
+            elif not lot.suspect:
                 self._count_in(lot)
                 model.queue.push_returned(lot)
 

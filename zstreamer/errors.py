@@ -274,6 +274,23 @@ def _is_plain(value: object) -> bool:
     return value is None or isinstance(value, str)
 
 
+def refusal(error: ZStreamerError) -> list[object]:
+    """Return the form of an error which says that a broker did not take the item: it has not run,
+    and another broker may take it.
+    """
+    code, message, details = to_wire(error)
+    return [code, message, {**details, _ADMITTED: False}]  # type: ignore[dict-item]  # a dict
+
+
+def is_refusal(wire: Sequence[object]) -> bool:
+    """Whether `refusal` wrote this."""
+    details = wire[2] if len(wire) == 3 else None
+    return isinstance(details, dict) and details.get(_ADMITTED) is False
+
+
+_ADMITTED = "admitted"
+
+
 def from_wire(wire: Sequence[object]) -> ZStreamerError:
     """Rebuild the error that `to_wire` wrote.
 
