@@ -74,6 +74,52 @@ def test_an_item_that_hangs_predict_is_killed_in_time_and_only_its_caller_loses(
     assert all(int(each) < 5 for each in seconds)
 
 
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        ("CUDA error: device-side assert triggered", "RuntimeError: CUDA error: device-side"),
+        ("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when …", "CUBLAS_STATUS_EXECUTION_FAILED"),
+        ("fatal", "FatalError: the session is gone"),
+    ],
+)
+def test_a_model_whose_device_is_lost_gets_a_new_process_and_only_who_broke_it_loses(
+    shared, capfd, error, words
+):
+    settings = {"init_kwargs": {"error": error}, "batch_size": 8, "log_level": "warning"}
+    with shared.serving("Sticky", **settings) as client:
+        [before] = client.predict(["good"])
+        items = ["good", "good", "poison", *["good"] * 5]
+        answers = client.predict(items, timeout=40, return_exceptions=True)
+        assert isinstance(answers.pop(2), errors.WorkerLost)
+        assert all(isinstance(pid, int) and pid != before for pid in answers)
+        [after] = client.predict(["good"])
+        assert after != before
+    assert words in capfd.readouterr().err
+
+
+def test_a_model_that_fails_on_its_own_example_gets_a_new_process(shared, capfd):
+    kwargs = {"error": "who knows why", "example": ["good"]}
+    with shared.serving("Sticky", init_kwargs=kwargs, log_level="warning") as client:
+        [before] = client.predict(["good"])
+        with pytest.raises(errors.PredictError, match="who knows why"):
+            client.predict(["poison"])
+        with pytest.raises(errors.PredictError, match="who knows why"):
+            client.predict(["good"])
+        [after] = client.predict(["good"])  # the third in a row without an answer
+        assert after != before
+    assert "how='is broken: RuntimeError: who knows why'" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("wrong", ["raise", "return", "count"])
+def test_a_model_that_fails_its_example_is_not_ready(wrong):
+    with Cluster(model_grace=60) as cluster:
+        worker = cluster.worker("Unfit", boot_attempts=2, init_kwargs={"wrong": wrong})
+        words = "returned 0 outputs for 1 input" if wrong == "count" else "unfit for its example"
+        with pytest.raises(errors.NoWorker, match=words):
+            cluster.client(timeout=30).predict([1])
+        assert worker.wait(20) == ExitCode.MODEL
+
+
 def test_a_batch_that_does_not_fit_into_memory_is_split_and_the_smaller_size_remembered(shared):
     settings = {"init_kwargs": {"piece": 256 * MiB, "fits": 4}, "batch_size": 16}
     with shared.serving("Hungry", **settings) as client:

@@ -16,7 +16,7 @@ from tritonclient.http import (
 
 from tests.web_requests import Site, answer, header, problem, snapshot
 from zstreamer import Tensor
-from zstreamer.errors import BrokerUnreachable, PredictError
+from zstreamer.errors import BadRequest, BrokerUnreachable, PredictError, TooLarge
 from zstreamer.web.limits import Limits
 
 INFER = "/v2/models/default/infer"
@@ -281,6 +281,23 @@ def test_outputs_other_than_declared_are_a_500_that_names_them():
     assert "dict of the tensors" in refused({"x": 1}, Tensor("x", "FP32"), Tensor("y"))
     assert "text" in refused(1, Tensor("x"))
     assert "shape [2] of text" in refused(["a"], Tensor("x", shape=[2]))
+
+
+def test_undeclared_outputs_that_json_cannot_hold_are_the_models_fault_and_named():
+    web = site(lambda _: [{"a": 1}, {"a": [{b"x": 1}]}])
+    found = infer(web, tensor(texts("x", "y")), status=500)
+    assert (found["exception"], found["index"]) == ("BadOutput", 1)
+    assert "the key b'x' is bytes" in found["detail"]
+    web = site(lambda _: [{np.int64(3): 0.5}])
+    assert infer(web, tensor(texts("x"))).as_numpy("output").tolist() == [b'{"3":0.5}']
+
+
+@pytest.mark.parametrize(("kind", "status"), [(BadRequest, 400), (TooLarge, 413)])
+def test_a_row_that_the_model_refuses_has_the_status_of_the_refusal(kind, status):
+    def model(items):
+        raise kind("not with me")
+
+    assert infer(site(model), tensor(texts("x")), status=status)["detail"] == "not with me"
 
 
 def test_outputs_are_cast_where_that_loses_no_meaning():

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from zstreamer import errors
 from zstreamer.client.client import Client
 from zstreamer.client.future import Future
+from zstreamer.errors import FatalError
 from zstreamer.model import ItemError, ManagedModel
 from zstreamer.signature import Tensor
 
@@ -19,6 +20,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Client",
+    "FatalError",
     "Future",
     "ItemError",
     "ManagedModel",

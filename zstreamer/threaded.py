@@ -20,10 +20,16 @@ from zstreamer.batching import Batcher, BatchTime
 from zstreamer.client import native
 from zstreamer.client.client import Items, check_items
 from zstreamer.client.future import Future
-from zstreamer.errors import Cancelled, DeadlineExceeded, ZStreamerError
+from zstreamer.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    NoWorker,
+    WorkerLost,
+    ZStreamerError,
+)
 from zstreamer.model import Loaded, PredictFunction
 from zstreamer.worker import failure
-from zstreamer.worker.runner import Runner
+from zstreamer.worker.runner import ModelBroken, Runner
 
 
 class _Call:
@@ -76,7 +82,9 @@ class Batches:
         if operator.index(batch_size) < 1:
             raise ValueError(f"batch_size must be a whole number of at least 1, not {batch_size!r}")
         self._model = Loaded(predict_function)
-        self._runner = Runner(self._model.predict)
+        check = self._model.warm_up if self._model.example else None
+        self._runner = Runner(self._model.predict, check)
+        self._broken = ""
         self._batch_size = batch_size
         self._max_latency = max_latency
         self._timeout = worker_timeout
@@ -238,7 +246,7 @@ class Batches:
         if not items:
             return
         start = time.perf_counter()
-        outputs = self._runner.run([item.value for item in items], [False] * len(items))
+        outputs = self._outputs(items)
         if self._runner.clean:
             batch_time.observe(len(items), time.perf_counter() - start)
         ended: dict[int, _Call] = {}
@@ -250,6 +258,19 @@ class Batches:
                 ended[id(call)] = call
         for call in ended.values():
             self._end(call, _first_error(call))
+
+    def _outputs(self, items: Sequence[_Item]) -> Sequence[object]:
+        """Run a batch; where the model is broken nobody waits for what no batch can bring."""
+        if self._broken:
+            return [NoWorker(self._broken, final=True)] * len(items)
+        try:
+            return self._runner.run([item.value for item in items], [False] * len(items))
+        except ModelBroken as error:
+            self._broken = (
+                f"the model in this process is broken and can run nothing any more ({error}); "
+                "start the process again, or use a Streamer, which does so itself"
+            )
+            return [WorkerLost(self._broken)] * len(items)
 
     def _prepare(self, item: _Item) -> bool:
         """Give an item the form that predict takes; end its call where that fails."""

@@ -30,7 +30,7 @@ from zstreamer.process import Owner, read_config
 from zstreamer.signals import StopRequests
 from zstreamer.worker import actions, forkserver, pipe
 from zstreamer.worker.claims import Claims
-from zstreamer.worker.core import WorkerCore
+from zstreamer.worker.core import ChildState, WorkerCore
 from zstreamer.worker.journal import Journal
 from zstreamer.worker.link import WorkerLink
 from zstreamer.worker.target import Description
@@ -261,6 +261,9 @@ class Agent:
         for message in child.read():
             if isinstance(message, pipe.Done):
                 self._journal.failures(now, message)
+            elif isinstance(message, pipe.Failed) and self.core.child is ChildState.WARM:
+                last = message.text.rstrip().rpartition("\n")[2]
+                self._killed = f"is broken: {last:.500}"
             self.core.on_child(now, message)
         if child.ended:
             self._poller.unregister(child)
