@@ -24,9 +24,21 @@ from zstreamer.worker.link import WorkerLink
 
 _ONCE, _ALONE = int(Flag.ONCE), int(Flag.ALONE)  # an enum's & costs a microsecond or two
 
-MIN_PREDICT_TIMEOUT = 30.0
+MAX_PATIENCE = 30.0
+MIN_PATIENCE = 2.0
 PREDICT_TIMEOUT_FACTOR = 10.0
-"""A predict counts as hung after the longer of 30 s and 10 × its usual time, unless told."""
+SLOWEST_FACTOR = 3.0
+"""A predict counts as hung after 10 × its usual time, 3 × that of the slowest batch so far, and as
+long as the budgets of its items leave: 2 s at least and 30 s at most; unless told."""
+
+SPARE_STEPS = 3
+"""A batch of 2ⁿ items is halved n times until who hangs is alone, and each time may hang again.
+Beside those and the first time, so many more must fit into the budgets: for the starts of the
+model's process, and for the answers."""
+
+FIRST_STEPS = 3
+"""The same where nothing is known of the model: its first batch may be a slow one, and may run
+once more, after which its time is known."""
 
 LOOK = 0.002
 """Seconds after which a claim is looked for that nothing else has brought to light: a model that
@@ -69,6 +81,10 @@ class Docket:
         self._preparing_since = 0.0
         self._running: list[int] = []
         self._running_since = 0.0
+        self._budget = math.inf
+        self._preparing_budget = math.inf
+        self._slowest = 0.0
+        self._hangs = 0
         self._plan: list[int] = []
         self._serial = 0
         self._hold_until = math.inf
