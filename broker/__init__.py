@@ -1,1 +1,12 @@
-"""The broker: what runs between clients and workers. Needs the base dependencies only."""
+"""The broker: what runs between clients and workers. Needs the base dependencies only.
+
+    client ─ SUBMIT ─> server ─> core ─> admission ─> scheduler ─> queue
+                                          │ refused                 │ dispatch
+    client <─ ANSWER ─ server <─ core <───┴─ scheduler <─ REPORT ── worker <─ WORK
+
+`core` knows sessions, `admission` who is let in, `scheduler` what becomes of items, `queue` the
+order of waiting, `dispatch` who gets them. `clients`, `workers`, `models` and `lots` are what they
+all look at. `server` has the sockets, `admin` the status pages.
+
+This folder is at the top of the repository and is imported as `zstreamer.broker`.
+"""

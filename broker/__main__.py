@@ -1,11 +1,18 @@
-"""`python -m broker`: the broker alone, with the options of `zstreamer broker`."""
+"""`python -m zstreamer.broker`: the broker alone, with the options of `zstreamer broker`.
+
+A program that starts a broker as its child runs this module too; `python -m broker` works in the
+repository's root.
+"""
 
 import sys
 
-from zstreamer.process import owned
+from zstreamer.broker import server
+from zstreamer.system.process import owned
 
 if __name__ == "__main__":
+    if owned():
+        sys.exit(server.main())
     from zstreamer.cli import run
-    from zstreamer.cli.serve import broker, run_owned_broker
+    from zstreamer.cli.serve import broker
 
-    sys.exit(run_owned_broker() if owned() else run(broker))
+    sys.exit(run(broker))

@@ -13,8 +13,7 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from broker import snapshot
-from broker.core import BrokerCore
+from zstreamer.broker.core import BrokerCore
 from zstreamer.config import BrokerConfig
 
 log = logging.getLogger(__name__)
@@ -32,7 +31,7 @@ class Admin:
     def __init__(self, config: BrokerConfig, core: BrokerCore) -> None:
         self._core = core
         self._next = 0.0
-        self.snapshot: dict[str, object] = snapshot.of(core, time.monotonic())
+        self.snapshot: dict[str, object] = core.snapshot(time.monotonic())
         self.published = time.monotonic()
         self.ready: tuple[list[str], list[str]] = ([], [])
         self._server: ThreadingHTTPServer | None = None
@@ -60,7 +59,7 @@ class Admin:
         """Take a new snapshot where one is due."""
         if self._server is not None and now >= self._next:
             self._next = now + PUBLISH
-            self.snapshot = snapshot.of(self._core, now)
+            self.snapshot = self._core.snapshot(now)
             models = self._core.models.values()
             self.ready = (
                 sorted(model.name for model in models if model.warm),

@@ -1,22 +1,115 @@
-"""Whether new items are let in: caps on what may wait, and whether they can be done in time."""
+"""New items on their way into the queue: who is let in, and what the others are answered.
+
+There are caps on what may wait, and items that cannot be done in time are refused.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from zstreamer import errors
-from zstreamer.errors import Overloaded, ZStreamerError
-from zstreamer.protocol import Run
-
-if TYPE_CHECKING:
-    from broker.clients import Client
-    from broker.models import Model
-    from broker.scheduler import Scheduler
-    from zstreamer.config import BrokerConfig
+from zstreamer.broker.clients import Client
+from zstreamer.broker.lots import Lot
+from zstreamer.broker.models import Model
+from zstreamer.broker.scheduler import Scheduler
+from zstreamer.config import BrokerConfig
+from zstreamer.errors import ModelNotFound, Overloaded, TooLarge, ZStreamerError
+from zstreamer.wire import protocol
+from zstreamer.wire.protocol import Buffer, Run
 
 MARGIN = 1.1
 """Under overload everyone who is let in waits as long as the prediction allows, so that one
 that is right on average would make half of them late."""
+
+_ONCE = int(protocol.Flag.ONCE)  # an enum's & costs as much as the rest of a small run
+
+
+class Admission:
+    """Lets items in or refuses them.
+
+    Args:
+        config: the broker's limits.
+        scheduler: takes what is let in.
+        born: monotonic seconds at which the broker started.
+
+    Attributes:
+        draining: nothing new is let in.
+    """
+
+    def __init__(self, config: BrokerConfig, scheduler: Scheduler, born: float) -> None:
+        self.draining = False
+        self._config = config
+        self._scheduler = scheduler
+        self._born = born
+
+    def submit(self, now: float, client: Client, run: Run) -> bool:
+        """Take a run of items; return whether any of them is let in."""
+        run = self._new_items(client, run)
+        refusal = self._refusal(now, client, run)
+        if isinstance(refusal, Overloaded | TooLarge) and run.lane == 0 and len(run.ids) > 1:
+            # Many small calls in one run: what fits for some need not wait for all.
+            rows = zip(run.ids, run.budgets, run.slots, strict=True)
+            singles = [run._replace(ids=[i], budgets=[b], slots=[s]) for i, b, s in rows]
+            taken = [self.submit(now, client, single) for single in singles]
+            return any(taken)
+        if refusal is not None:
+            self._answer_error(client, run.ids, errors.to_wire(refusal))
+            return False
+        model = self._scheduler.model(run.model)
+        once = bool(run.flags & _ONCE)
+        payloads: list[Buffer] = run.slots  # type: ignore[assignment]  # after `_new_items`
+        lot = Lot(client, model, run.ids, run.budgets, payloads, now, run.priority, run.lane, once)
+        client.open(lot)
+        for part in lot.apart():
+            self._scheduler.enqueue(part)
+        self._scheduler.counts["items"] += len(lot.ids)
+        return True
+
+    def _new_items(self, client: Client, run: Run) -> Run:
+        """Return the run without ids that are open already, and with payloads in all slots.
+
+        Those that came without a payload are answered with what is wrong.
+        """
+        if max(run.budgets, default=0) > protocol.MAX_BUDGET:
+            run = run._replace(budgets=[min(b, protocol.MAX_BUDGET) for b in run.budgets])
+        known = not client.items.keys().isdisjoint(run.ids) or len(set(run.ids)) < len(run.ids)
+        if not known and protocol.NO_PAYLOAD.isdisjoint(map(type, run.slots)):
+            return run
+        rows: dict[int, tuple[int, int, protocol.Slot]] = {}
+        for id, budget, slot in zip(run.ids, run.budgets, run.slots, strict=True):
+            payload = client.receiver.payload(slot)
+            if id in client.items or id in rows:
+                continue
+            if isinstance(payload, list):
+                self._answer_error(client, [id], payload)
+            else:
+                rows[id] = id, budget, payload
+        ids, budgets, slots = zip(*rows.values(), strict=True) if rows else ((), (), ())
+        return run._replace(ids=list(ids), budgets=list(budgets), slots=list(slots))
+
+    def _answer_error(self, client: Client, ids: list[int], error: list[object]) -> None:
+        self._scheduler.counts["refused items"] += len(ids)
+        client.answer(ids, [error] * len(ids))
+
+    def _refusal(self, now: float, client: Client, run: Run) -> ZStreamerError | None:
+        if self.draining:
+            return draining()
+        model = self._scheduler.models.get(run.model)
+        if model is None or not model.known:
+            if not 0 < len(run.model) <= protocol.MAX_NAME:
+                return errors.BadRequest(f"model name must have 1 to {protocol.MAX_NAME} letters")
+            if now - self._born >= self._config.model_grace:
+                return self.model_not_found(run.model)
+        elif model.broken:
+            return errors.NoWorker(model.state_in_words(), final=True)
+        return refusal(self._config, self._scheduler, client, model, run)
+
+    def model_not_found(self, name: str) -> ModelNotFound:
+        """Return the error that names the models which are served."""
+        models = sorted(m.name for m in self._scheduler.models.values() if m.workers or m.served)
+        words = ", ".join(map(repr, models)) or "none"
+        words = f"no worker for model {name!r} has come; served: {words}"
+        if not models:
+            words += f"; start one with `zstreamer worker MODULE:CLASS --model {name}`"
+        return ModelNotFound(words, models)
 
 
 def refusal(
@@ -27,7 +120,7 @@ def refusal(
     All or none of the run. The caller asks again for each item of many small calls that came
     as one run; one large call, with a lane of its own, is of no use in part.
     """
-    sizes = list(map(len, run.slots))  # type: ignore[arg-type]  # payloads, as `Intake` has seen to
+    sizes = list(map(len, run.slots))  # type: ignore[arg-type]  # payloads, as `Admission` has seen to
     size, count = sum(sizes), len(sizes)
     wait = predicted_wait(client, model, run)
     items, bytes_ = queued.queued_items + count, queued.queued_bytes + size
@@ -61,3 +154,8 @@ def predicted_wait(client: Client, model: Model | None, run: Run) -> float:
         # Close enough to look at what each of the other clients has.
         wait = (queue.ahead(client.id, run.priority, count) + at_workers) / rate
     return wait + model.batch_time
+
+
+def draining() -> Overloaded:
+    """Return what is said to whoever comes while the broker drains."""
+    return Overloaded("the broker is shutting down", retry_after=1.0)

@@ -6,10 +6,10 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from broker.lots import Lot
-from zstreamer import protocol
-from zstreamer.protocol import BUNDLE, INLINE, PART, Frames, Slot
-from zstreamer.transfer import Receiver, Sender
+from zstreamer.broker.lots import Lot
+from zstreamer.wire import protocol
+from zstreamer.wire.protocol import BUNDLE, INLINE, PART, Frames, Slot
+from zstreamer.wire.transfer import Receiver, Sender
 
 
 class _Outcomes(NamedTuple):

@@ -6,8 +6,8 @@
     wake_at                 when poll must be called again although nothing arrives
 
 No socket, clock, thread, log or random source in here. This file knows sessions; who is let in
-is in intake.py, what becomes of items in scheduler.py, the order of waiting in queue.py, who gets
-them in dispatch.py.
+is in admission.py, what becomes of items in scheduler.py, the order of waiting in queue.py, and
+who gets them in dispatch.py.
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ from collections import Counter
 from enum import Enum
 from typing import NamedTuple
 
-from broker import intake, snapshot
-from broker.clients import Client
-from broker.intake import Intake
-from broker.models import Model
-from broker.scheduler import Scheduler
-from broker.workers import STALL, Worker
-from zstreamer import errors, protocol
+from zstreamer import errors
+from zstreamer.broker import admission, snapshot
+from zstreamer.broker.admission import Admission
+from zstreamer.broker.clients import Client
+from zstreamer.broker.models import Model
+from zstreamer.broker.scheduler import Scheduler
+from zstreamer.broker.workers import STALL, Worker
 from zstreamer.config import BrokerConfig
 from zstreamer.errors import ZStreamerError
-from zstreamer.protocol import Frames, ProtocolError, Role, WorkerState
+from zstreamer.wire import protocol
+from zstreamer.wire.protocol import Frames, ProtocolError, Role, WorkerState
 
 TICK = 0.25
 """Seconds between two looks at everything that only time can change."""
@@ -70,7 +71,7 @@ class BrokerCore:
         self.epoch = epoch
         self.born = now
         self.scheduler = Scheduler()
-        self.intake = Intake(config, self.scheduler, now)
+        self.admission = Admission(config, self.scheduler, now)
         self.clients: dict[int, Client] = {}
         self.client_sessions: dict[bytes, Client] = {}
         self.workers: dict[bytes, Worker] = {}
@@ -81,7 +82,7 @@ class BrokerCore:
     @property
     def draining(self) -> bool:
         """Whether it takes no new work."""
-        return self.intake.draining
+        return self.admission.draining
 
     @property
     def models(self) -> dict[str, Model]:
@@ -110,7 +111,7 @@ class BrokerCore:
         elif isinstance(message, protocol.Hello):
             self._hello_client(now, session, message)
         elif isinstance(message, protocol.Status):
-            status = protocol.plain(protocol.Status(snapshot.of(self, now)))
+            status = protocol.plain(protocol.Status(self.snapshot(now)))
             self._out.append(Send(Side.CLIENT, session, status))
         elif client is None:
             self._refuse(Side.CLIENT, session, errors.BadRequest("unknown session: HELLO first"))
@@ -205,7 +206,7 @@ class BrokerCore:
 
     def drain(self) -> None:
         """Take no new work; what is queued or running goes on."""
-        self.intake.draining = True
+        self.admission.draining = True
         for client in self.client_sessions.values():
             self._tell_draining(client)
 
@@ -213,6 +214,17 @@ class BrokerCore:
     def idle(self) -> bool:
         """Whether every item is answered and every answer read."""
         return not any(c.items or (c.unread and c.session) for c in self.clients.values())
+
+    def snapshot(self, now: float) -> dict[str, object]:
+        """Return its state in plain values, as `zstreamer.broker.snapshot` describes them."""
+        broker: dict[str, object] = {
+            "epoch": self.epoch,
+            "uptime": now - self.born,
+            "draining": self.draining,
+            "clients": len(self.client_sessions),
+            "workers": len(self.workers),
+        }
+        return snapshot.of(self.scheduler, broker, now)
 
     # What leaves
 
@@ -328,7 +340,7 @@ class BrokerCore:
 
     def _submit(self, now: float, client: Client, run: protocol.Run) -> None:
         self._dirty[client] = None
-        if self.intake.submit(now, client, run):
+        if self.admission.submit(now, client, run):
             model = self.models[run.model]
             if not model.warm and model.name not in client.noticed:
                 self._tell_state(client, model.name)
@@ -381,7 +393,7 @@ class BrokerCore:
             self.scheduler.fail_waiting(model, error)
 
     def _tell_draining(self, client: Client) -> None:
-        client.tell(protocol.Notice("", errors.to_wire(intake.draining())))
+        client.tell(protocol.Notice("", errors.to_wire(admission.draining())))
         self._dirty[client] = None
 
     # What only time changes
@@ -404,7 +416,7 @@ class BrokerCore:
         if now - self.born >= self.config.model_grace:
             for model in [m for m in self.models.values() if not m.known]:
                 del self.models[model.name]
-                self.scheduler.fail_waiting(model, self.intake.model_not_found(model.name))
+                self.scheduler.fail_waiting(model, self.admission.model_not_found(model.name))
 
     def _forget(self, client: Client) -> None:
         self.scheduler.cancel(client, list(client.items))

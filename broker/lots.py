@@ -17,13 +17,13 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
-from zstreamer.protocol import PART
+from zstreamer.wire.protocol import PART
 
 if TYPE_CHECKING:
-    from broker.clients import Client
-    from broker.models import Model
-    from broker.workers import Worker
-    from zstreamer.protocol import Buffer
+    from zstreamer.broker.clients import Client
+    from zstreamer.broker.models import Model
+    from zstreamer.broker.workers import Worker
+    from zstreamer.wire.protocol import Buffer
 
 
 class Lot:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from broker.lots import Lot
-from broker.queue import FairQueue
-from zstreamer.protocol import WorkerState
+from zstreamer.broker.lots import Lot
+from zstreamer.broker.queue import FairQueue
+from zstreamer.wire.protocol import WorkerState
 
 if TYPE_CHECKING:
-    from broker.workers import Worker
+    from zstreamer.broker.workers import Worker
 
 
 class Model:
@@ -23,7 +23,10 @@ class Model:
         suspects: groups of items that were in a batch whose process died. Each group runs
             as one batch of its own; a group that dies again is run in halves.
         inquest: tickets of the one such group that is out at a worker now.
-        reserved: a worker that gets nothing new until it has room for the next such group.
+        examiner: the worker that it is at; it gets nothing else meanwhile.
+        reserved: a worker that gets nothing new until it can take the next such group.
+        others_first: a group has just ended a process; before the next one, what waits and is
+            under no suspicion has a turn.
         known: whether a worker has ever said that it serves this model.
         trouble: why the last worker that failed to start did so.
         gave_up: that worker will not try again, and none has come since.
@@ -39,7 +42,9 @@ class Model:
         self.others = 0
         self.suspects: deque[list[Lot]] = deque()
         self.inquest: set[int] = set()
+        self.examiner: Worker | None = None
         self.reserved: Worker | None = None
+        self.others_first = False
         self.known = False
         self.trouble = ""
         self.gave_up = False
@@ -84,7 +89,8 @@ class Model:
         """Return the workers that may be given ordinary items now."""
         if self.reserved is not None and not (self.suspects and self.reserved in self.open):
             self.reserved = None
-        return [worker for worker in self.open if worker is not self.reserved]
+        taken = (self.reserved, self.examiner if self.inquest else None)
+        return [worker for worker in self.open if worker not in taken]
 
     def forget_speed(self) -> None:
         """The workers are others now, or it is time to look at how fast they are."""

@@ -22,7 +22,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
-from broker.lots import Lot
+from zstreamer.broker.lots import Lot
 
 QUANTUM, MOST = 16, 64
 """Items of one turn, within which it is a batch's: a batch then holds one client's items, and so

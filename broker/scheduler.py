@@ -15,14 +15,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import compress, groupby
 
-from broker import dispatch
-from broker.clients import Client
-from broker.lots import Lot
-from broker.models import Model
-from broker.workers import Worker
 from zstreamer import errors
+from zstreamer.broker import dispatch
+from zstreamer.broker.clients import Client
+from zstreamer.broker.lots import Lot
+from zstreamer.broker.models import Model
+from zstreamer.broker.workers import Worker
 from zstreamer.errors import DeadlineExceeded, WorkerLost, ZStreamerError
-from zstreamer.protocol import NO_PAYLOAD, Fate, Report, Slot, WorkerState
+from zstreamer.wire.protocol import NO_PAYLOAD, Fate, Report, Slot, WorkerState
 
 MAX_STRIKES = 4
 """A death alone counts 2, a worker lost from sight 1: WorkerLost comes after two deaths alone,
@@ -127,14 +127,23 @@ class Scheduler:
         """Hand out what workers have room for."""
         ready, self._ready = self._ready, {}
         for model in ready:
-            if model.suspects and not model.inquest:
+            if model.others_first:
+                # A suspect that hangs does so for seconds. Others fill the windows once, not more:
+                # under load suspects would wait for ever.
+                model.reserved = None
+                model.others_first = bool(model.queue.items and not model.open)
+                self._dispatch_others(now, model)
+            if model.suspects and not model.inquest and not model.others_first:
                 self._dispatch_suspects(now, model)
-            while (items := model.queue.items) and (workers := model.open_to_all()):
-                shares = dispatch.earliest(now, workers, items)
-                total = sum(count for _, count in shares)
-                lots = model.queue.take(total)
-                self._count_out(lots)
-                self._share_out(self._without_late(now, lots), shares)
+            self._dispatch_others(now, model)
+
+    def _dispatch_others(self, now: float, model: Model) -> None:
+        while (items := model.queue.items) and (workers := model.open_to_all()):
+            shares = dispatch.earliest(now, workers, items)
+            total = sum(count for _, count in shares)
+            lots = model.queue.take(total)
+            self._count_out(lots)
+            self._share_out(self._without_late(now, lots), shares)
 
     def _share_out(self, lots: list[Lot], shares: list[tuple[Worker, int]]) -> None:
         """Give each worker as many of the items as it is to have, cutting lots where needed."""
@@ -162,9 +171,10 @@ class Scheduler:
         if len(group) > most:  # the worker it died on had larger batches than those that are left
             self._suspect(model, group[most:], first=True)
             group = group[:most]
-        workers = [w for w in model.open if w.room >= len(group)]
+        workers = [w for w in model.open if w.room >= len(group) and not w.assigned]
         if not workers:
-            # Ordinary items would take each place that comes free: keep one worker for these.
+            # Ordinary items would take each place that comes free, and wait behind suspects: keep
+            # one worker for these, and let it finish what it has.
             model.reserved = max(model.open, key=lambda w: (w.window_items, w.room))
             self._suspect(model, group, first=True)
             return
@@ -173,6 +183,7 @@ class Scheduler:
         self._use += 1
         worker.used = self._use
         worker.assign_alone(self._ticket + 1, group)
+        model.examiner = worker
         model.inquest = set(range(self._ticket + 1, self._ticket + 1 + len(group)))
         self._ticket += len(group)
         self.dirty[worker] = None
@@ -285,6 +296,7 @@ class Scheduler:
     def _died_alone(self, model: Model, items: list[Lot]) -> None:
         """A model's process died while it ran one of these and nothing else."""
         items = self._without_once(items)
+        model.others_first = model.others_first or bool(items)
         for item in items:
             item.deaths += 1
         for item in self._without_struck_out(items):
@@ -301,6 +313,7 @@ class Scheduler:
                 model.queue.push_returned(lot)
 
     def _suspect_halves(self, model: Model, lots: list[Lot]) -> None:
+        model.others_first = True
         batch = [single for lot in lots for single in lot.singles()]
         half = len(batch) // 2
         for group in (batch[:half], batch[half:]):

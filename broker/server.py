@@ -18,15 +18,16 @@ from typing import TypeAlias
 
 import zmq
 
-from broker import memory
-from broker.admin import Admin
-from broker.core import BrokerCore, Send, Side
-from zstreamer import protocol, transport
+from zstreamer.broker import memory
+from zstreamer.broker.admin import Admin
+from zstreamer.broker.core import BrokerCore, Send, Side
 from zstreamer.config import BrokerConfig
-from zstreamer.exitcodes import ExitCode
-from zstreamer.process import Owner
-from zstreamer.protocol import Frames
-from zstreamer.signals import StopRequests
+from zstreamer.system import logs
+from zstreamer.system.exitcodes import ExitCode
+from zstreamer.system.process import Owner, read_config
+from zstreamer.system.signals import StopRequests
+from zstreamer.wire import protocol, transport
+from zstreamer.wire.protocol import Frames
 
 log = logging.getLogger(__name__)
 
@@ -185,3 +186,10 @@ def _serve(server: Server, stop: StopRequests, admin: Admin) -> int:
             log.warning("stopped with work unfinished items=%d", server.core.scheduler.queued_items)
             return ExitCode.NOT_DRAINED
     return ExitCode.OK
+
+
+def main() -> int:
+    """Run the broker that another program of ours started."""
+    config, owner = read_config(BrokerConfig)
+    logs.start(config.log_level)
+    return run(config, owner)

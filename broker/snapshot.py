@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import zstreamer
-from zstreamer.protocol import WorkerState
-
-if TYPE_CHECKING:
-    from broker.core import BrokerCore
-    from broker.models import Model
-    from broker.workers import Worker
+from zstreamer.broker.models import Model
+from zstreamer.broker.scheduler import Scheduler
+from zstreamer.broker.workers import Worker
+from zstreamer.wire.protocol import WorkerState
 
 
-def of(core: BrokerCore, now: float) -> dict[str, object]:
-    """Return ``{"broker": {…}, "models": {name: {…, "workers": [{…}]}}}``; times in seconds."""
+def of(scheduler: Scheduler, broker: dict[str, object], now: float) -> dict[str, object]:
+    """Return ``{"broker": {…}, "models": {name: {…, "workers": [{…}]}}}``; times in seconds.
+
+    Args:
+        scheduler: has the items and models.
+        broker: what is to be told of the broker itself besides.
+        now: monotonic seconds.
+    """
     return {
         "broker": {
             "release": zstreamer.__version__,
-            "epoch": core.epoch,
-            "uptime": now - core.born,
-            "draining": core.draining,
-            "clients": len(core.client_sessions),
-            "workers": len(core.workers),
-            "queued_items": core.scheduler.queued_items,
-            "queued_bytes": core.scheduler.queued_bytes,
-            "counts": dict(core.counts),
+            **broker,
+            "queued_items": scheduler.queued_items,
+            "queued_bytes": scheduler.queued_bytes,
+            "counts": dict(scheduler.counts),
         },
-        "models": {m.name: _model(m, now) for m in core.models.values() if m.known},
+        "models": {m.name: _model(m, now) for m in scheduler.models.values() if m.known},
     }
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import accumulate, repeat, takewhile
 
-from broker import dispatch
-from broker.lots import Lot
-from broker.models import Model
-from zstreamer import protocol
+from zstreamer.broker import dispatch
+from zstreamer.broker.lots import Lot
+from zstreamer.broker.models import Model
 from zstreamer.config import BrokerConfig
-from zstreamer.protocol import BUNDLE, INLINE, Buffer, Flag, Frames, Slot, WorkerState
-from zstreamer.transfer import Receiver, Sender, cut
+from zstreamer.wire import protocol
+from zstreamer.wire.protocol import BUNDLE, INLINE, Buffer, Flag, Frames, Slot, WorkerState
+from zstreamer.wire.transfer import Receiver, Sender, cut
 
 STALL = 3.0
 """Seconds of silence after which a worker gets nothing new; it says something every second."""
@@ -78,6 +78,11 @@ class Worker:
     def waiting(self) -> int:
         """Items that it holds and has not begun, from all brokers."""
         return len(self.tickets) - len(self.running) + self.others
+
+    @property
+    def assigned(self) -> int:
+        """Items of this broker that it holds and has not begun."""
+        return len(self.tickets) - len(self.running)
 
     @property
     def room(self) -> int:

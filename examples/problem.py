@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from zstreamer import errors
-from zstreamer.web import problem as problems
+from zstreamer.web.api import problem as problems
 
 
 def problem(error: errors.ZStreamerError) -> tuple[dict[str, object], int, dict[str, str]]:

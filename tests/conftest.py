@@ -6,8 +6,8 @@ import uuid
 import psutil
 import pytest
 
-from tests.cluster import Cluster
-from tests.waiting import all_gone
+from tests.helpers.cluster import Cluster
+from tests.helpers.waiting import all_gone
 
 MARK = "TEST_RUN_MARK"
 """A variable of the environment that all descendants inherit, orphans too."""

@@ -2,19 +2,27 @@
 
 `Client` talks to a cluster of a broker and workers; `Streamer` runs one of its own on this
 machine; `ThreadedStreamer` does without processes. `ManagedModel` is what a worker loads.
+
+Where the code is, in the order in which an item passes:
+
+    cli, web   ─> client ─> broker ─> worker ─> a ManagedModel (torch: a TorchModel)
+    local      the same on one machine
+    wire       what passes between them
+    system     processes, signals, cores
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from zstreamer import errors
-from zstreamer.client.client import Client
-from zstreamer.client.future import Future
 from zstreamer.errors import FatalError
 from zstreamer.model import ItemError, ManagedModel
 from zstreamer.signature import Tensor
 
 if TYPE_CHECKING:
-    from zstreamer.streamer import Streamer, ThreadedStreamer
+    from zstreamer.client.client import Client
+    from zstreamer.client.future import Future
+    from zstreamer.local.streamer import Streamer, ThreadedStreamer
 
 __version__ = "0.1.0"
 
@@ -31,14 +39,24 @@ __all__ = [
     "errors",
 ]
 
+_PLACES = {
+    "Client": "zstreamer.client.client",
+    "Future": "zstreamer.client.future",
+    "Streamer": "zstreamer.local.streamer",
+    "ThreadedStreamer": "zstreamer.local.streamer",
+}
+"""Imported when they are asked for: a broker needs no client, a client no worker."""
+
 _REDIS = ("RedisStreamer", "RedisWorker", "run_redis_workers_forever")
 
 
 def __getattr__(name: str) -> object:
-    if name in ("Streamer", "ThreadedStreamer"):  # a program that needs only Client starts faster
-        from zstreamer import streamer
-
-        return getattr(streamer, name)
+    if name in _PLACES:
+        found: object = getattr(import_module(_PLACES[name]), name)
+        globals()[name] = found
+        return found
+    if name in ("aio", "codec"):
+        return import_module(f"zstreamer.{name}")
     if name in _REDIS:
         raise ImportError(
             f"zstreamer has no {name}: its cluster needs no Redis. Run `zstreamer broker` and "

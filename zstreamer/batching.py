@@ -2,32 +2,22 @@
 
 Greedy by default: a free model with anything waiting runs up to ``batch_size`` at once, and
 what arrives meanwhile is the next batch. That adds no delay at low load and fills batches at
-high load (Inoue, arXiv 1912.06322). A hold is worth its while only for a model whose batch
-time T(n) = β + α·n is mostly β: waiting one gap g for another item delays n items by g each
-and saves that item a share of β, so it pays while g < β / (2n).
+high load (Inoue, arXiv 1912.06322). It holds only for callers who are about to return: see
+`zstreamer.returns`.
 """
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Generic, Protocol, TypeVar
 
+from zstreamer.returns import Returns
+
 DECAY = 0.97
 """What one batch leaves of the weight of those before it: the last 30 or so count."""
-
-GAP_WEIGHT = 0.2
-"""Weight of the latest gap between arrivals in their moving geometric mean. The plain mean would
-be ruled by the one long gap of each batch's run, between bursts of callers who come back."""
-
-LEAST_GAP = 1e-5
-"""Seconds; shorter gaps are all alike."""
-
-PATIENCE = 3.0
-"""Gaps that a hold waits for the next arrival before it gives up."""
 
 
 class BatchTime:
@@ -66,12 +56,17 @@ class Waiting(Protocol):
     Attributes:
         id: unique among the items of one batcher.
         arrived: monotonic seconds.
+        deadline: monotonic seconds at which its budget ends.
         cost: what it costs to run, where the model says.
     """
 
     id: int
     arrived: float
     cost: float
+
+    @property
+    def deadline(self) -> float:
+        """See above."""
 
 
 Item = TypeVar("Item", bound=Waiting)
@@ -93,7 +88,7 @@ class Batcher(Generic[Item]):
 
     Args:
         batch_size: most items of a batch.
-        max_latency: longest hold for a fuller batch, in seconds; 0 never holds.
+        max_latency: longest hold of a free model for a fuller batch, in seconds; 0 never holds.
         max_cost: most Σcost of a batch, each item counted as the dearest of its batch
             (padding is paid for too); None for no limit.
         time: the model's batch time, observed by the owner.
@@ -116,8 +111,7 @@ class Batcher(Generic[Item]):
         self._time = time
         self._items: dict[int, Item] = {}
         self._groups: deque[list[Item]] = deque()
-        self._gap = float("inf")
-        self._last = float("-inf")
+        self._returns = Returns()
 
     def __len__(self) -> int:
         return len(self._items) + sum(map(len, self._groups))
@@ -133,10 +127,11 @@ class Batcher(Generic[Item]):
     def add(self, now: float, items: Sequence[Item]) -> None:
         """Items have arrived together."""
         self._items.update((item.id, item) for item in items)
-        gap = max(LEAST_GAP, (now - self._last) / max(1, len(items)))
-        self._last = now
-        old = self._gap
-        self._gap = gap if math.isinf(old) else old * (gap / old) ** GAP_WEIGHT
+        self._returns.came(now, len(items))
+
+    def ended(self, now: float, items: int) -> None:
+        """A batch of so many items has ended, and its callers are being answered."""
+        self._returns.answered(now, items)
 
     def add_group(self, items: Iterable[Item]) -> None:
         """Items that are to run as one batch of their own have arrived."""
@@ -156,27 +151,40 @@ class Batcher(Generic[Item]):
         self._items.clear()
         self._groups.clear()
 
-    def next(self, now: float, busy: bool) -> Plan[Item]:
-        """Return what the model should run next: now, or when it comes free where it is busy."""
+    def next(self, now: float, running: int) -> Plan[Item]:
+        """Return what the model should run next.
+
+        Args:
+            now: monotonic seconds.
+            running: items of the batch that it runs now; the plan is then for when that ends, and
+                empty where those answered then should be waited for. 0 where the model is free.
+        """
         if self._groups:
             return Plan(self._groups[0], alone=True)
         if not self._items:
             return Plan(())
-        if not busy and (until := self._hold(now)) > now:
-            return Plan((), until)
-        if self._max_cost is None and not next(iter(self._items.values())).cost:
-            return Plan(list(islice(self._items.values(), self.batch_size)))
-        return Plan(self._alike())
+        batch = self._batch()
+        if self._max_latency and len(batch) == len(self._items) < self.batch_size:
+            until = self._hold(running)
+            if until is not None and (running or until > now):
+                return Plan((), None if running else until)
+        return Plan(batch)
 
-    def _hold(self, now: float) -> float:
-        """Return until when to wait for more items; ``now`` or earlier for not at all."""
-        waiting = len(self._items)
-        if not self._max_latency or waiting >= self.batch_size:
-            return now
-        if self._gap >= self._time.beta / (2 * waiting):
-            return now
+    def _hold(self, running: int) -> float | None:
+        """Return until when to wait for callers who are about to return; None for not at all."""
+        beta, alpha = self._time.beta, self._time.alpha
+        hold = self._returns.hold(len(self._items), running, self.batch_size, beta, alpha)
+        if hold is None:
+            return None
+        ended = self._returns.ended
         oldest = next(iter(self._items.values())).arrived
-        return min(oldest + self._max_latency, self._last + PATIENCE * self._gap)
+        in_time = min(item.deadline for item in self._items.values()) - self._time(hold.items)
+        return min(ended + hold.until, max(ended, oldest) + self._max_latency, in_time)
+
+    def _batch(self) -> list[Item]:
+        if self._max_cost is None and not next(iter(self._items.values())).cost:
+            return list(islice(self._items.values(), self.batch_size))
+        return self._alike()
 
     def _alike(self) -> list[Item]:
         """Return the oldest item and those most like it in cost, so that padding is small."""

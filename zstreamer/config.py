@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
-from .kinds import (
+from zstreamer.setting import (
     AMOUNT,
     ANY_TEXT,
     BYTES,
@@ -28,10 +28,12 @@ from .kinds import (
     SWITCH,
     TARGET,
     TEXT,
+    ConfigError,
     choice,
     optional,
+    setting,
+    settings,
 )
-from .setting import ConfigError, setting, settings
 
 KiB, MiB, GiB = 2**10, 2**20, 2**30
 
@@ -160,7 +162,8 @@ class WorkerConfig(Config):
     predict_timeout: float | None = setting(
         None,
         optional(SECONDS, "auto"),
-        "Seconds before a predict counts as hung; auto: max(30 s, 10 × its usual time).",
+        "Seconds before a predict counts as hung; auto: its share of what the budgets of its items "
+        "leave, 2 s to 30 s, but no less than 10 × its usual time.",
     )
     boot_attempts: int = setting(3, COUNT, "Starts in a row that may fail before giving up.")
     boot_timeout: float = setting(600.0, SECONDS, "Seconds that a model may take to start.")
@@ -258,10 +261,10 @@ class GatewayConfig(Config):
 
 
 @dataclass(frozen=True, slots=True)
-class DoorConfig(GatewayConfig):
+class GatewayChildConfig(GatewayConfig):
     """What one process of the gateway is told by it; no person sets these."""
 
-    program: ClassVar[str] = "door"
+    program: ClassVar[str] = "gateway-child"
 
     listener: int = setting(0, INDEX, "File descriptor of its listening socket.")
 

@@ -50,7 +50,7 @@ class ManagedModel:
             it already, so that to this process it is device 0.
         example: inputs that are run once before the worker takes work, so that the first
             caller does not pay for warming up; None for none.
-        inputs, outputs: names, datatypes and shapes for the HTTP doors, as lists of
+        inputs, outputs: names, datatypes and shapes for the HTTP servers, as lists of
             `zstreamer.Tensor`; None where items are plain.
     """
 

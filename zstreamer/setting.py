@@ -1,11 +1,15 @@
 """A setting: one typed value that a flag, an environment variable, a file or a default may give.
 
 `Kind` knows how the value of one type is read and shown; `Setting` is what a field of a
-configuration carries besides its default: the kind, the help text, the flag and the variable.
+configuration carries besides its default: the kind, the help text, the flag and the variable. The
+kinds themselves follow: sizes, seconds, names, JSON.
 """
 
 from __future__ import annotations
 
+import json
+import math
+import re
 from collections.abc import Callable
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, Generic, TypeVar, cast
@@ -81,3 +85,157 @@ def _of(each: Field[Any]) -> Setting:
     factory = each.default_factory
     default = each.default if factory is MISSING else factory()
     return Setting(each.name, default=default, **each.metadata)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, str) and value:
+        return value
+    raise ValueError("give some text")
+
+
+def _count(least: int, most: float = math.inf) -> Callable[[object], int]:
+    top = f"of at least {least:,}" if most == math.inf else f"from {least:,} to {most:,}"
+
+    def parse(value: object) -> int:
+        if isinstance(value, str) and re.fullmatch(r"\s*[0-9_]{1,18}\s*", value):
+            value = int(value.replace("_", ""))
+        if isinstance(value, int) and not isinstance(value, bool) and least <= value <= most:
+            return value
+        raise ValueError(f"give a whole number {top}")
+
+    return parse
+
+
+_SIZES = {"B": 1} | {
+    prefix + unit: base ** (power + 1)
+    for base, unit, prefixes in ((1000, "B", "kMGT"), (1024, "iB", "KMGT"))
+    for power, prefix in enumerate(prefixes)
+}
+
+
+def _bytes(value: object) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return value
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", str(value))
+    scale = {name.lower(): size for name, size in _SIZES.items()}
+    if found and (found[2] or "b").lower() in scale:
+        size = float(found[1]) * scale[(found[2] or "b").lower()]
+        if size >= 1 and size.is_integer():
+            return int(size)
+    raise ValueError("give a size in bytes, such as 1048576, 64MiB or 2GiB")
+
+
+def _show_bytes(value: int) -> str:
+    for unit in ("TiB", "GiB", "MiB", "KiB"):
+        if value % _SIZES[unit] == 0:
+            return f"{value // _SIZES[unit]}{unit}"
+    return str(value)
+
+
+_DURATIONS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "": 1.0}
+
+
+def _seconds(value: object) -> float:
+    return _number(value, _DURATIONS, "give a time in seconds, such as 0.5, 500ms or 2min")
+
+
+def _number(value: object, units: dict[str, float], expected: str) -> float:
+    found = re.fullmatch(r"\s*([\d.eE+-]+)\s*([a-z]*)\s*", str(value))
+    try:
+        number = float(found[1]) * units[found[2]] if found else math.nan
+    except (ValueError, KeyError):
+        number = math.nan
+    if isinstance(value, bool) or not math.isfinite(number) or number < 0:
+        raise ValueError(expected)
+    return number
+
+
+def _show_number(value: float) -> str:
+    return f"{value:.15g}"
+
+
+def _switch(value: object) -> bool:
+    known = {"1": True, "true": True, "yes": True, "on": True}
+    known |= {"0": False, "false": False, "no": False, "off": False}
+    answer = known.get(str(value).strip().lower())
+    if answer is None:
+        raise ValueError("give 1 or 0 (true, false, yes, no, on and off will do too)")
+    return answer
+
+
+def _names(value: object) -> tuple[str, ...]:
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    if isinstance(value, (list, tuple)) and all(type(part) in (str, int) for part in value):
+        return tuple(str(part) for part in value)
+    raise ValueError("give names separated by commas")
+
+
+def _json(value: object, expected: str) -> object:
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except ValueError as error:
+        raise ValueError(f"{expected} ({error})") from None
+
+
+def _list(value: object) -> tuple[object, ...]:
+    expected = """give a JSON list, such as '["bert-base-uncased", 2]'"""
+    found = _json(value, expected)
+    if isinstance(found, (list, tuple)):
+        return tuple(found)
+    raise ValueError(expected)
+
+
+def _object(value: object) -> dict[str, object]:
+    expected = """give a JSON object, such as '{"precision": "float32"}'"""
+    found = _json(value, expected)
+    if isinstance(found, dict) and all(isinstance(key, str) for key in found):
+        return dict(found)
+    raise ValueError(expected)
+
+
+def _target(value: object) -> str:
+    if isinstance(value, str) and re.fullmatch(r"([\w.]+:[\w.]+)?", value):
+        return value
+    raise ValueError("give module:Class or module:function, such as bert_model:ManagedBertModel")
+
+
+def choice(*names: str) -> Kind[str]:
+    """One word out of a few."""
+
+    def parse(value: object) -> str:
+        if isinstance(value, str) and value.lower() in names:
+            return value.lower()
+        raise ValueError("give one of " + ", ".join(names))
+
+    return Kind("|".join(names), parse)
+
+
+def optional(kind: Kind[T], none: str) -> Kind[T | None]:
+    """The same kind, or nothing at all; `none` is the word for nothing."""
+
+    def parse(value: object) -> T | None:
+        return None if value is None or value == none else kind.parse(value)
+
+    def show(value: T | None) -> str:
+        return none if value is None else kind.show(value)
+
+    return Kind(kind.name, parse, show)
+
+
+TEXT = Kind("TEXT", _text)
+TARGET = Kind("MODULE:NAME", _target)
+COUNT = Kind("N", _count(1))
+INDEX = Kind("N", _count(0))
+ANY_TEXT = Kind("TEXT", str)
+PORT = Kind("PORT", _count(1, 65535))
+PORT_OR_NONE = Kind("PORT", _count(0, 65535))
+BYTES = Kind("SIZE", _bytes, _show_bytes)
+SECONDS = Kind("SECONDS", _seconds, _show_number)
+AMOUNT = Kind(
+    "NUMBER", lambda value: _number(value, {"": 1.0}, "give a number of at least 0"), _show_number
+)
+SWITCH = Kind("", _switch, lambda value: "on" if value else "off")
+NAMES = Kind("A,B,…", _names, ",".join)
+JSON_LIST = Kind("JSON", _list, lambda value: json.dumps(list(value)))
+JSON_OBJECT = Kind("JSON", _object, json.dumps)

@@ -1,4 +1,4 @@
-"""What a model takes and gives, for doors that speak of tensors: names, datatypes and shapes."""
+"""What a model takes and gives, for servers that speak of tensors: names, datatypes and shapes."""
 
 from __future__ import annotations
 

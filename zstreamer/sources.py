@@ -9,8 +9,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from .config import BrokerConfig, ClientConfig, Config, GatewayConfig, UpConfig, WorkerConfig
-from .setting import ConfigError, Setting, settings
+from zstreamer.config import (
+    BrokerConfig,
+    ClientConfig,
+    Config,
+    GatewayConfig,
+    UpConfig,
+    WorkerConfig,
+)
+from zstreamer.setting import ConfigError, Setting, settings
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -16,7 +16,7 @@ import zmq
 from tests.bench.peers import Client, Way, Worker
 from tests.bench.program import PAUSED, READY, begin
 from tests.bench.sockets import Ready, Speaker, dealer
-from zstreamer import protocol
+from zstreamer.wire import protocol
 
 
 class Side(NamedTuple):

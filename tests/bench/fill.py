@@ -21,7 +21,7 @@ from tests.bench.load import Load, Times
 from tests.bench.point import CAPACITY, CLOSED, OPEN, Point
 from tests.bench.report import Report
 from tests.bench.usage import cpu
-from tests.cluster import Cluster, agents, children
+from tests.helpers.cluster import Cluster, agents, children
 
 BATCH = 64
 

@@ -13,7 +13,7 @@ import torch
 
 from tests.bench import bert, rates, serving
 from tests.bench.report import Report
-from zstreamer import cpus
+from zstreamer.system import cpus
 from zstreamer.torch.device import choose_dtype
 
 PIECES = 64

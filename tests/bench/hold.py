@@ -16,7 +16,7 @@ from tests.bench.callers import Spec, Tally
 from tests.bench.hops import SLEPT, Hops
 from tests.bench.load import Load, Times
 from tests.bench.report import LESS, MORE, Row
-from tests.cluster import Cluster
+from tests.helpers.cluster import Cluster
 
 BATCH = 64
 TIMES = {"beta": 0.020, "alpha": 0.0001}

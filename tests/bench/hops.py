@@ -20,8 +20,8 @@ import time
 import zmq
 
 from tests.bench.program import READY, Program, begin
-from tests.cluster import free_port
-from zstreamer.interpreter import environment, module_command
+from tests.helpers.cluster import free_port
+from zstreamer.system.interpreter import environment, module_command
 
 PATIENCE_MS = 10_000
 SLEPT = struct.Struct("<d")

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from tests.bench.callers import Spec, Tally
-from zstreamer.interpreter import environment, module_command
+from zstreamer.system.interpreter import environment, module_command
 
 ROOT = Path(__file__).parent.parent.parent
 

@@ -11,8 +11,8 @@ import statistics
 from examples.bert_model import SMALL_BERT
 from tests.bench import bert, rates
 from tests.bench.report import MORE, Report, Row
-from tests.cluster import Cluster
-from zstreamer import cpus
+from tests.helpers.cluster import Cluster
+from zstreamer.system import cpus
 
 BATCH = 16
 

@@ -25,7 +25,7 @@ from tests.bench import usage
 from tests.bench.holder import Holder, Turns
 from tests.bench.peers import Bundles, Client, Peer, Way, bundles
 from tests.bench.sockets import PATIENCE, Ready
-from tests.cluster import Cluster
+from tests.helpers.cluster import Cluster
 
 FEW_CLIENTS = 16
 """Up to so many clients a worker's window holds a bundle of each, and so always k of one."""

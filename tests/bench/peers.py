@@ -16,8 +16,8 @@ import msgpack
 import zmq
 
 from tests.bench.sockets import PATIENCE, dealer
-from zstreamer import protocol
-from zstreamer.protocol import Hello, Kind, Role, State, WorkerState
+from zstreamer.wire import protocol
+from zstreamer.wire.protocol import Hello, Kind, Role, State, WorkerState
 
 MODEL = "bench"
 BUDGET = 600_000

@@ -21,8 +21,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from tests.waiting import until
-from zstreamer.interpreter import environment, module_command
+from tests.helpers.waiting import until
+from zstreamer.system.interpreter import environment, module_command
 
 COUNTERS = 10
 READY, PAUSED = COUNTERS - 2, COUNTERS - 1

@@ -6,7 +6,7 @@ import itertools
 import time
 from collections.abc import Callable, Sequence
 
-from tests.cluster import Cluster
+from tests.helpers.cluster import Cluster
 from zstreamer import Client
 
 Batches = Callable[[list[object]], Sequence[object]]

@@ -15,7 +15,7 @@ from tests.bench.callers import Spec, Tally
 from tests.bench.hops import Hops
 from tests.bench.load import Load
 from tests.bench.report import LESS, Report, Row
-from tests.cluster import Cluster
+from tests.helpers.cluster import Cluster
 from zstreamer import Client
 
 ROUNDS = 5

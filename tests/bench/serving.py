@@ -23,7 +23,7 @@ from tests.bench import rates
 from tests.bench.callers import Spec
 from tests.bench.load import Load
 from tests.bench.report import MORE, Row
-from tests.cluster import Cluster
+from tests.helpers.cluster import Cluster
 from zstreamer import Client
 from zstreamer.torch import TorchModel
 

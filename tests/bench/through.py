@@ -20,7 +20,7 @@ from tests.bench.closed import Side
 from tests.bench.pairs import SETTLING, Sample, in_bytes, in_peers
 from tests.bench.peers import Way, bundles
 from tests.bench.program import PAUSED, Program
-from tests.cluster import Cluster, free_port
+from tests.helpers.cluster import Cluster, free_port
 
 CORES_A_PROGRAM = 4
 """One more program of each side for each so many cores of the machine."""

@@ -17,7 +17,7 @@ from typing import Any  # noqa: E402
 
 from tests.bench import web_empty  # noqa: E402
 from zstreamer import Client  # noqa: E402
-from zstreamer.web import pywsgi  # noqa: E402
+from zstreamer.web.http import pywsgi  # noqa: E402
 
 Start = Callable[..., Callable[[bytes], object]]
 App = Callable[[dict[str, Any], Start], Iterable[bytes]]

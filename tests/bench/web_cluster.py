@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 
 from tests.bench.web_models import BATCH, TARGETS
-from tests.cluster import Cluster
+from tests.helpers.cluster import Cluster
 
 
 @contextlib.contextmanager

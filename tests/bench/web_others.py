@@ -16,7 +16,7 @@ from pathlib import Path
 from tests.bench.web_environments import python
 from tests.bench.web_ours import GUNICORN, field
 from tests.bench.web_server import Service
-from tests.cluster import free_port
+from tests.helpers.cluster import free_port
 
 MOSEC = "mosec"
 LITSERVE = "LitServe"

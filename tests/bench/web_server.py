@@ -21,9 +21,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.bench.web_wrk import Sample, ask
-from tests.cluster import ROOT, free_port
-from tests.waiting import until
-from zstreamer.interpreter import environment
+from tests.helpers.cluster import ROOT, free_port
+from tests.helpers.waiting import until
+from zstreamer.system.interpreter import environment
 
 START = 120.0
 """Seconds in which a server must answer; a real model may load for long on a busy machine."""

@@ -7,8 +7,9 @@ import zmq
 
 from tests.chaos.measure import Watch
 from tests.chaos.stage import BATCH_TIME, Stage
-from tests.waiting import until
-from zstreamer import codec, protocol
+from tests.helpers.waiting import until
+from zstreamer import codec
+from zstreamer.wire import protocol
 
 KiB, MiB = 2**10, 2**20
 

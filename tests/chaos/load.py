@@ -8,8 +8,8 @@ import threading
 from bisect import bisect_left
 from pathlib import Path
 
-from tests.waiting import until
-from zstreamer.interpreter import environment, module_command
+from tests.helpers.waiting import until
+from zstreamer.system.interpreter import environment, module_command
 
 ROOT = Path(__file__).parent.parent.parent
 _first = itertools.count(1)

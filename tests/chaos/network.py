@@ -6,7 +6,7 @@ from itertools import cycle, islice
 from tests.chaos.deaths import FREEZE, NOISE, SEEN
 from tests.chaos.relay import Relay
 from tests.chaos.stage import BATCH_TIME, Stage
-from tests.waiting import until
+from tests.helpers.waiting import until
 
 
 def client_cut(times, options):

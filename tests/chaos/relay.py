@@ -7,7 +7,7 @@ import struct
 import threading
 from collections import deque
 
-from tests.cluster import free_port
+from tests.helpers.cluster import free_port
 
 CHUNK = 64 * 1024
 PATIENCE = 5.0

@@ -11,7 +11,7 @@ from tests.chaos.deaths import FREEZE
 from tests.chaos.measure import Watch, usage
 from tests.chaos.relay import Relay
 from tests.chaos.stage import Stage
-from tests.waiting import until
+from tests.helpers.waiting import until
 
 SECONDS, QUICK_SECONDS = 1200.0, 3.0
 LONG = 300.0

@@ -11,8 +11,8 @@ from tests.chaos.load import Load
 from tests.chaos.model import executions, starts
 from tests.chaos.outcome import Outcome
 from tests.chaos.web import WebServer
-from tests.cluster import Cluster
-from tests.waiting import until
+from tests.helpers.cluster import Cluster
+from tests.helpers.waiting import until
 from zstreamer.errors import BrokerUnreachable
 
 BATCH = 8

@@ -6,7 +6,7 @@ def table_sizes(client):
     cores = [driver.core for driver in client._drivers.values()]
     sizes = 0
     for core in cores:
-        sizes += len(core._calls) + len(core._watches) + len(core._feed) + len(core._completed)
+        sizes += len(core._calls) + len(core._watches) + len(core._lanes) + len(core._completed)
         sizes += sum(len(link.sent) + link.sent_bytes for link in core.links)
         sizes += sum(1 for _, _, call in core._deadlines if not call.done)
     return sizes

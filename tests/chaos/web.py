@@ -11,7 +11,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 from zstreamer import codec, errors
-from zstreamer.interpreter import environment, module_command
+from zstreamer.system.interpreter import environment, module_command
 
 ROOT = Path(__file__).parent.parent.parent
 

@@ -3,8 +3,8 @@
 from collections import Counter
 from itertools import count
 
-from broker.core import BrokerCore, Side
 from tests.simulation.world import Process, Wire
+from zstreamer.broker.core import BrokerCore, Side
 from zstreamer.client import actions as client_actions
 from zstreamer.client.calls import Call
 from zstreamer.client.core import ClientCore
@@ -316,7 +316,7 @@ class SimWorker(Peer):
                 self._act(action)
         window = 2 * self.core.config.batch_size
         for link in self.core.links:
-            held = sum(job.link is link for job in self.core.docket.jobs.values())
+            held = sum(job.link is link for job in self.core.backlog.jobs.values())
             assert held == link.jobs, f"link counts {link.jobs} jobs, holds {held}"
             assert held <= window, "an agent holds more than its window"
         return self.core.wake_at()

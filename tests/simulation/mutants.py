@@ -8,17 +8,17 @@ import contextlib
 import math
 from unittest import mock
 
-from broker.clients import Client
-from broker.core import BrokerCore
-from broker.lots import Lot
-from broker.scheduler import Scheduler
-from broker.workers import Worker
+from zstreamer.broker.clients import Client
+from zstreamer.broker.core import BrokerCore
+from zstreamer.broker.lots import Lot
+from zstreamer.broker.scheduler import Scheduler
+from zstreamer.broker.workers import Worker
 from zstreamer.client.core import ClientCore
 from zstreamer.client.link import Link
-from zstreamer.protocol import Fate
-from zstreamer.transfer import Sender
+from zstreamer.wire.protocol import Fate
+from zstreamer.wire.transfer import Sender
+from zstreamer.worker.backlog import Backlog
 from zstreamer.worker.core import WorkerCore
-from zstreamer.worker.docket import Docket
 
 MUTANTS = {}
 
@@ -80,7 +80,7 @@ def begun_items_of_a_lost_worker_are_forgotten(give_back, self):
 
 @mutant(WorkerCore, "on_lost")
 def an_agent_reports_tickets_of_a_lost_connection_on_the_next(on_lost, self, now, link):
-    running = [job for job in self.docket.jobs.values() if job.link is link and job.begun]
+    running = [job for job in self.backlog.jobs.values() if job.link is link and job.begun]
     on_lost(self, now, link)
     for job in running:  # fencing skipped
         job.link = link
@@ -142,7 +142,7 @@ def a_cancelled_items_bytes_stay_on_the_window(forget, self, id, size):
     return forget(self, id, 0)
 
 
-@mutant(Docket, "_end")
+@mutant(Backlog, "_end")
 def an_agent_keeps_quiet_about_items_that_had_not_begun(end, self, job, outcome):
     if isinstance(outcome, list) and outcome[0] == Fate.RETURNED and job.link is not None:
         job.link.jobs -= 1
@@ -151,7 +151,7 @@ def an_agent_keeps_quiet_about_items_that_had_not_begun(end, self, job, outcome)
     end(self, job, outcome)
 
 
-@mutant(Docket, "_unplan")
+@mutant(Backlog, "_unplan")
 def a_cancelled_item_stays_in_the_batcher(unplan, self, ids):
     pass
 
@@ -166,7 +166,7 @@ def a_draining_worker_leaves_at_once(drain, self):
     drain(self)
     for link in self.links:
         link.drained = True
-    self.docket.jobs.clear()
+    self.backlog.jobs.clear()
 
 
 @mutant(ClientCore, "_gives_up_at")

@@ -406,12 +406,12 @@ class Scenario:
                 assert not len(model.queue), "the queue counts items that are not there"
         for worker in self.workers:
             if worker.alive:
-                docket = worker.core.docket
-                assert not docket.jobs, f"{worker.name} still has jobs"
-                assert not docket.leftovers, f"{worker.name} still has entries of what has ended"
+                backlog = worker.core.backlog
+                assert not backlog.jobs, f"{worker.name} still has jobs"
+                assert not backlog.leftovers, f"{worker.name} still has entries of what has ended"
                 if worker.child and worker.child.alive:
                     assert not worker.child.held, f"{worker.name}'s model still holds items"
         for client in self.clients:
             core = client.core
-            assert not core.open_calls and not core._feed, "calls left over"
+            assert not core.open_calls and not core._lanes, "calls left over"
             assert not any(link.sent or link.sent_bytes for link in core.links), "items left over"

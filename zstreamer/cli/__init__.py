@@ -8,12 +8,11 @@ from typing import Final
 
 import rich_click as click
 
+from zstreamer.cli import call, gateway, serve, status
+from zstreamer.cli.options import PLAIN, example
 from zstreamer.errors import BrokerUnreachable, ZStreamerError
-from zstreamer.exitcodes import ExitCode
 from zstreamer.setting import ConfigError
-
-from . import call, gateway, serve, status
-from .options import PLAIN, example
+from zstreamer.system.exitcodes import ExitCode
 
 COMMANDS: Final = (
     serve.broker,

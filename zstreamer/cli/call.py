@@ -8,11 +8,10 @@ from collections.abc import Iterable
 
 import rich_click as click
 
+from zstreamer.cli.options import PLAIN, configured, example
 from zstreamer.config import ClientConfig
-from zstreamer.exitcodes import ExitCode
 from zstreamer.setting import ConfigError
-
-from .options import PLAIN, configured, example
+from zstreamer.system.exitcodes import ExitCode
 
 
 @click.command(

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import rich_click as click
 
-from zstreamer import logs
+from zstreamer.cli.options import PLAIN, configured, example
 from zstreamer.config import GatewayConfig
-
-from .options import PLAIN, configured, example
+from zstreamer.system import logs
 
 
 @click.command(
@@ -24,7 +23,7 @@ def gateway(config: GatewayConfig) -> int:
     Its page at / says what it answers. It binds loopback unless --host says otherwise; it checks
     and bounds what it is sent but asks nobody who they are. Ctrl-C drains it; a second one ends it.
     """
-    from zstreamer.web import gateway as server
+    from zstreamer.web.gateway import parent as server
 
     server.check_installed()
     logs.start(config.log_level)

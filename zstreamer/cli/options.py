@@ -11,8 +11,7 @@ from typing import Any, Final
 import rich_click as click
 
 from zstreamer.config import Config
-from zstreamer.kinds import SWITCH
-from zstreamer.setting import Setting, settings
+from zstreamer.setting import SWITCH, Setting, settings
 from zstreamer.sources import resolve
 
 PLAIN: Final[dict[str, Any]] = {

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from zstreamer.config import Config
-from zstreamer.exitcodes import ExitCode
 from zstreamer.setting import settings
 from zstreamer.sources import PROGRAMS
+from zstreamer.system.exitcodes import ExitCode
 
 
 def exit_codes() -> str:

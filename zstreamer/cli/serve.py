@@ -11,14 +11,13 @@ from typing import Final
 import rich_click as click
 from click import get_current_context
 
-from zstreamer import logs
+from zstreamer.cli.options import PLAIN, configured, example
 from zstreamer.config import BrokerConfig, GatewayConfig, UpConfig, WorkerConfig
-from zstreamer.process import Process, read_config
 from zstreamer.setting import ConfigError
-from zstreamer.signals import StopRequests
 from zstreamer.sources import resolve
-
-from .options import PLAIN, configured, example
+from zstreamer.system import logs
+from zstreamer.system.process import Process
+from zstreamer.system.signals import StopRequests
 
 GLANCE: Final = 0.2
 """Seconds between two looks at whether broker and workers are alive."""
@@ -38,7 +37,7 @@ def broker(config: BrokerConfig) -> int:
 
     It binds loopback only, unless --insecure is given. Ctrl-C drains it; a second one ends it.
     """
-    from broker import server
+    from zstreamer.broker import server
 
     logs.start(config.log_level)
     return server.run(config)
@@ -88,16 +87,18 @@ def up(broker_config: BrokerConfig, worker_config: WorkerConfig, config: UpConfi
     gateway_config = _gateway(config, clients, worker_config) if config.http else None
     click.echo(f"clients connect to {clients}", err=True)
     with StopRequests() as stop, ExitStack() as stack:
-        started = [stack.enter_context(Process("broker", broker_config))]
-        started.append(stack.enter_context(Process("zstreamer", worker_config)))
+        started = [stack.enter_context(Process("zstreamer.broker", broker_config))]
+        started.append(stack.enter_context(Process("zstreamer.worker.supervisor", worker_config)))
         if gateway_config is not None:
-            started.append(stack.enter_context(Process("zstreamer.web.gateway", gateway_config)))
+            started.append(
+                stack.enter_context(Process("zstreamer.web.gateway.parent", gateway_config))
+            )
         return _until_stopped(stop, *reversed(started))
 
 
 def _gateway(config: UpConfig, broker: str, worker_config: WorkerConfig) -> GatewayConfig:
     """The gateway of `up`: its own settings come from variables and the file."""
-    from zstreamer.web.gateway import check_installed
+    from zstreamer.web.gateway.parent import check_installed
 
     check_installed()
     flags: dict[str, object] = {
@@ -109,24 +110,6 @@ def _gateway(config: UpConfig, broker: str, worker_config: WorkerConfig) -> Gate
         "log_level": worker_config.log_level,
     }
     return resolve(GatewayConfig, flags, file=get_current_context().params.get("config"))
-
-
-def run_owned_broker() -> int:
-    """Run the broker as the child of another process, with that one's configuration."""
-    from broker import server
-
-    config, owner = read_config(BrokerConfig)
-    logs.start(config.log_level)
-    return server.run(config, owner)
-
-
-def run_owned_worker() -> int:
-    """Run the workers as children of another process, with that one's configuration."""
-    from zstreamer.worker import supervisor
-
-    config, owner = read_config(WorkerConfig)
-    logs.start(config.log_level)
-    return supervisor.run(config, owner)
 
 
 def _until_stopped(stop: StopRequests, *processes: Process) -> int:

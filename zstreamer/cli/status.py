@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
+from zstreamer.cli.options import PLAIN, configured, example
 from zstreamer.config import ClientConfig
-
-from .options import PLAIN, configured, example
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -1,1 +1,8 @@
-"""The client: one pure core, and drivers for threads, gevent and asyncio."""
+"""The client: one pure core, and drivers for threads, gevent and asyncio.
+
+    predict ─> client (or aio) ─> driver: threads, green, aio ─> core ─> lanes ─> SUBMIT ─> broker
+    results <─ calls          <─ driver                       <─ core <────────── ANSWER <─ broker
+
+`core` decides, `lanes` says what leaves next, `overload` what is too late to be sent, `link` is
+the connection to one broker as the core sees it. `status` asks a broker how it is.
+"""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from zstreamer.client.link import Link
-from zstreamer.protocol import Frames
+from zstreamer.wire.protocol import Frames
 
 
 @dataclass(frozen=True, slots=True)

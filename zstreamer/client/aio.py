@@ -12,11 +12,12 @@ import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
 
-from zstreamer import errors, transport
+from zstreamer import errors
 from zstreamer.client.calls import Call, Watch
-from zstreamer.client.client import Items, Settings
 from zstreamer.client.driver import Driver
 from zstreamer.client.link import Link
+from zstreamer.client.settings import Items, Settings
+from zstreamer.wire import transport
 
 SWEEP = 1.0
 """Seconds between two looks at the sockets while calls are open, should an edge be missed."""

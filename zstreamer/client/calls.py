@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from zstreamer import codec, errors
 from zstreamer.errors import ZStreamerError
-from zstreamer.protocol import Slot
-from zstreamer.transfer import Parts
+from zstreamer.wire.protocol import Slot
+from zstreamer.wire.transfer import Parts
 
 
 class Watch:

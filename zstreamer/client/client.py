@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 import weakref
@@ -10,84 +9,15 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from zstreamer import codec, transport
-from zstreamer.client import native
-from zstreamer.client.calls import Call, Watch
+from zstreamer.client.calls import Watch
 from zstreamer.client.future import Future
+from zstreamer.client.settings import Items, Settings, positive_seconds
 from zstreamer.client.threads import ThreadsDriver
-from zstreamer.errors import BadRequest, Cancelled
-from zstreamer.protocol import MAX_BUDGET, MAX_NAME
+from zstreamer.errors import Cancelled
+from zstreamer.system import native
 
 if TYPE_CHECKING:
     from zstreamer.client.green import GreenDriver
-
-Items = Sequence[object]
-
-
-class Settings:
-    """What every client is told, checked once.
-
-    Raises:
-        ValueError: an address or a time makes no sense; the message says which and the mend.
-    """
-
-    def __init__(
-        self,
-        address: str | Sequence[str],
-        model: str,
-        timeout: float,
-        connect_timeout: float,
-        keys: object,
-        heartbeat: float,
-        heartbeat_timeout: float,
-    ) -> None:
-        given = address.split(",") if isinstance(address, str) else list(address)
-        self.addresses = [each.strip() for each in given if each.strip()]
-        if not self.addresses:
-            raise ValueError("no address given; try tcp://127.0.0.1:7787")
-        for each in self.addresses:
-            if not each.startswith(("tcp://", "ipc://")):
-                raise ValueError(f"address {each!r} must look like tcp://HOST:7787 or ipc://PATH")
-        if keys is not None:
-            raise ValueError("this release has no keys yet; leave keys=None")
-        self.model = model
-        self.timeout = _seconds("timeout", timeout)
-        self.connect_timeout = _seconds("connect_timeout", connect_timeout)
-        self.options = transport.Options(heartbeat, heartbeat_timeout)
-
-    def named(self, model: str | None) -> str:
-        """The model of that name, or the client's own where none is given.
-
-        Raises BadRequest where it cannot be a model's name.
-        """
-        name: object = self.model if model is None else model  # whatever a caller gives
-        if not isinstance(name, str) or not 1 <= len(name) <= MAX_NAME:
-            raise BadRequest(f"a model's name has 1 to {MAX_NAME} characters, not {name!r:.50}")
-        return name
-
-    def call(
-        self,
-        items: Items,
-        model: str | None,
-        timeout: float | None,
-        priority: int,
-        idempotent: bool,
-        return_exceptions: bool,
-    ) -> Call:
-        """Return the call of these items, encoded."""
-        check_items(items)
-        budget = self.timeout if timeout is None else _seconds("timeout", timeout)
-        now = time.monotonic()
-        payloads = codec.encode_all(items)
-        return Call(
-            payloads,
-            self.named(model),
-            now + min(budget, MAX_BUDGET / 1000),
-            now,
-            priority,
-            not idempotent,
-            return_exceptions,
-        )
 
 
 class Client:
@@ -193,7 +123,7 @@ class Client:
             NoWorker: none was ready within ``timeout`` seconds; the message says why.
         """
         now = time.monotonic()
-        budget = self._settings.timeout if timeout is None else _seconds("timeout", timeout)
+        budget = self._settings.timeout if timeout is None else positive_seconds("timeout", timeout)
         watch = Watch(self._settings.named(model), now + budget, now)
         self._driver().wait(watch)
         if watch.error is not None:
@@ -272,17 +202,3 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
-
-
-def check_items(items: object) -> None:
-    """Raise TypeError where ``items`` is no list or tuple; a lone str is a frequent mistake."""
-    if not isinstance(items, list | tuple):
-        mend = "; wrap it: [item]" if isinstance(items, str | bytes | dict) else ""
-        raise TypeError(f"items must be a list or tuple, not {type(items).__name__}{mend}")
-
-
-def _seconds(name: str, value: float) -> float:
-    number: object = value  # whatever a caller without type checks gives
-    if isinstance(number, bool) or not isinstance(number, int | float) or not number > 0:
-        raise ValueError(f"{name} must be a positive number of seconds, not {value!r}")
-    return math.inf if math.isinf(value) else float(value)

@@ -6,7 +6,7 @@
     completed                           calls that have ended since it was last asked
     wake_at                             when poll must be called again although nothing happens
 
-This file knows calls and brokers; what leaves next is in feed.py. No socket, clock, thread or
+This file knows calls and brokers; what leaves next is in lanes.py. No socket, clock, thread or
 random source in here. The states of an item are in docs/protocol.md.
 """
 
@@ -16,13 +16,14 @@ import heapq
 import math
 from collections.abc import Callable, Sequence
 
-from zstreamer import errors, protocol
+from zstreamer import errors
 from zstreamer.client.actions import Action, Close, Connect, Send
 from zstreamer.client.calls import Call, Watch
-from zstreamer.client.feed import Feed
+from zstreamer.client.lanes import Lanes
 from zstreamer.client.link import Link, LinkState
 from zstreamer.errors import BrokerUnreachable, DeadlineExceeded, NoWorker, WorkerLost
-from zstreamer.protocol import Frames, ProtocolError
+from zstreamer.wire import protocol
+from zstreamer.wire.protocol import Frames, ProtocolError
 
 BACKOFF = 0.05
 MAX_BACKOFF = 0.5
@@ -64,7 +65,7 @@ class ClientCore:
         self._next_id = 1
         self._calls: dict[int, Call] = {}
         self._watches: list[Watch] = []
-        self._feed = Feed(self._fail_item)
+        self._lanes = Lanes(self._fail_item)
         self._deadlines: list[tuple[float, int, Call]] = []
         self._unready_since = now
         self._completed: list[Call | Watch] = []
@@ -88,7 +89,7 @@ class ClientCore:
         self._next_id += count
         self._calls[call.first] = call
         heapq.heappush(self._deadlines, (call.deadline, call.first, call))
-        self._feed.push(call)
+        self._lanes.push(call)
 
     def watch(self, watch: Watch) -> None:
         """Wait for a model to be ready."""
@@ -259,7 +260,7 @@ class ClientCore:
             if call.once and words:
                 self._fail_item(call, index, WorkerLost(words))
             else:
-                self._feed.push_again(call, index)
+                self._lanes.push_again(call, index)
 
     def _welcome(self, now: float, link: Link, welcome: protocol.Welcome) -> None:
         if link.state is not LinkState.GREETING:
@@ -306,12 +307,12 @@ class ClientCore:
 
     def _fill_windows(self, now: float) -> None:
         if not self._calls:  # what still waits has ended too
-            self._feed.clear()
+            self._lanes.clear()
             return
         links = self._ready_links()
         links = [link for link in links if not link.draining] or links
         if links:
-            self._feed.feed(now, links)
+            self._lanes.feed(now, links)
 
     def _answer(self, now: float, link: Link, answer: protocol.Answer, size: int) -> None:
         failed: dict[Call, None] = {}
@@ -337,7 +338,7 @@ class ClientCore:
         for call in failed:
             self._end(call, call.first_error())
         if sent_at:
-            self._feed.pace.answered(len(answer.ids), now - sent_at, len(sent))
+            self._lanes.overload.answered(len(answer.ids), now - sent_at, len(sent))
         link.read(now, size)
 
     def _fail_item(self, call: Call, index: int, error: errors.ZStreamerError) -> None:

@@ -21,11 +21,11 @@ from pathlib import Path
 
 import zmq
 
-from zstreamer import transport
 from zstreamer.client.actions import Action, Close, Connect, Send
 from zstreamer.client.calls import Call, Watch
 from zstreamer.client.core import ClientCore
 from zstreamer.client.link import Link
+from zstreamer.wire import transport
 
 log = logging.getLogger(__name__)
 

@@ -21,12 +21,12 @@ import gevent
 from gevent import getcurrent
 from gevent.hub import get_hub
 
-from zstreamer import transport
 from zstreamer.client.calls import Call, Watch
 from zstreamer.client.driver import Driver
 from zstreamer.client.future import Future
 from zstreamer.client.link import Link
 from zstreamer.client.threads import settle
+from zstreamer.wire import transport
 
 READ = 1
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from enum import Enum
 
-from zstreamer import protocol
 from zstreamer.client.calls import Call
 from zstreamer.errors import ZStreamerError
-from zstreamer.protocol import Flag, Frames, Run, Slot
-from zstreamer.transfer import Receiver, Sender
+from zstreamer.wire import protocol
+from zstreamer.wire.protocol import Flag, Frames, Run, Slot
+from zstreamer.wire.transfer import Receiver, Sender
 
 ACK_AFTER_BYTES = 1024 * 1024
 ACK_AFTER_MESSAGES = 64

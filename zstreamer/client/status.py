@@ -7,8 +7,8 @@ import time
 
 import zmq
 
-from zstreamer import protocol, transport
 from zstreamer.errors import BrokerUnreachable, from_wire
+from zstreamer.wire import protocol, transport
 
 
 def fetch(address: str, timeout: float = 5.0) -> dict[str, object]:

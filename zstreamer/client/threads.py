@@ -15,12 +15,13 @@ from contextlib import suppress
 
 import zmq
 
-from zstreamer import errors, transport
-from zstreamer.client import native
+from zstreamer import errors
 from zstreamer.client.calls import Call, Watch
 from zstreamer.client.driver import Driver
 from zstreamer.client.future import Future
 from zstreamer.client.link import Link
+from zstreamer.system import native
+from zstreamer.wire import transport
 
 log = logging.getLogger(__name__)
 

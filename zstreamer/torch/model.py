@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from zstreamer import failure
 from zstreamer.model import ItemError, ManagedModel
 from zstreamer.torch.device import choose_device, choose_dtype, compiled, set_threads
 from zstreamer.torch.padding import (
@@ -31,7 +32,6 @@ from zstreamer.torch.padding import (
     stack,
 )
 from zstreamer.torch.tensors import Outputs, fetch, plain, rows, send
-from zstreamer.worker import failure
 
 log = logging.getLogger(__name__)
 

@@ -14,9 +14,9 @@ from functools import cache
 from typing import Any, TypeAlias
 
 from zstreamer.config import GatewayConfig
+from zstreamer.web.api.steps import Request, Response
 from zstreamer.web.backend import Backend
-from zstreamer.web.exchange import Request, Response
-from zstreamer.web.headers import Headers
+from zstreamer.web.http.headers import Headers
 
 Message: TypeAlias = MutableMapping[str, Any]
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -60,7 +60,7 @@ class App:
         backend = self._backend
         header = Headers.of(scope["headers"]).text
 
-        async def hang_up() -> None:
+        async def disconnected() -> None:
             while (await receive())["type"] != "http.disconnect":
                 pass
 
@@ -76,7 +76,7 @@ class App:
         else:
             query = scope["query_string"].decode("ascii", "replace")
             request = Request(scope["method"], _path(scope), query, header, body)
-            response = await backend.answer(request, hang_up)
+            response = await backend.answer(request, disconnected)
         with suppress(OSError):  # it may have gone meanwhile
             await _send(send, response)
 

@@ -22,12 +22,12 @@ from zstreamer.client.calls import Call
 from zstreamer.config import GatewayConfig
 from zstreamer.errors import Cancelled, ZStreamerError
 from zstreamer.sources import resolve
+from zstreamer.web.api.interface import Interface
+from zstreamer.web.api.limits import Limits
+from zstreamer.web.api.steps import Predict, Request, Response
 from zstreamer.web.directory import Directory
-from zstreamer.web.exchange import Predict, Request, Response
-from zstreamer.web.interface import Interface
-from zstreamer.web.limits import Limits
 
-HangUp: TypeAlias = Callable[[], Awaitable[object]]
+OnDisconnect: TypeAlias = Callable[[], Awaitable[object]]
 """Returns what ends when the caller of a request has gone."""
 
 WATCH_AFTER = 0.05
@@ -69,13 +69,13 @@ class Backend:
         if client is not None:
             await client.close()
 
-    async def answer(self, request: Request, hang_up: HangUp) -> Response:
+    async def answer(self, request: Request, disconnected: OnDisconnect) -> Response:
         """Return the response to a request; cancelled, it gives up the items."""
         step = self.interface.begin(request)
         while not isinstance(step, Response):
             try:
                 answer: Any = (
-                    await self._predict(step, hang_up)
+                    await self._predict(step, disconnected)
                     if isinstance(step, Predict)
                     else await self.directory.aget()
                 )
@@ -115,7 +115,7 @@ class Backend:
         finally:
             timer.cancel()
 
-    async def _predict(self, step: Predict, hang_up: HangUp) -> list[object]:
+    async def _predict(self, step: Predict, disconnected: OnDisconnect) -> list[object]:
         client = self.client()
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
@@ -132,7 +132,7 @@ class Backend:
             priority=step.priority,
             return_exceptions=step.return_exceptions,
         )
-        watch = _Watch(loop, client, call, hang_up)
+        watch = _Watch(loop, client, call, disconnected)
         try:
             await done
         except BaseException:
@@ -167,11 +167,15 @@ class _Watch:
     """Gives a call up when its caller hangs up, if that takes long."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, client: Client, call: Call, hang_up: HangUp
+        self,
+        loop: asyncio.AbstractEventLoop,
+        client: Client,
+        call: Call,
+        disconnected: OnDisconnect,
     ) -> None:
         self._client = client
         self._call = call
-        self._hang_up = hang_up
+        self._hang_up = disconnected
         self._task: asyncio.Task[None] | None = None
         self._timer = loop.call_later(WATCH_AFTER, self._begin)
 

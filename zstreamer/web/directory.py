@@ -19,10 +19,11 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeAlias
 
-from zstreamer.client import native, status
-from zstreamer.client.client import Settings
+from zstreamer.client import status
+from zstreamer.client.settings import addresses_of
 from zstreamer.errors import BrokerUnreachable, ZStreamerError
-from zstreamer.web.models import Snapshot, merged
+from zstreamer.system import native
+from zstreamer.web.api.snapshot import Snapshot, merged
 
 if TYPE_CHECKING:
     from gevent.hub import Hub
@@ -60,7 +61,7 @@ class Directory:
     """
 
     def __init__(self, addresses: str | Sequence[str], timeout: float = 1.0) -> None:
-        self._addresses = Settings(addresses, "default", timeout, timeout, None, 0.5, 2.0).addresses
+        self._addresses = addresses_of(addresses)
         self._timeout = timeout
         self._begin_anew()
         _directories.add(self)

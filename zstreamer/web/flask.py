@@ -6,8 +6,8 @@ app.register_error_handler(ZStreamerError, problem)
 from __future__ import annotations
 
 from zstreamer.errors import ZStreamerError
-from zstreamer.web import problem as problems
-from zstreamer.web.exchange import Header
+from zstreamer.web.api import problem as problems
+from zstreamer.web.api.steps import Header
 
 
 def problem(error: ZStreamerError) -> tuple[bytes, int, list[Header]]:

@@ -14,8 +14,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from zstreamer import cpus
-from zstreamer.web.hangup import CancelOnHangUp
+from zstreamer.system import cpus
+from zstreamer.web.cancel_on_disconnect import CancelOnDisconnect
 
 bind = os.environ.get("BIND", "127.0.0.1:8000")
 workers = int(os.environ.get("WEB_CONCURRENCY") or cpus.share(1))
@@ -33,4 +33,4 @@ graceful_timeout = 30
 
 def post_worker_init(worker: Any) -> None:
     """Have calls end whose callers hang up."""
-    worker.wsgi = CancelOnHangUp(worker.wsgi)
+    worker.wsgi = CancelOnDisconnect(worker.wsgi)

@@ -11,8 +11,8 @@ import asyncio
 from typing import TYPE_CHECKING, cast
 
 from zstreamer.config import GatewayConfig
+from zstreamer.web.api.steps import Request
 from zstreamer.web.backend import Backend
-from zstreamer.web.exchange import Request
 
 if TYPE_CHECKING:
     from granian._granian import RSGIHTTPProtocol, RSGIWebsocketProtocol

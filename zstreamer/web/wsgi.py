@@ -16,17 +16,17 @@ from http import HTTPStatus
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
-from zstreamer.client import native
 from zstreamer.client.client import Client
 from zstreamer.config import GatewayConfig
 from zstreamer.errors import Cancelled, ZStreamerError
-from zstreamer.web import problem
+from zstreamer.system import native
+from zstreamer.web.api import problem
+from zstreamer.web.api.interface import Interface
+from zstreamer.web.api.problem import Refused
+from zstreamer.web.api.steps import Look, Predict, Request, Response, Step
 from zstreamer.web.backend import configured, limits
+from zstreamer.web.cancel_on_disconnect import CancelOnDisconnect
 from zstreamer.web.directory import Directory
-from zstreamer.web.exchange import Look, Predict, Request, Response, Step
-from zstreamer.web.hangup import CancelOnHangUp
-from zstreamer.web.interface import Interface
-from zstreamer.web.problem import Refused
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -39,7 +39,7 @@ class App:
     """Answers HTTP requests with what models behind a broker make of them.
 
     Works in any WSGI server, with threads or under gevent; may be made before a fork. A caller
-    that hangs up takes its items out of all queues under `zstreamer.web.pywsgi` and gunicorn's
+    that hangs up takes its items out of all queues under `zstreamer.web.http.pywsgi` and gunicorn's
     gevent workers; elsewhere its budget does.
 
     Args:
@@ -60,7 +60,7 @@ class App:
         self._directory = Directory(config.broker)
         self._read_timeout = config.read_timeout
         self._client = to if isinstance(to, Client) else _client(config)
-        self._serve = CancelOnHangUp(self._answer)
+        self._serve = CancelOnDisconnect(self._answer)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request, as WSGI servers ask for it."""
@@ -140,7 +140,7 @@ class Problems:
     """Wraps a WSGI app: errors of zstreamer that it raises become problem documents.
 
     Frameworks that catch all errors themselves want a handler instead: for Flask there is
-    `zstreamer.web.flask.problem`, for others `zstreamer.web.problem.response`.
+    `zstreamer.web.flask.problem`, for others `zstreamer.web.api.problem.response`.
     """
 
     def __init__(self, app: WSGIApplication) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from zstreamer.protocol import Frames
+from zstreamer.wire.protocol import Frames
 from zstreamer.worker import pipe
 from zstreamer.worker.link import WorkerLink
 

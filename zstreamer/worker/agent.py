@@ -12,173 +12,31 @@ import math
 import os
 import random
 import secrets
-import signal
 import socket as sockets
-import subprocess
 import sys
 import time
-from collections import deque
-from operator import attrgetter
 
 import zmq
 
-from zstreamer import cpus, logs, transport
 from zstreamer.config import AgentConfig
-from zstreamer.exitcodes import ExitCode
-from zstreamer.interpreter import environment, module_command
-from zstreamer.process import Owner, read_config
-from zstreamer.signals import StopRequests
-from zstreamer.worker import actions, forkserver, pipe
-from zstreamer.worker.claims import Claims
+from zstreamer.system import cpus, logs
+from zstreamer.system.exitcodes import ExitCode
+from zstreamer.system.process import Owner, read_config
+from zstreamer.system.signals import StopRequests
+from zstreamer.wire import transport
+from zstreamer.worker import actions, pipe
 from zstreamer.worker.core import ChildState, WorkerCore
 from zstreamer.worker.journal import Journal
 from zstreamer.worker.link import WorkerLink
-from zstreamer.worker.target import Description
+from zstreamer.worker.model_process import ModelProcess
 
 log = logging.getLogger("zstreamer.worker.agent")  # run as __main__
 
 OWNER_CHECK = 0.5
 """Seconds between two looks at whether the owner still lives."""
 
-READ = 1024 * 1024
-"""Bytes read from the child at once."""
-
 LINGER = 2.0
 """Seconds that the last reports get to leave when the agent exits."""
-
-
-class ChildProcess:
-    """The model's process and the channel to it; writes never block."""
-
-    def __init__(self, config: AgentConfig) -> None:
-        self.channel, theirs = sockets.socketpair()
-        self._claims = Claims()
-        self._process: subprocess.Popen[bytes] | None = None
-        with theirs:
-            if config.fork_address:
-                self.pid = forkserver.ask(config.fork_address, theirs, self._claims.fd)
-            else:
-                self._process = _spawn(theirs.fileno(), self._claims.fd, config.device)
-                self.pid = self._process.pid
-        self.channel.setblocking(False)
-        self._stream = pipe.Stream()
-        self._unsent: deque[memoryview] = deque()
-        self._plans: dict[int, list[int]] = {}
-        self.ended = False
-        description = _describe(config)
-        self.write(len(description).to_bytes(8, "big") + description)
-
-    def fileno(self) -> int:
-        """The channel's descriptor, for a poll loop."""
-        return self.channel.fileno()
-
-    @property
-    def blocked(self) -> bool:
-        """Whether something waits for the child to read."""
-        return bool(self._unsent)
-
-    def write(self, data: bytes) -> None:
-        """Queue bytes for the next `flush`."""
-        self._unsent.append(memoryview(data))
-
-    def tell(self, message: pipe.PipeMessage) -> None:
-        """Queue a message for the next `flush`."""
-        if isinstance(message, pipe.Plan):
-            self._plans[message.serial] = message.ids
-        self.write(pipe.pack(message))
-
-    def flush(self) -> None:
-        """Send what waits, as far as the child reads."""
-        if len(self._unsent) > 1 and sum(map(len, self._unsent)) <= READ:
-            # One write wakes the child once.
-            self._unsent = deque([memoryview(b"".join(self._unsent))])
-        while self._unsent:
-            try:
-                sent = self.channel.send(self._unsent[0])
-            except BlockingIOError:
-                return
-            except (BrokenPipeError, ConnectionResetError):
-                self._unsent.clear()  # it has ended; reading will find out
-                return
-            if sent == len(self._unsent[0]):
-                self._unsent.popleft()
-            else:
-                self._unsent[0] = self._unsent[0][sent:]
-
-    def read(self) -> list[pipe.PipeMessage]:
-        """Return what the child has said, claims first; sets `ended` at the end of its stream."""
-        said = self._receive()
-        claims: list[pipe.Claim] = []
-        # In this order: for every Done that is here the claim is seen, and a Claim that was said
-        # before one that was noted is here too.
-        while serials := self._claims.news():
-            claims += [pipe.Claim(serial, self._plans[serial]) for serial in serials]
-            said += self._receive()
-        claims += [each for each in said if isinstance(each, pipe.Claim)]
-        if not claims:
-            return said
-        claims.sort(key=attrgetter("serial"))
-        self._plans = {s: ids for s, ids in self._plans.items() if s > claims[-1].serial}
-        return [*claims, *(each for each in said if not isinstance(each, pipe.Claim))]
-
-    def _receive(self) -> list[pipe.PipeMessage]:
-        messages: list[pipe.PipeMessage] = []
-        while not self.ended:
-            try:
-                data = self.channel.recv(READ)
-            except BlockingIOError:
-                return messages
-            except ConnectionResetError:
-                data = b""
-            if not data:
-                self.ended = True
-                break
-            messages.extend(self._stream.feed(data))
-        return messages
-
-    def reap(self) -> str:
-        """Wait for the ended process and return in words how it ended."""
-        self.channel.close()
-        self._claims.close()
-        if self._process is None:
-            self.kill()
-            return "ended"
-        try:
-            code = self._process.wait(1.0)
-        except subprocess.TimeoutExpired:
-            self._process.kill()  # it closed its channel but lives: nothing of it is of use
-            code = self._process.wait()
-        if code < 0:
-            return f"was killed by {signal.Signals(-code).name}"
-        return f"ended with exit code {code}"
-
-    def kill(self) -> None:
-        """End the process at once."""
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGKILL)
-
-
-def _spawn(channel: int, claims: int, device: str) -> subprocess.Popen[bytes]:
-    # Set before Python starts, so before anything can import torch and look at the devices.
-    changes = {"CUDA_VISIBLE_DEVICES": device} if device else {}
-    return subprocess.Popen(
-        [*module_command("zstreamer.worker.child"), str(channel), str(claims)],
-        pass_fds=[channel, claims],
-        env=environment(changes),
-        stdin=subprocess.DEVNULL,
-    )
-
-
-def _describe(config: AgentConfig) -> bytes:
-    return Description(
-        config.target,
-        config.pickled,
-        config.device,
-        list(config.import_path),
-        list(config.init_args),
-        config.init_kwargs,
-        config.num,
-    ).to_bytes()
 
 
 class Agent:
@@ -196,7 +54,7 @@ class Agent:
         self.exit: actions.Exit | None = None
         self._options = transport.Options(config.heartbeat, config.heartbeat_timeout)
         self._connections: dict[WorkerLink, transport.Connection] = {}
-        self._child: ChildProcess | None = None
+        self._child: ModelProcess | None = None
         self._killed = ""
         self._journal = Journal(self.core)
         self._owner = owner
@@ -217,7 +75,7 @@ class Agent:
                 stops += 1
                 if stops > 1:
                     break
-                log.info("draining items=%d", len(self.core.docket.jobs))
+                log.info("draining items=%d", len(self.core.backlog.jobs))
                 self.core.drain()
         return self._finish()
 
@@ -317,7 +175,7 @@ class Agent:
     def _start_child(self, now: float) -> None:
         config = self.config
         try:
-            self._child = ChildProcess(config)
+            self._child = ModelProcess(config)
         except OSError as error:
             log.error("cannot start the model's process: %s", error)  # noqa: TRY400
             self.core.on_child_gone(now, f"could not be started: {error}")

@@ -21,9 +21,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple, NoReturn
 
-from zstreamer import codec, cpus, errors
+from zstreamer import codec, errors, failure
 from zstreamer.model import Loaded, PrepareFunction
-from zstreamer.worker import failure, pipe, target
+from zstreamer.system import cpus
+from zstreamer.worker import pipe, target
 from zstreamer.worker.claims import Claims
 from zstreamer.worker.runner import ModelBroken, Runner, encode
 

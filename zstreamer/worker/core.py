@@ -6,7 +6,7 @@
     poll                                → actions for the driver
     wake_at                             when poll must be called again although nothing happens
 
-This file knows brokers and the life of the model's process; what becomes of items is in docket.py.
+This file knows brokers and the life of the model's process; what becomes of items is in backlog.py.
 No socket, process, clock, thread or random source in here.
 """
 
@@ -16,9 +16,10 @@ import math
 from collections.abc import Callable
 from enum import Enum
 
-from zstreamer import errors, protocol
+from zstreamer import errors
 from zstreamer.config import WorkerConfig
-from zstreamer.protocol import Frames, ProtocolError, WorkerState
+from zstreamer.wire import protocol
+from zstreamer.wire.protocol import Frames, ProtocolError, WorkerState
 from zstreamer.worker import pipe
 from zstreamer.worker.actions import (
     Action,
@@ -30,7 +31,7 @@ from zstreamer.worker.actions import (
     StartChild,
     Tell,
 )
-from zstreamer.worker.docket import Docket
+from zstreamer.worker.backlog import Backlog
 from zstreamer.worker.link import LinkState, WorkerLink
 
 BACKOFF = 0.05
@@ -85,7 +86,7 @@ class WorkerCore:
         self.state = WorkerState.BOOTING
         self.text = ""
         self.child = ChildState.NONE
-        self.docket = Docket(config, now, lambda message: self._actions.append(Tell(message)))
+        self.backlog = Backlog(config, now, lambda message: self._actions.append(Tell(message)))
         self._jitter = jitter
         self._info = info or {}
         self._booted = pipe.Booted(has_cost=False)
@@ -122,7 +123,7 @@ class WorkerCore:
         if link.state is LinkState.READY:
             link.attempts = 0
         link.enter(LinkState.DOWN, now)
-        self.docket.lost(link)
+        self.backlog.lost(link)
         delay = min(MAX_BACKOFF, BACKOFF * 2**link.attempts) * (0.5 + 0.5 * self._jitter())
         link.retry_at = now + delay
         link.attempts = min(link.attempts + 1, 10)
@@ -140,11 +141,11 @@ class WorkerCore:
         match message:
             case protocol.Work():
                 warm = self._booted if self.child is ChildState.WARM else None
-                self.docket.take(now, link, message, warm)
+                self.backlog.take(now, link, message, warm)
             case protocol.Welcome():
                 self._welcome(now, link)
             case protocol.Cancel():
-                self.docket.cancel(link, message.ids)
+                self.backlog.cancel(link, message.ids)
             case protocol.Part():
                 link.receiver.part(message.transfer, message.data)
                 link.tell(protocol.PartOk(message.transfer))
@@ -164,13 +165,13 @@ class WorkerCore:
         """The child has said something."""
         match message:
             case pipe.Claim():
-                self.docket.claimed(now, message)
+                self.backlog.claimed(now, message)
             case pipe.Done():
-                self.docket.done(now, message)
+                self.backlog.done(now, message)
             case pipe.Preparing():
-                self.docket.preparing(now, message.ids)
+                self.backlog.preparing(now, message.ids)
             case pipe.Prepared():
-                self.docket.prepared(now, message)
+                self.backlog.prepared(now, message)
             case pipe.Booted():
                 self.child = ChildState.WARM
                 self._failures = 0
@@ -188,10 +189,10 @@ class WorkerCore:
 
     def on_child_gone(self, now: float, how: str) -> None:
         """The child has ended; all that it wrote before has been passed to `on_child`."""
-        booting = self.child is not ChildState.WARM and not self.docket.busy
+        booting = self.child is not ChildState.WARM and not self.backlog.busy
         words = self.text or f"the model's process {how}"
         self.child = ChildState.NONE
-        self.docket.model_gone(how)
+        self.backlog.model_gone(how)
         if booting:
             self._failures += 1
         if self._draining:
@@ -217,8 +218,8 @@ class WorkerCore:
         for link in self.links:
             self._check_link(now, link)
         self._check_child(now)
-        self.docket.poll(now, self.child is ChildState.WARM)
-        held, time = len(self.docket.jobs), self.docket.time
+        self.backlog.poll(now, self.child is ChildState.WARM)
+        held, time = len(self.backlog.jobs), self.backlog.time
         beta, alpha = int(time.beta * 1e6), int(time.alpha * 1e6)
         for link in self.links:
             if link.state is LinkState.READY:
@@ -234,7 +235,7 @@ class WorkerCore:
 
     def wake_at(self) -> float:
         """Return the monotonic seconds at which `poll` must be called at the latest."""
-        wake = self.docket.wake_at()
+        wake = self.backlog.wake_at()
         for link in self.links:
             if link.state is LinkState.READY:
                 wake = min(wake, link.beat_at, link.begun_due)
@@ -247,7 +248,7 @@ class WorkerCore:
         elif self.child is ChildState.BOOTING:
             wake = min(wake, self._child_since + self.config.boot_timeout)
         elif self.child is ChildState.WARM:
-            wake = min(wake, self.docket.hung_at())
+            wake = min(wake, self.backlog.patience.until())
         return wake
 
     # Links
@@ -297,15 +298,15 @@ class WorkerCore:
         elif self.child is ChildState.BOOTING:
             if now >= self._child_since + self.config.boot_timeout:
                 self._kill(f"did not start within {self.config.boot_timeout:g} s")
-        elif self.child is ChildState.WARM and now >= self.docket.hung_at():
-            self._kill(self.docket.hung(now))
+        elif self.child is ChildState.WARM and now >= self.backlog.patience.until():
+            self._kill(self.backlog.patience.words(now))
 
     def _kill(self, why: str) -> None:
         self.child = ChildState.KILLED
         self._actions.append(KillChild(why))
 
     def _check_exit(self) -> None:
-        if not self._draining or self._exiting or self.docket.jobs:
+        if not self._draining or self._exiting or self.backlog.jobs:
             return
         ready = [link for link in self.links if link.state is LinkState.READY]
         if all(link.drained and link.reported for link in ready):

@@ -6,8 +6,9 @@ import logging
 import math
 from collections import Counter
 
-from zstreamer import errors, logs
-from zstreamer.protocol import WorkerState
+from zstreamer import errors
+from zstreamer.system import logs
+from zstreamer.wire.protocol import WorkerState
 from zstreamer.worker import pipe
 from zstreamer.worker.core import WorkerCore
 from zstreamer.worker.link import LinkState, WorkerLink

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from enum import Enum
 
-from zstreamer import protocol
-from zstreamer.protocol import PART, Frames, Report, Slot
-from zstreamer.transfer import Receiver, Sender
+from zstreamer.wire import protocol
+from zstreamer.wire.protocol import PART, Frames, Report, Slot
+from zstreamer.wire.transfer import Receiver, Sender
 
 BEGUN_HOLD = 0.002
 """Seconds that the news of a batch's begin waits for company: the answers of the batch before

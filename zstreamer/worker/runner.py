@@ -12,10 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from zstreamer import codec, errors
+from zstreamer import codec, errors, failure
 from zstreamer.errors import PredictError, ZStreamerError
 from zstreamer.model import ItemError, PredictFunction, WrongNumberOfOutputs, listed
-from zstreamer.worker import failure
 from zstreamer.worker.pipe import Outcome
 
 PROBE_AFTER = 50

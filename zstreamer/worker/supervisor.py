@@ -13,11 +13,11 @@ import sys
 import time
 from dataclasses import asdict
 
-from zstreamer import logs
 from zstreamer.config import AgentConfig, WorkerConfig
-from zstreamer.exitcodes import ExitCode
-from zstreamer.process import Owner, Process, owned, read_config
-from zstreamer.signals import StopRequests
+from zstreamer.system import logs
+from zstreamer.system.exitcodes import ExitCode
+from zstreamer.system.process import Owner, Process, owned, read_config
+from zstreamer.system.signals import StopRequests
 
 log = logging.getLogger(__name__)
 

@@ -20,8 +20,8 @@ from typing import NamedTuple
 
 import msgpack
 
+from zstreamer import failure
 from zstreamer.model import Loaded
-from zstreamer.worker import failure
 
 
 @dataclass(frozen=True, slots=True)

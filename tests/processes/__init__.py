@@ -1,0 +1,1 @@
+"""Tests of real processes: brokers, workers, clients, the command line."""

@@ -1,0 +1,953 @@
+"""The broker's state machine, driven by hand: the test is its peers and its clock."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+
+from tests.helpers.wire import received
+from zstreamer import errors
+from zstreamer.broker.core import TICK, BrokerCore, Side
+from zstreamer.broker.workers import STALL
+from zstreamer.config import BrokerConfig
+from zstreamer.errors import Code, to_wire
+from zstreamer.wire import protocol
+from zstreamer.wire.protocol import PART, Fate, Flag, Role, Run, WorkerState
+
+MiB = 1024 * 1024
+BROKEN, DRAINING = WorkerState.BROKEN, WorkerState.DRAINING
+RESTARTING, WARM = WorkerState.RESTARTING, WorkerState.WARM
+
+
+class Room:
+    """A broker core; the test plays all who are connected to it.
+
+    Attributes:
+        told: what the broker has sent to each session, oldest first; emptied by the tests.
+    """
+
+    def __init__(self, **config: Any) -> None:
+        self.now = 100.0
+        self.core = BrokerCore(BrokerConfig(**config), 77, self.now)
+        self.told: dict[str, list[Any]] = {}
+
+    def turn(self, seconds: float = 0.0) -> None:
+        """Let time pass as a driver does."""
+        end = self.now + seconds
+        while self.core.wake_at() < end:
+            self.now = max(self.now, self.core.wake_at())
+            self._poll()
+        self.now = end
+        self._poll()
+
+    def _poll(self) -> None:
+        while sends := self.core.poll(self.now):
+            for send in sends:
+                message = protocol.decode(received(send.frames))
+                self.told.setdefault(send.session.decode(), []).append(message)
+
+    def client(self, name: str, id: int = 0, waits: list[int] | None = None) -> protocol.Welcome:
+        """Say HELLO as a client."""
+        hello = protocol.Hello(Role.CLIENT, id or sum(name.encode()), {"open": waits or []})
+        self.from_client(name, protocol.hello(hello))
+        return next(m for m in self.take(name) if isinstance(m, protocol.Welcome))
+
+    def worker(
+        self,
+        name: str,
+        batch_size: int = 4,
+        model: str = "default",
+        pool: int = 0,
+        id: int = 0,
+        state: WorkerState | None = WARM,
+    ) -> protocol.Welcome:
+        """Say HELLO as a worker, and what state it is in."""
+        info = {"model": model, "batch_size": batch_size, "pool": pool}
+        hello = protocol.Hello(Role.WORKER, id or sum(name.encode()), info)
+        self.from_worker(name, protocol.hello(hello))
+        welcome = next(m for m in self.take(name) if isinstance(m, protocol.Welcome))
+        if state is not None:
+            self.state(name, state)
+        return welcome
+
+    def state(self, name: str, state: WorkerState, text: str = "") -> None:
+        self.from_worker(name, protocol.plain(protocol.State(state, text)))
+
+    def submit(
+        self,
+        name: str,
+        *ids: int,
+        budget: float = 20.0,
+        payload: protocol.Slot = b"in",
+        model: str = "default",
+        ack: int = 0,
+        priority: int = 0,
+        once: bool = False,
+        lane: int = 0,
+    ) -> None:
+        count = len(ids)
+        budgets, slots = [int(budget * 1000)] * count, [payload] * count
+        run = Run(model, priority, int(once), lane, list(ids), budgets, slots)
+        self.from_client(name, protocol.submit(ack, [run], []))
+
+    def report(
+        self,
+        name: str,
+        *done: int,
+        begun: list[int] | None = None,
+        outcome: protocol.Slot = b"out",
+        beta: float = 0.0,
+        alpha: float = 0.0,
+    ) -> None:
+        slots = [outcome] * len(done)
+        times = (int(beta * 1e6), int(alpha * 1e6))
+        message = protocol.Report(begun or [], list(done), slots, 0, *times)
+        self.from_worker(name, protocol.report(message, []))
+
+    def from_client(self, name: str, frames: protocol.Frames) -> None:
+        self.core.on_client(self.now, name.encode(), frames)
+        self.turn()
+
+    def from_worker(self, name: str, frames: protocol.Frames) -> None:
+        self.core.on_worker(self.now, name.encode(), frames)
+        self.turn()
+
+    def lose(self, name: str, side: Side) -> None:
+        self.core.on_gone(self.now, side, name.encode())
+        self.turn()
+
+    def take(self, name: str) -> list[Any]:
+        """Return what a session was told, and forget it."""
+        return self.told.pop(name, [])
+
+    def work(self, name: str) -> list[int]:
+        """Return the tickets that a worker was given since it was last asked."""
+        return [t for m in self.take(name) if isinstance(m, protocol.Work) for t in m.tickets]
+
+    def answers(self, name: str) -> dict[int, Any]:
+        """Return what a client was answered since it was last asked."""
+        found = [m for m in self.take(name) if isinstance(m, protocol.Answer)]
+        return {i: slot for m in found for i, slot in zip(m.ids, m.slots, strict=True)}
+
+    def codes(self, name: str) -> dict[int, object]:
+        """Return the codes of the errors that a client was answered."""
+        return {i: s[0] for i, s in self.answers(name).items() if isinstance(s, list)}
+
+
+@pytest.fixture
+def room():
+    """A broker beyond its grace, with a warm worker W (batches of 4) and a client A."""
+    room = Room()
+    room.worker("W")
+    room.client("A")
+    room.turn(5.0)
+    room.report("W")
+    return room
+
+
+def refusals(room, name):
+    return [m.error[0] for m in room.take(name) if isinstance(m, protocol.Refuse)]
+
+
+# Sessions
+
+
+def test_a_client_is_welcome_with_its_window_and_the_limits():
+    room = Room(window_items=10, window_bytes=1000, max_payload=500)
+    assert room.client("A") == protocol.Welcome(77, False, [], 10, 1000, 500)
+
+
+def test_a_workers_window_is_two_batches_and_its_pool():
+    room = Room()
+    assert room.worker("W", batch_size=32, pool=128).window_items == 192
+
+
+@pytest.mark.parametrize("side", Side)
+def test_another_version_is_refused_in_words(side):
+    room = Room()
+    hello = protocol.hello(protocol.Hello(Role.CLIENT, 1, {}, version=2))
+    (room.from_client if side is Side.CLIENT else room.from_worker)("X", hello)
+    (refuse,) = room.take("X")
+    assert refuse == protocol.Refuse(
+        [Code.VERSION_MISMATCH, "this broker speaks version 1, its peer 2", {}]
+    )
+
+
+def test_who_knocks_at_the_wrong_port_is_told_so():
+    room = Room()
+    room.from_worker("C", protocol.hello(protocol.Hello(Role.CLIENT, 1, {})))
+    assert refusals(room, "C") == [Code.BAD_REQUEST]
+    assert not room.core.clients
+
+
+@pytest.mark.parametrize(
+    "info",
+    [
+        {},
+        {"model": "", "batch_size": 1, "pool": 0},
+        {"model": "x" * 256, "batch_size": 1, "pool": 0},
+        {"model": "m", "batch_size": 0, "pool": 0},
+        {"model": "m", "batch_size": True, "pool": 0},
+        {"model": "m", "batch_size": 1, "pool": -1},
+        {"model": "m", "batch_size": 2**63, "pool": 0},
+        {"model": "m", "batch_size": 1, "pool": 2**63},
+        {"model": 5, "batch_size": 1, "pool": 0},
+    ],
+)
+def test_a_worker_that_makes_no_sense_is_refused(info):
+    room = Room()
+    room.from_worker("W", protocol.hello(protocol.Hello(Role.WORKER, 1, info)))
+    assert refusals(room, "W") == [Code.BAD_REQUEST]
+    assert not room.core.workers
+
+
+@pytest.mark.parametrize("open_", [None, 5, "text", ["a", None, 1.5], {"a": 1}])
+def test_a_client_whose_open_items_make_no_sense_has_none(open_):
+    room = Room()
+    room.from_client("A", protocol.hello(protocol.Hello(Role.CLIENT, 1, {"open": open_})))
+    (welcome,) = room.take("A")
+    assert isinstance(welcome, protocol.Welcome)
+
+
+def test_who_has_not_said_hello_is_refused(room):
+    room.submit("stranger", 1)
+    room.report("stranger", 1)
+    assert refusals(room, "stranger") == [Code.BAD_REQUEST] * 2
+
+
+def test_the_status_is_told_to_anyone(room):
+    room.from_client("stranger", protocol.plain(protocol.Status({})))
+    (status,) = room.take("stranger")
+    assert isinstance(status, protocol.Status)
+    assert set(status.info) == {"broker", "models"}
+
+
+@given(some.lists(some.binary(max_size=40), min_size=1, max_size=3))
+def test_bytes_that_are_no_message_harm_nobody_else(frames):
+    room = Room()
+    room.worker("W")
+    room.client("A")
+    room.submit("A", 1)
+    room.work("W")
+    for name in ("A", "stranger"):
+        room.from_client(name, list(frames))
+        room.from_worker(name, list(frames))
+    room.report("W", 1)
+    assert room.answers("A") == {1: b"out"}
+
+
+def test_malformed_messages_are_counted_and_refused(room):
+    room.from_client("A", [b"\xc1"])
+    room.from_worker("W", protocol.plain(protocol.Ack(1)))  # well formed, but not for a broker
+    assert room.core.counts["malformed"] == 2
+    assert refusals(room, "A") == refusals(room, "W") == [Code.BAD_REQUEST]
+
+
+def test_a_second_hello_on_one_session_replaces_the_first(room):
+    room.client("A", id=1234)
+    assert [c.session for c in room.core.clients.values()].count(b"A") == 1
+    room.worker("W", model="other", id=99)
+    assert set(room.core.models["other"].workers) == {b"W"}
+    assert not room.core.models["default"].workers
+
+
+def test_a_worker_that_comes_again_replaces_its_earlier_self(room):
+    room.submit("A", 1)
+    assert room.work("W")
+    room.worker("W again", id=sum(b"W"))
+    assert set(room.core.workers) == {b"W again"}
+    assert len(room.work("W again")) == 1
+
+
+# From SUBMIT to ANSWER
+
+
+def test_an_item_goes_to_a_worker_and_its_output_to_its_client(room):
+    room.client("B")
+    room.submit("A", 1, budget=5.0)
+    room.submit("B", 1)
+    (work, _) = [m for m in room.take("W") if isinstance(m, protocol.Work)]
+    assert work == protocol.Work(0, [1], [5000], [b"in"])
+    room.report("W", 2, outcome=b"for B")
+    room.report("W", 1, outcome=b"for A")
+    assert room.answers("A") == {1: b"for A"}
+    assert room.answers("B") == {1: b"for B"}
+    assert room.core.clients[sum(b"A")].items == {}
+
+
+def test_what_is_ready_in_one_turn_leaves_as_one_message(room):
+    for id in range(1, 5):
+        run = Run("default", 0, 0, 0, [id], [1000], [b"in"])
+        room.core.on_client(room.now, b"A", protocol.submit(0, [run], []))
+    room.turn()
+    (work,) = room.take("W")
+    assert work.tickets == [1, 2, 3, 4]
+    room.report("W", 1, 2, 3, 4)
+    (answer,) = room.take("A")
+    assert answer.ids == [1, 2, 3, 4]
+
+
+@given(
+    batch_size=some.integers(1, 5),
+    moves=some.lists(some.tuples(some.booleans(), some.integers(1, 9)), max_size=40),
+)
+def test_no_worker_holds_more_than_its_window_and_every_item_is_answered_once(batch_size, moves):
+    room = Room()
+    room.worker("W", batch_size)
+    room.client("A")
+    held: list[int] = []
+    answered: list[int] = []
+    sent = 0
+
+    def settle():
+        held.extend(room.work("W"))
+        assert len(held) <= 2 * batch_size
+        assert len(held) == min(2 * batch_size, sent - len(answered))
+
+    for submits, count in moves:
+        if submits:
+            room.submit("A", *range(sent + 1, sent + 1 + count))
+            sent += count
+            settle()
+        elif held:
+            room.report("W", held.pop(count % len(held)))
+            answered += room.answers("A")
+            settle()
+    while held:
+        room.report("W", held.pop())
+        answered += room.answers("A")
+        settle()
+    assert len(answered) == len(set(answered)) == sent
+
+
+def test_a_worker_whose_window_of_bytes_is_full_gets_nothing_more():
+    room = Room(window_bytes=1000)
+    room.worker("W", batch_size=4)
+    room.client("A")
+    room.submit("A", 1, 2, 3, payload=bytes(600))
+    assert len(room.work("W")) == 2  # the second is the one that fills it
+    room.report("W", 1)
+    assert len(room.work("W")) == 1
+    room.submit("A", 4, payload=bytes(600))
+    assert len(room.work("W")) == 0
+
+
+@pytest.mark.parametrize("state", [WorkerState.BOOTING, RESTARTING, DRAINING])
+def test_only_a_warm_worker_is_given_work(room, state):
+    room.state("W", state)
+    room.submit("A", 1)
+    assert room.work("W") == []
+    room.state("W", WARM)
+    assert len(room.work("W")) == 1
+
+
+def test_a_silent_worker_gets_nothing_new_until_it_speaks_and_keeps_what_it_has(room):
+    room.submit("A", 1)
+    assert room.work("W") == [1]
+    room.turn(STALL + 2 * TICK)
+    room.submit("A", 2)
+    assert room.work("W") == []
+    room.from_worker("W", protocol.plain(protocol.Ping()))
+    assert room.work("W") == [2]
+    room.report("W", 1)
+    assert room.answers("A") == {1: b"out"}
+
+
+def test_the_brokers_own_absence_makes_no_worker_silent(room):
+    room.now += 60.0
+    room.core.on_pause(60.0)
+    room.turn()
+    room.submit("A", 1)
+    assert room.work("W") == [1]
+
+
+def test_an_id_that_is_open_already_is_not_taken_twice(room):
+    room.submit("A", 1)
+    room.submit("A", 1)
+    assert room.work("W") == [1]
+
+
+def test_large_payloads_are_passed_on_part_by_part(room):
+    for _ in range(3):
+        room.from_client("A", protocol.part(9, bytes(MiB)))
+    assert room.take("A") == [protocol.PartOk(9)] * 3
+    room.submit("A", 1, payload=9)
+    told = room.take("W")
+    assert [len(m.data) for m in told[:-1]] == [MiB] * 3
+    assert told[-1].slots == [told[0].transfer]
+    room.from_worker("W", protocol.part(4, bytes(MiB)))
+    room.from_worker("W", protocol.part(4, b"end"))
+    room.report("W", 1, outcome=4)
+    parts, answer = room.take("A")[:-1], room.told.get("A")
+    assert [len(m.data) for m in parts] == [MiB, 3]
+    assert answer is None
+
+
+def test_a_transfer_that_is_not_known_or_too_large_is_that_items_error():
+    room = Room(max_payload=MiB)
+    room.worker("W")
+    room.client("A")
+    for _ in range(2):
+        room.from_client("A", protocol.part(1, bytes(MiB)))
+    room.submit("A", 1, payload=1)
+    room.submit("A", 2, payload=7)
+    assert room.codes("A") == {1: Code.TOO_LARGE, 2: Code.BAD_REQUEST}
+
+
+def test_parts_that_nobody_names_end_in_a_refusal():
+    room = Room(window_bytes=2 * MiB, max_payload=2 * MiB)
+    room.client("A")
+    for transfer in range(5):
+        room.from_client("A", protocol.part(transfer, bytes(MiB)))
+    assert refusals(room, "A") == [Code.TOO_LARGE]
+
+
+def test_a_transfer_given_up_leaves_nothing_behind():
+    room = Room(window_bytes=2 * MiB, max_payload=2 * MiB)
+    room.client("A")
+    for transfer in range(20):
+        room.from_client("A", protocol.part(transfer, bytes(MiB)))
+        room.from_client("A", protocol.part(transfer, b""))
+    assert refusals(room, "A") == []
+    assert room.core.clients[sum(b"A")].receiver.bytes == 0
+
+
+# What is not taken
+
+
+def test_an_unknown_model_waits_at_first_and_is_refused_later():
+    room = Room()
+    room.worker("W", model="bert")
+    room.client("A")
+    room.submit("A", 1, model="brat")
+    assert room.codes("A") == {}
+    room.turn(3.5)
+    (wire,) = room.answers("A").values()
+    assert wire == [
+        404,
+        "no worker for model 'brat' has come; served: 'bert'",
+        {"models": ["bert"]},
+    ]
+    room.submit("A", 2, model="brat")
+    assert room.codes("A") == {2: Code.MODEL_NOT_FOUND}
+    assert set(room.core.models) == {"bert"}
+
+
+def test_a_model_that_comes_late_but_in_time_is_served():
+    room = Room()
+    room.client("A")
+    room.submit("A", 1)
+    room.turn(1.0)
+    room.worker("W")
+    assert room.work("W") == [1]
+
+
+def test_a_model_whose_only_worker_was_lost_is_still_known(room):
+    room.submit("A", 1)
+    room.report("W", begun=room.work("W"))
+    room.lose("W", Side.WORKER)
+    room.turn(5.0)
+    assert room.codes("A") == {}
+    room.worker("V")
+    assert len(room.work("V")) == 1
+
+
+@pytest.mark.parametrize("name", ["", "x" * 256])
+def test_a_models_name_has_bounds(room, name):
+    room.submit("A", 1, model=name)
+    assert room.codes("A") == {1: Code.BAD_REQUEST}
+
+
+def test_why_items_wait_is_told_once_and_again_when_it_changes():
+    room = Room()
+    room.client("A")
+    room.submit("A", 1)
+    room.submit("A", 2)
+    (notice,) = room.take("A")
+    assert notice.model == "default"
+    assert notice.error[0] == Code.NO_WORKER
+    assert "no worker is connected" in notice.error[1]
+    room.worker("W", state=None)
+    room.state("W", RESTARTING, "ImportError: torch")
+    assert "ImportError: torch" in room.take("A")[-1].error[1]
+    room.state("W", WARM)
+    assert room.take("A") == [protocol.Notice("default", [])]
+
+
+def test_items_fail_at_once_where_every_worker_has_given_up(room):
+    room.state("W", RESTARTING, "first")
+    room.submit("A", 1)
+    room.take("A")
+    room.state("W", BROKEN, "ImportError: torch")
+    told = room.take("A")
+    assert [type(m) for m in told] == [protocol.Notice, protocol.Answer]
+    assert told[0].error[2] == {"final": True}
+    room.submit("A", 2)
+    assert room.codes("A") == {2: Code.NO_WORKER}
+    room.worker("V")
+    room.submit("A", 3)
+    assert len(room.work("V")) == 1
+
+
+def test_a_worker_that_may_come_back_keeps_its_items_waiting_though_another_gave_up(room):
+    room.worker("V", state=None)
+    room.state("V", BROKEN, "ImportError")
+    room.lose("V", Side.WORKER)
+    room.submit("A", 1)
+    room.lose("W", Side.WORKER)
+    room.turn(1.0)
+    assert room.codes("A") == {}
+
+
+def test_caps_on_items_refuse_what_does_not_fit():
+    room = Room(max_items=5, client_items=3)
+    for name in "AB":
+        room.client(name)
+    room.submit("A", 1, 2, 3)
+    room.submit("A", 4)
+    assert room.codes("A") == {4: Code.OVERLOADED}
+    room.submit("B", 1, 2, 3)
+    assert room.codes("B") == {3: Code.OVERLOADED}
+
+
+def test_a_run_with_a_lane_of_its_own_is_refused_whole():
+    room = Room(max_items=5)
+    room.client("A")
+    room.submit("A", 1, 2, 3, lane=1)
+    room.submit("A", 4, 5, 6, lane=4)
+    assert room.codes("A") == dict.fromkeys((4, 5, 6), Code.OVERLOADED)
+
+
+def test_caps_on_bytes_refuse():
+    room = Room(max_bytes=1000, client_bytes=600, max_payload=600)
+    for name in "AB":
+        room.client(name)
+    room.submit("A", 1, payload=bytes(500))
+    room.submit("A", 2, payload=bytes(200))
+    assert room.codes("A") == {2: Code.OVERLOADED}
+    room.submit("B", 1, payload=bytes(550))
+    assert room.codes("B") == {1: Code.OVERLOADED}
+    room.submit("B", 2, payload=bytes(601))
+    assert room.codes("B") == {2: Code.OVERLOADED}
+
+
+def test_a_payload_beyond_the_limit_is_refused():
+    room = Room(max_payload=600)
+    room.client("A")
+    room.submit("A", 1, payload=bytes(601))
+    assert room.codes("A") == {1: Code.TOO_LARGE}
+
+
+def test_work_that_cannot_be_done_in_time_is_refused_with_a_time_to_come_back(room):
+    room.submit("A", *range(1, 101), budget=1000)
+    for ticket in room.work("W"):
+        room.report("W", ticket, beta=1.0, alpha=0.0)
+    room.take("A")
+    room.submit("A", 200, budget=1.0)
+    (wire,) = room.answers("A").values()
+    assert wire[0] == Code.OVERLOADED
+    assert wire[2]["retry_after"] > 1.0
+    room.submit("A", 201, budget=1000.0)
+    assert room.codes("A") == {}
+
+
+def test_a_budget_that_ends_in_the_queue_is_not_run(room):
+    room.submit("A", *range(1, 9))
+    room.submit("A", 9, budget=0.5)
+    tickets = room.work("W")
+    room.turn(1.0)
+    room.report("W", *tickets[:1])
+    assert room.codes("A") == {9: Code.DEADLINE_EXCEEDED}
+    assert room.work("W") == []
+
+
+# Giving up
+
+
+def test_a_queued_item_that_is_given_up_is_not_run(room):
+    room.state("W", RESTARTING)
+    room.submit("A", 1, 2)
+    room.from_client("A", protocol.plain(protocol.Cancel([1, 999])))
+    room.state("W", WARM)
+    assert len(room.work("W")) == 1
+    assert room.core.scheduler.queued_items == 0
+    assert room.core.scheduler.queued_bytes == 0
+
+
+def test_a_worker_is_told_of_an_item_that_is_given_up_and_gives_its_ticket_back(room):
+    room.submit("A", 1)
+    (ticket,) = room.work("W")
+    room.from_client("A", protocol.plain(protocol.Cancel([1])))
+    assert room.take("W") == [protocol.Cancel([ticket])]
+    assert room.core.workers[b"W"].tickets
+    room.report("W", ticket, outcome=[Fate.DROPPED, "cancelled", {}])
+    assert not room.core.workers[b"W"].tickets
+    assert room.answers("A") == {}
+
+
+def test_what_has_begun_runs_on_and_its_output_is_dropped(room):
+    room.submit("A", 1)
+    (ticket,) = room.work("W")
+    room.report("W", begun=[ticket])
+    room.from_client("A", protocol.plain(protocol.Cancel([1])))
+    assert room.take("W") == []
+    room.report("W", ticket)
+    assert room.answers("A") == {}
+    assert not room.core.workers[b"W"].running
+
+
+def test_an_item_given_up_on_its_way_to_a_worker_gives_its_window_back(room):
+    for id in range(1, 9):
+        for _ in range(6):
+            room.from_client("A", protocol.part(id, bytes(MiB)))
+        room.submit("A", id, payload=id)
+    room.submit("A", 9)
+    told = room.take("W")
+    assert [type(m) for m in told] == [protocol.Part] * 4
+    room.from_client("A", protocol.plain(protocol.Cancel(list(range(1, 9)))))
+    told = room.take("W")
+    assert [len(m.data) for m in told if isinstance(m, protocol.Part)] == [0]
+    for _ in range(5):
+        room.from_worker("W", protocol.plain(protocol.PartOk(1)))
+    told += room.take("W")
+    assert [t for m in told if isinstance(m, protocol.Work) for t in m.tickets] == [9]
+    assert len(room.core.workers[b"W"].tickets) == 1
+
+
+# A client's connection
+
+
+def test_a_client_that_comes_back_in_time_loses_nothing(room):
+    room.submit("A", *range(1, 12))  # 8 at the worker, 3 in the queue
+    tickets = room.work("W")
+    room.lose("A", Side.CLIENT)
+    room.report("W", tickets[0])
+    room.turn(1.0)
+    welcome = room.client("A2", id=sum(b"A"), waits=list(range(1, 13)))
+    assert welcome.resumed
+    assert sorted(welcome.known) == list(range(1, 12))
+    room.turn()
+    room.report("W", *tickets[1:])
+    assert set(room.answers("A2")) == set(range(2, 9))
+    assert len(room.work("W")) == 3
+
+
+def test_answers_that_were_not_acknowledged_are_sent_again_and_others_are_not(room):
+    room.submit("A", 1, 2)
+    tickets = room.work("W")
+    room.report("W", tickets[0], outcome=b"one")
+    room.report("W", tickets[1], outcome=b"two")
+    room.from_client("A", protocol.plain(protocol.Ack(1)))
+    room.lose("A", Side.CLIENT)
+    hello = protocol.Hello(Role.CLIENT, sum(b"A"), {"open": [2]})
+    room.from_client("A2", protocol.hello(hello))
+    welcome, answer = room.take("A2")
+    assert welcome.known == [2]
+    assert answer == protocol.Answer([2], [b"two"])
+
+
+def test_what_a_client_that_comes_back_does_not_wait_for_is_dropped(room):
+    room.submit("A", *range(1, 10))
+    tickets = room.work("W")
+    room.report("W", tickets[0])
+    room.lose("A", Side.CLIENT)
+    assert room.client("A2", id=sum(b"A"), waits=[2]).known == [2]
+    room.turn()
+    assert room.core.clients[sum(b"A")].unread == 0
+    assert room.take("W")[1:] == [protocol.Cancel([*tickets[2:], 9])]
+
+
+def test_a_client_that_stays_away_is_forgotten(room):
+    room.submit("A", *range(1, 10))
+    tickets = room.work("W")
+    room.lose("A", Side.CLIENT)
+    room.turn(2.0 + 2 * TICK)
+    assert room.take("W") == [protocol.Cancel(tickets)]
+    assert room.core.scheduler.queued_items == 0
+    welcome = room.client("A2", id=sum(b"A"), waits=[1])
+    assert (welcome.resumed, welcome.known) == (False, [])
+
+
+def test_a_client_that_reads_nothing_is_reset_and_nobody_else():
+    room = Room(unread_bytes=1000)
+    room.worker("W")
+    room.client("A")
+    room.client("B")
+    room.submit("A", *range(1, 5))
+    room.submit("B", 1)
+    for ticket in room.work("W"):
+        room.report("W", ticket, outcome=bytes(400))
+    room.turn(2 * TICK)
+    assert refusals(room, "A") == [Code.OVERLOADED]
+    assert room.answers("B") == {1: bytes(400)}
+    assert set(room.core.client_sessions) == {b"B"}
+    assert room.core.counts["resets"] == 1
+
+
+def test_a_client_that_acknowledges_may_have_any_amount_of_answers():
+    room = Room(unread_bytes=1000)
+    room.worker("W")
+    room.client("A")
+    for id in range(1, 20):
+        room.submit("A", id, ack=id - 1)
+        room.report("W", *room.work("W"), outcome=bytes(400))
+        room.turn(TICK)
+    assert room.core.counts["resets"] == 0
+
+
+# A worker's connection, and its model's death
+
+
+def test_a_lost_worker_gives_its_items_back_and_its_late_outcomes_are_refused(room):
+    room.worker("V")
+    room.submit("A", 1, 2)
+    before = {name: room.work(name) for name in "WV"}
+    name = "W" if before["W"] else "V"
+    other = "V" if name == "W" else "W"
+    room.report(name, begun=before[name][:1])
+    room.lose(name, Side.WORKER)
+    again = room.work(other)
+    assert len(again) + len(before[other]) == 2
+    assert not set(again) & set(before[name])
+    room.report(name, *before[name], outcome=b"late")
+    assert refusals(room, name) == [Code.BAD_REQUEST]
+    room.report(other, *again, *before[other])
+    assert room.answers("A") == {1: b"out", 2: b"out"}
+
+
+def test_a_ticket_of_an_earlier_session_is_fenced(room):
+    room.submit("A", 1)
+    (ticket,) = room.work("W")
+    room.lose("W", Side.WORKER)
+    room.worker("W")
+    (again,) = room.work("W")
+    room.report("W", ticket, outcome=b"late")
+    assert room.answers("A") == {}
+    assert room.core.counts["fenced"] == 1
+    room.report("W", again)
+    assert room.answers("A") == {1: b"out"}
+
+
+def test_items_that_come_back_go_before_those_that_have_not_been_out(room):
+    room.submit("A", *range(1, 11))
+    room.work("W")
+    room.lose("W", Side.WORKER)
+    room.worker("V", batch_size=5)
+    tickets = room.work("V")
+    room.report("V", *tickets)
+    assert list(room.answers("A")) == list(range(1, 11))
+
+
+def test_what_may_run_only_once_is_lost_with_its_worker(room):
+    room.submit("A", 1, once=True)
+    room.submit("A", 2)
+    room.lose("W", Side.WORKER)
+    assert room.codes("A") == {1: Code.WORKER_LOST}
+    room.worker("V")
+    assert len(room.work("V")) == 1
+
+
+def test_what_may_run_only_once_runs_elsewhere_while_it_has_not_begun(room):
+    room.submit("A", 1, once=True)
+    work = room.take("W")[0]
+    assert work.flags == Flag.ONCE
+    room.report("W", *work.tickets, outcome=[Fate.RETURNED, "the model is not ready", {}])
+    assert len(room.work("W")) == 1
+    assert room.codes("A") == {}
+
+
+def test_what_may_run_only_once_has_run_although_its_model_died_before_the_answer_was_out(room):
+    """Its batch was over and the next one had begun, so the worker gives it back."""
+    room.submit("A", 1, once=True)
+    (ticket,) = room.work("W")
+    room.report("W", begun=[ticket])
+    room.report("W", ticket, outcome=[Fate.RETURNED, "was killed", {}])
+    assert room.work("W") == []
+    assert room.codes("A") == {1: Code.WORKER_LOST}
+
+
+def test_one_item_that_is_too_large_takes_no_others_with_it():
+    room = Room(max_payload=1000)
+    room.worker("W")
+    room.client("A")
+    run = Run("default", 0, 0, 0, [1, 2], [9000, 9000], [b"in", bytes(1001)])
+    room.from_client("A", protocol.submit(0, [run], []))
+    assert room.codes("A") == {2: Code.TOO_LARGE}
+    assert len(room.work("W")) == 1
+
+
+def test_whoever_sends_parts_beyond_all_limits_is_cut_off(room):
+    config = room.core.config
+    for transfer in range((config.window_bytes + config.max_payload) // PART + 2):
+        room.from_client("A", protocol.part(transfer, bytes(PART)))
+    assert isinstance(room.take("A")[-1], protocol.Refuse)
+    assert room.core.clients[sum(b"A")].receiver.bytes == 0
+
+
+def test_suspects_are_not_kept_waiting_by_ordinary_items(room):
+    room.submit("A", *range(1, 5))
+    room.report("W", begun=(tickets := room.work("W")))
+    room.report("W", *tickets, outcome=LOST)
+    room.report("W", *room.work("W"))  # the first half is cleared; the others wait
+    room.submit("A", *range(10, 200))
+    done = 0
+    held = room.work("W")
+    while room.core.scheduler.models["default"].suspects or room.core.models["default"].inquest:
+        room.report("W", held.pop(0))  # one at a time, so that the window is never empty
+        held += room.work("W")
+        done += 1
+        assert done < 50
+
+
+LOST = [Fate.LOST, "was killed by SIGKILL", {}]
+
+
+def test_a_death_in_company_makes_suspects_that_run_apart_one_group_at_a_time(room):
+    room.worker("V")
+    room.submit("A", *range(1, 5))
+    for name in "VW":
+        room.report(name, begun=(tickets := room.work(name)))
+        if tickets:
+            room.report(name, *tickets, outcome=LOST)
+    works = [m for name in "VW" for m in room.take(name) if isinstance(m, protocol.Work)]
+    alone = [work for work in works if work.flags & Flag.ALONE]
+    assert len(alone) == 1
+
+
+def test_only_the_item_that_kills_is_lost_and_only_after_two_deaths_alone(room):
+    """Item 3 of 4 kills whatever runs it."""
+    room.submit("A", *range(1, 5))
+    tags = {ticket: id for id, ticket in enumerate(room.work("W"), 1)}
+    room.report("W", begun=list(tags))
+    room.report("W", *tags, outcome=LOST)
+    deaths_alone = 0
+    answers: dict[int, Any] = {}
+    groups = []
+    for _ in range(20):
+        works = [m for m in room.take("W") if isinstance(m, protocol.Work)]
+        if not works:
+            break
+        (work,) = works
+        assert work.flags & Flag.ALONE
+        groups.append(len(work.tickets))
+        ids = [_id_of(room, "W", ticket) for ticket in work.tickets]
+        kills = 3 in ids
+        deaths_alone += kills and len(ids) == 1
+        room.report("W", *work.tickets, outcome=LOST if kills else b"out")
+        answers |= room.answers("A")
+    assert deaths_alone == 2
+    assert groups == [2, 2, 1, 1, 1]
+    assert {id: slot for id, slot in answers.items() if slot == b"out"}.keys() == {1, 2, 4}
+    assert answers[3][0] == Code.WORKER_LOST
+
+
+def _id_of(room, worker, ticket):
+    lot = room.core.workers[worker.encode()].tickets[ticket]
+    return lot.ids[ticket - lot.ticket]
+
+
+def test_an_item_whose_mates_were_given_up_is_not_charged_as_if_it_had_been_alone(room):
+    room.submit("A", 1, 2)
+    tickets = room.work("W")
+    room.report("W", begun=tickets)
+    room.from_client("A", protocol.plain(protocol.Cancel([2])))
+    room.report("W", *tickets, outcome=LOST)
+    item = room.core.clients[sum(b"A")].items[1]
+    assert (item.deaths, item.suspect) == (0, True)
+
+
+def test_an_item_that_may_run_only_once_is_lost_and_its_mate_is_not_charged(room):
+    room.submit("A", 1)
+    room.submit("A", 2, once=True)
+    tickets = room.work("W")
+    room.report("W", begun=tickets)
+    room.report("W", *tickets, outcome=LOST)
+    item = room.core.clients[sum(b"A")].items[1]
+    assert room.codes("A") == {2: Code.WORKER_LOST}
+    assert (item.deaths, item.suspect) == (0, True)
+
+
+def test_items_that_had_not_begun_are_no_suspects(room):
+    room.submit("A", 1, 2)
+    tickets = room.work("W")
+    room.report("W", begun=tickets[:1])
+    returned = [Fate.RETURNED, "was killed", {}]
+    message = protocol.Report([], tickets, [LOST, returned], 0, 0, 0)
+    room.from_worker("W", protocol.report(message, []))
+    items = room.core.clients[sum(b"A")].items
+    assert (items[1].suspect, items[2].suspect) == (True, False)
+
+
+def test_a_suspect_whose_budget_has_ended_is_not_run(room):
+    room.submit("A", 1, 2, budget=1.0)
+    tickets = room.work("W")
+    room.report("W", begun=tickets)
+    room.state("W", RESTARTING)
+    room.report("W", *tickets, outcome=LOST)
+    room.turn(2.0)
+    room.state("W", WARM)
+    assert room.work("W") == []
+    assert room.codes("A") == dict.fromkeys((1, 2), Code.DEADLINE_EXCEEDED)
+    assert room.core.scheduler.queued_items == 0
+
+
+def test_an_item_that_takes_worker_after_worker_with_it_does_not_go_round_for_ever(room):
+    room.submit("A", 1)
+    name = "W"
+    for turn in range(4):
+        assert room.codes("A") == {}
+        tickets = room.work(name)
+        assert len(tickets) == 1
+        room.report(name, begun=tickets)
+        room.lose(name, Side.WORKER)
+        name = f"V{turn}"
+        room.worker(name)
+    assert room.work(name) == []
+    assert room.core.counts["answered"] == 1
+
+
+def test_a_group_of_suspects_larger_than_any_window_that_is_left_runs_in_smaller_ones(room):
+    room.lose("W", Side.WORKER)
+    room.worker("large", batch_size=32)
+    room.submit("A", *range(1, 33))
+    tickets = room.work("large")
+    room.report("large", begun=tickets)
+    room.worker("small", batch_size=1)
+    room.state("large", RESTARTING)
+    room.report("large", *tickets, outcome=LOST)
+    for _ in range(40):
+        room.report("small", *room.work("small"))
+    assert set(room.answers("A")) == set(range(1, 33))
+
+
+# Draining
+
+
+def test_a_draining_worker_is_told_when_nothing_more_will_come(room):
+    room.submit("A", 1)
+    room.work("W")
+    room.state("W", DRAINING)
+    assert room.take("W") == [protocol.State(DRAINING, "")]
+    room.submit("A", 2)
+    assert room.work("W") == []
+
+
+def test_a_draining_broker_takes_nothing_new_and_ends_when_all_is_answered_and_read(room):
+    room.submit("A", 1)
+    room.core.drain()
+    room.turn()
+    assert room.take("A") == [protocol.Notice("", to_wire(_draining()))]
+    room.submit("A", 2)
+    assert room.codes("A") == {2: Code.OVERLOADED}
+    assert not room.core.idle
+    room.report("W", *room.work("W"))
+    assert not room.core.idle
+    room.from_client("A", protocol.plain(protocol.Ack(2)))
+    assert room.core.idle
+
+
+def _draining():
+    return errors.Overloaded("the broker is shutting down", retry_after=1.0)

@@ -1,0 +1,1 @@
+"""Tests of everything that speaks HTTP: what requests mean, the apps, the gateway."""

@@ -1,0 +1,187 @@
+"""How callers return: what is learned of the arrivals after each batch, and what a hold is worth.
+
+Callers that were just answered ask again, in a burst. Greedy batches split C such callers into two
+cohorts that take turns, each waiting while the other's batch runs. A rule that holds until ``s``
+items wait settles into a cycle: s are answered, C - s wait already, and 2·s - C of those answered
+must come back first. With T(n) = β + α·n and the time w(q) in which the share q of those answered
+has come back, the rate of that cycle is
+
+    s / (T(s) + w((2·s - C) / s)),        greedy: s = C / 2, w = 0
+
+By Little's law the latency of C callers is C / rate, so the best rate is the best latency too. For
+all C at once it pays while w(1) < β. Comparing one hold with one greedy batch (the sum of waiting)
+would keep two equal cohorts apart: both states are stable.
+
+Arrivals that do not depend on answers show no burst after a batch's end, and then nothing is held.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass
+
+STEPS = 16
+"""Points of the learned curve: the times in which 1/16, 2/16, … of those answered came back."""
+
+CYCLES = 9
+"""Batches whose arrivals make the curve."""
+
+LEAST_CYCLES = 3
+"""Batches without which nothing is held."""
+
+MISSES = 1
+"""Of the batches remembered, those that may be slower than what the curve says."""
+
+GAIN = 1.04
+"""Rate of the best hold against greedy batches from which it is done."""
+
+NEARLY = 0.98
+"""Of the best rate, what is good enough for a shorter hold: a late one harms whoever waits."""
+
+SIGNIFICANCE = 3.0
+"""Standard deviations by which arrivals must come earlier after a batch's end than by chance."""
+
+MEMORY = 0.97
+"""What one batch leaves of the weight of those before it in that comparison."""
+
+PATIENCE = 1.5
+"""Times the slowest return remembered that a hold waits before it gives up."""
+
+
+@dataclass(frozen=True)
+class Hold:
+    """A hold that is expected to pay.
+
+    Attributes:
+        items: run as soon as so many wait.
+        until: seconds after the batch's end at which it has failed.
+    """
+
+    items: int
+    until: float
+
+
+@dataclass
+class _Cycle:
+    """What came between the ends of two batches: offsets in seconds, and items by then."""
+
+    answered: int
+    offsets: list[float]
+    counts: list[int]
+    length: float = math.inf
+
+    def curve(self) -> list[float]:
+        """Return the seconds in which each share of those answered had come back."""
+        times = []
+        at = 0
+        for step in range(1, STEPS + 1):
+            need = -(-step * self.answered // STEPS)
+            while at < len(self.counts) and self.counts[at] < need:
+                at += 1
+            times.append(self.offsets[at] if at < len(self.counts) else math.inf)
+        return times
+
+
+class Returns:
+    """What is known of the callers of one model."""
+
+    def __init__(self) -> None:
+        self._ended = -math.inf
+        self._cycle: _Cycle | None = None
+        self._curves: deque[list[float]] = deque(maxlen=CYCLES)
+        self._usual: list[float] = []
+        self._slowest: list[float] = []
+        self._earlier = 0.0
+        self._events = 0.0
+
+    @property
+    def ended(self) -> float:
+        """Monotonic seconds of the last batch's end."""
+        return self._ended
+
+    @property
+    def bursts(self) -> bool:
+        """Whether items come in a burst after a batch's end, rather than at any time."""
+        return self._earlier > SIGNIFICANCE * math.sqrt(self._events / 12)
+
+    def came(self, now: float, items: int) -> None:
+        """Items have arrived together."""
+        cycle = self._cycle
+        if cycle is not None:
+            cycle.offsets.append(now - self._ended)
+            cycle.counts.append(items + (cycle.counts[-1] if cycle.counts else 0))
+
+    def answered(self, now: float, items: int) -> None:
+        """A batch of so many items has ended."""
+        if self._cycle is not None:
+            self._learn(self._cycle, now - self._ended)
+        self._cycle = _Cycle(items, [], [])
+        self._ended = now
+
+    def hold(self, waiting: int, running: int, most: int, beta: float, alpha: float) -> Hold | None:
+        """Return what to wait for once the model is free; None where nothing is expected to pay.
+
+        Args:
+            waiting: items that could run.
+            running: items that the model runs now, 0 where it is free.
+            most: items of the largest batch.
+            beta: seconds of a batch that do not depend on its size.
+            alpha: seconds that each item adds to a batch.
+        """
+        cycle = self._cycle
+        if not self._usual or waiting >= most or not self.bursts:
+            return None
+        if running:
+            answered, came = running, 0
+        elif cycle is not None:
+            answered, came = cycle.answered, cycle.counts[-1] if cycle.counts else 0
+        else:
+            return None
+        usual = self._usual
+        coming = sum(map(math.isfinite, usual))
+        back = answered * coming // STEPS
+        expected = back - came
+        if expected <= 0:
+            return None
+        callers = waiting + expected
+        size = self._best(callers, most, coming, beta, alpha)
+        target = min(int(size + 0.5), callers, most)
+        if target <= waiting:
+            return None
+        step = min(coming, -(-(came + target - waiting) * STEPS // answered))
+        return Hold(target, PATIENCE * self._slowest[step - 1])
+
+    def _best(self, callers: int, most: int, coming: int, beta: float, alpha: float) -> float:
+        """Return the batch size of the best cycle, 0 where that is the greedy one."""
+        n = min(most, callers / 2)
+        greedy = n / (beta + alpha * n)
+        rates: list[tuple[float, float]] = []
+        for step in range(1, coming + 1):
+            s = callers / (2 - step / STEPS)
+            if s >= most:
+                s = most
+                step = max(1, math.ceil((2 - callers / s) * STEPS))
+                if step > coming:
+                    break
+            rates.append((s / (beta + alpha * s + self._usual[step - 1]), s))
+            if s == most:
+                break
+        best = max(rates)[0] if rates else 0.0
+        if best < GAIN * greedy:
+            return 0.0
+        return next(s for rate, s in rates if rate >= NEARLY * best)
+
+    def _learn(self, cycle: _Cycle, length: float) -> None:
+        self._earlier *= MEMORY
+        self._events *= MEMORY
+        if length > 0:
+            self._earlier += sum(0.5 - offset / length for offset in cycle.offsets)
+            self._events += len(cycle.offsets)
+        self._curves.append(cycle.curve())
+        if len(self._curves) < LEAST_CYCLES:
+            return
+        ordered = [sorted(times) for times in zip(*self._curves, strict=True)]
+        misses = min(MISSES, len(self._curves) // 4)
+        self._usual = [times[-1 - misses] for times in ordered]
+        self._slowest = [max(t for t in times if t < math.inf) if times[0] < math.inf else math.inf for times in ordered]

@@ -1,0 +1,89 @@
+"""One request on its way through the interface, from its first step to its response."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+from zstreamer.errors import BrokerUnreachable, NoWorker, ZStreamerError
+from zstreamer.system.logs import Sparing
+from zstreamer.web.api import problem
+from zstreamer.web.api.metrics import Metrics
+from zstreamer.web.api.problem import Refused
+from zstreamer.web.api.snapshot import Snapshot
+from zstreamer.web.api.steps import Look, Predict, Request, Response, Step
+
+log = logging.getLogger(__name__)
+
+_troubles = Sparing(30.0)
+"""Callers are told why at once; whoever runs the server finds a line of each kind in its log."""
+
+
+class Exchange:
+    """Makes steps whose outcomes come back here, so that errors are written in one way.
+
+    Attributes:
+        route: what the metrics call it.
+        items: how many it has asked a model for.
+    """
+
+    __slots__ = ("_metrics", "_then", "_without_body", "began", "items", "route")
+
+    _then: Callable[..., Step]
+
+    def __init__(self, metrics: Metrics, request: Request) -> None:
+        self._metrics = metrics
+        self._without_body = request.method == "HEAD"
+        self.route = "other"
+        self.items = 0
+        self.began = metrics.begin(self)
+
+    def predict(
+        self,
+        items: list[object],
+        model: str,
+        options: tuple[float, int],
+        then: Callable[[Sequence[object]], Step],
+        inline_errors: bool = False,
+    ) -> Predict:
+        """Ask a model; ``then`` says what to do with its outputs, and may raise."""
+        self._then = then
+        self.items = len(items)
+        timeout, priority = options
+        return Predict(items, model, timeout, priority, inline_errors, self._answered, self._failed)
+
+    def look(self, then: Callable[[Snapshot], Step]) -> Look:
+        """Ask the directory; ``then`` says what to do with the snapshot, and may raise."""
+        self._then = then
+        return Look(self._answered, self._failed)
+
+    def first(self, route: Callable[[Exchange, Request], Step], request: Request) -> Step:
+        """Take the first step; whatever is raised there becomes a response."""
+        try:
+            step = route(self, request)
+        except Exception as error:  # noqa: BLE001  # no request may end its server
+            return self._failed(error)
+        return self._ended(step) if type(step) is Response else step
+
+    def _answered(self, answer: object) -> Step:
+        try:
+            step = self._then(answer)
+        except Exception as error:  # noqa: BLE001  # as above
+            return self._failed(error)
+        return self._ended(step) if type(step) is Response else step
+
+    def _failed(self, error: Exception) -> Response:
+        if not isinstance(error, ZStreamerError | Refused):
+            log.error("a request failed route=%s", self.route, exc_info=error)
+        elif isinstance(error, BrokerUnreachable | NoWorker) and (
+            requests := _troubles.admit(time.monotonic(), type(error).__name__)
+        ):
+            log.warning("requests not served since the last such line: %d; %s", requests, error)
+        return self._ended(problem.response(error))
+
+    def _ended(self, response: Response) -> Response:
+        self._metrics.end(self, response.status)
+        if self._without_body:
+            return response.bare()
+        return response

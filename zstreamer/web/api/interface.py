@@ -1,0 +1,191 @@
+"""What HTTP requests mean: the one interface that all servers serve. Pure: no sockets, no server.
+
+    POST /v1/models/{model}:predict     TensorFlow Serving, KServe v1; JSON, msgpack, forms
+    GET  /v1/models, /v1/models/{model}
+    POST /v2/models/{model}/infer       Open Inference Protocol; JSON and binary tensors
+    GET  /v2, /v2/health/live, /v2/health/ready, /v2/models/{model}, /v2/models/{model}/ready
+    POST /stream                        form fields s, as examples of older libraries send them
+    GET  /, /openapi.json, /healthz, /readyz, /metrics
+
+A server carries requests here and questions to a client (here a threaded or green one):
+
+    step = interface.begin(request)
+    while not isinstance(step, Response):
+        try:
+            if isinstance(step, Look):
+                answer = directory.get()
+            else:
+                answer = client.predict(step.items, model=step.model, timeout=step.timeout, …)
+        except ZStreamerError as error:
+            step = step.failed(error)
+        except BaseException:  # the caller hung up, or a bug of the server's
+            step.failed(Cancelled("the caller has gone"))
+            raise
+        else:
+            step = step.answered(answer)
+
+Each step is ended by one call of `answered` or `failed`, also where nobody waits for the response
+any more: that is how the metrics know what is in flight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+from urllib.parse import unquote_plus
+
+from zstreamer.web.api import openapi, page, problem, v1, v2
+from zstreamer.web.api import snapshot as snapshots
+from zstreamer.web.api.bodies import JSON
+from zstreamer.web.api.exchange import Exchange
+from zstreamer.web.api.infer import VERSION
+from zstreamer.web.api.json import dumps
+from zstreamer.web.api.limits import DEFAULT, Limits
+from zstreamer.web.api.metrics import CONTENT_TYPE, Metrics
+from zstreamer.web.api.problem import Refused
+from zstreamer.web.api.signatures import Signatures
+from zstreamer.web.api.steps import Request, Response, Step
+
+Page: TypeAlias = "Callable[[Exchange, Request], Step]"
+
+_V1 = "/v1/models/"
+_V2 = "/v2/models/"
+_HEADERS = [("content-type", JSON)]
+
+
+class Interface:
+    """Says what to do with each request, and writes the responses.
+
+    One serves a whole process, all of its threads, greenlets and tasks; it may be made before
+    a fork.
+
+    Args:
+        limits: what one request may ask for.
+        default_model: whom ``/stream`` calls and the page suggests. ``/readyz`` and
+            ``/v2/health/ready`` ask for a warm worker of it, or of any model where the broker
+            knows none of this name; ``/readyz?model=NAME`` asks for one.
+    """
+
+    def __init__(self, limits: Limits = DEFAULT, default_model: str = "default") -> None:
+        self.limits = limits
+        self.default_model = v1.checked(default_model)
+        self._metrics = Metrics()
+        self._signatures = Signatures()
+        self._pages: dict[str, Page] = {
+            "/stream": self._stream,
+            "/v1/models": lambda exchange, _: exchange.look(v1.listed),
+            "/v2": lambda *_: v2.server(),
+            "/v2/health/live": lambda *_: _json({"live": True}),
+            "/v2/health/ready": self._ready,
+            "/healthz": lambda *_: _json({"ok": True}),
+            "/readyz": self._ready,
+            "/metrics": self._text,
+            "/openapi.json": lambda *_: openapi.response(),
+            "/": lambda *_: page.response(),
+        }
+
+    def begin(self, request: Request) -> Step:
+        """Return the first step of a request. Never raises.
+
+        A response's ``headers`` may be shared with other responses: copy them to add some. The
+        response to HEAD is `Response.bare` already.
+        """
+        return Exchange(self._metrics, request).first(self._route, request)
+
+    def refuse(self, why: int | Exception, detail: str = "") -> Response:
+        """Return the response to a request that a server turns away by itself. Never raises.
+
+        Args:
+            why: a status: 400 for a broken body, 408 for a slow one, 411, 413 for one beyond
+                ``limits.max_body``, 431, 500 for a bug of the server's …; or an error.
+            detail: what is wrong and the mend; a text that fits the status where empty.
+        """
+        response = problem.response(Refused(why, detail) if isinstance(why, int) else why)
+        self._metrics.refused(response.status)
+        return response
+
+    def _route(self, exchange: Exchange, request: Request) -> Step:
+        path = request.path
+        if path.startswith(_V1):
+            return self._v1(exchange, request, path[len(_V1) :])
+        if path.startswith(_V2):
+            return self._v2(exchange, request, path[len(_V2) :])
+        step = self._pages.get(path)
+        if step is None:
+            raise Refused(404, f"no page {path[:100]!r}; /openapi.json says which there are")
+        exchange.route = path.strip("/").replace("/", "_") or "page"
+        _allow(request, *(("POST", "GET") if path == "/stream" else ("GET",)))
+        return step(exchange, request)
+
+    def _v1(self, exchange: Exchange, request: Request, rest: str) -> Step:
+        if rest.endswith(":predict"):
+            _allow(request, "POST")
+            return v1.predict(exchange, request, rest[:-8], self.limits)
+        exchange.route = "v1_model"
+        _allow(request, "GET", runs=f"{_V1}{rest.removesuffix('/predict')}:predict")
+        return exchange.look(v1.one(v1.checked(rest)))
+
+    def _v2(self, exchange: Exchange, request: Request, rest: str) -> Step:
+        name, action = _split(rest)
+        if action == "infer":
+            _allow(request, "POST")
+            return v2.infer(exchange, request, name, self.limits, self._signatures)
+        exchange.route = "v2_model"
+        _allow(request, "GET", runs=f"{_V2}{name}/infer")
+        v1.checked(name)
+        if action == "ready":
+            return exchange.look(lambda snapshot: v2.ready(name, snapshot))
+        return exchange.look(lambda snapshot: v2.metadata(name, snapshot, self._signatures))
+
+    def _stream(self, exchange: Exchange, request: Request) -> Step:
+        return v1.stream(exchange, request, self.default_model, self.limits)
+
+    def _ready(self, exchange: Exchange, request: Request) -> Step:
+        asked = [each[6:] for each in request.query.split("&") if each.startswith("model=")]
+        wanted = v1.checked(unquote_plus(asked[-1])) if asked else self.default_model
+
+        def then(snapshot: snapshots.Snapshot) -> Step:
+            if asked:
+                snapshots.named(snapshot, wanted)
+            ready, words = snapshots.readiness(snapshot, wanted)
+            return _json(words, 200 if ready else 503)
+
+        return exchange.look(then)
+
+    def _text(self, *_: object) -> Step:
+        return Response(200, self._metrics.text(), [("content-type", CONTENT_TYPE)])
+
+
+def _allow(request: Request, *methods: str, runs: str = "") -> None:
+    """Raise `Refused` for any other method; whoever may GET may ask for the HEAD alone.
+
+    runs: the path that whoever POSTs here is likely to have meant.
+    """
+    method = "GET" if request.method == "HEAD" else request.method
+    if method not in methods:
+        named = ", ".join((*methods, "HEAD") if "GET" in methods else methods)
+        detail = f"{request.method[:20]!r} is not for {request.path[:100]!r}; use {named}"
+        if runs and method == "POST":
+            detail += f"; to run the model, POST to {runs[:100]}"
+        raise Refused(405, detail, [("allow", named)])
+
+
+def _json(words: dict[str, object], status: int = 200) -> Response:
+    return Response(status, dumps(words), _HEADERS)
+
+
+def _split(rest: str) -> tuple[str, str]:
+    """Return model and action of ``{model}[/versions/1][/infer|/ready]``; names may have slashes.
+
+    Raises:
+        Refused: there is no such version.
+    """
+    name, _, action = rest.rpartition("/")
+    if action not in ("infer", "ready") or not name:
+        name, action = rest, ""
+    model, found, version = name.rpartition("/versions/")
+    if not found or not model or "/" in version:
+        return name, action
+    if version != VERSION:
+        raise Refused(404, f"no version {version[:50]!r} of model {model!r:.100}; there is '1'")
+    return model, action

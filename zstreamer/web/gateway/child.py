@@ -1,0 +1,138 @@
+"""One process of the gateway: accepts connections of a socket it was given, until told to stop.
+
+gateway ── socket, configuration, SIGTERM ──> server: asyncio, `Connection`s ──> client ──> broker
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import resource
+import shutil
+import socket
+import sys
+from typing import Final
+
+from zstreamer.config import GatewayChildConfig
+from zstreamer.system import logs
+from zstreamer.system.exitcodes import ExitCode
+from zstreamer.system.process import Owner, owned, read_config
+from zstreamer.system.signals import StopRequests
+from zstreamer.web.backend import Backend
+from zstreamer.web.gateway.parent import FOLDER_FLAG
+from zstreamer.web.http.connection import Connection
+from zstreamer.web.http.service import Service
+
+log = logging.getLogger("zstreamer.web.gateway.child")  # run as __main__
+
+GLANCE: Final = 0.2
+"""Seconds between two looks at the owner, and at whether a drain is done."""
+
+
+class GatewayChild:
+    """Serves one listening socket in the running loop.
+
+    Args:
+        config: whom to ask, and what requests may ask for.
+        listener: a bound socket.
+        owner: the process that must be alive, where there is one.
+    """
+
+    def __init__(
+        self, config: GatewayChildConfig, listener: socket.socket, owner: Owner | None
+    ) -> None:
+        self.config = config
+        self._listener = listener
+        self._owner = owner
+        self._backend = backend = Backend(config)
+        self._service = Service(
+            backend.interface,
+            backend.client(),
+            backend.directory,
+            config.read_timeout,
+            config.keep_alive,
+        )
+
+    async def run(self, stop: StopRequests) -> ExitCode:
+        """Serve until a request to stop, then until all connections are done."""
+        loop = asyncio.get_running_loop()
+        woken = asyncio.Event()
+        watched: list[StopRequests | Owner] = [stop]
+        watched += [] if self._owner is None else [self._owner]
+        for each in watched:
+            loop.add_reader(each, woken.set)
+        server = await loop.create_server(
+            lambda: Connection(self._service), sock=self._listener, backlog=self.config.backlog
+        )
+        try:
+            while not (stop.requests or self._abandoned()):
+                await _either(woken, GLANCE)
+            server.close()
+            return await self._drain(stop, woken)
+        finally:
+            for each in watched:
+                loop.remove_reader(each)
+            self._service.close()
+            await self._backend.close()
+
+    async def _drain(self, stop: StopRequests, woken: asyncio.Event) -> ExitCode:
+        self._service.drain()
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self.config.drain_grace
+        while self._service.connections and not self._abandoned():
+            if stop.requests > 1 or loop.time() > end:
+                log.warning("stopped with requests open=%d", len(self._service.connections))
+                return ExitCode.NOT_DRAINED
+            await _either(woken, GLANCE / 10)
+        return ExitCode.OK
+
+    def _abandoned(self) -> bool:
+        return self._owner is not None and self._owner.gone()
+
+
+async def _either(event: asyncio.Event, seconds: float) -> None:
+    """Wait for an event, for so long at most."""
+    waiting = asyncio.ensure_future(event.wait())
+    await asyncio.wait([waiting], timeout=seconds)
+    waiting.cancel()
+    event.clear()
+
+
+def run(config: GatewayChildConfig, owner: Owner | None = None) -> int:
+    """Serve the socket that was handed down; return the process's exit code."""
+    _allow_files()
+    listener = socket.socket(fileno=config.listener)
+    with StopRequests() as stop:
+        return asyncio.run(_serve(config, listener, owner, stop))
+
+
+async def _serve(
+    config: GatewayChildConfig, listener: socket.socket, owner: Owner | None, stop: StopRequests
+) -> int:
+    server = GatewayChild(config, listener, owner)
+    gc.freeze()  # what is here now stays; collections need not look at it
+    return await server.run(stop)
+
+
+def _allow_files() -> None:
+    """Allow as many open connections as the system lets this process have."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # macOS says "no limit", and means another
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def main() -> int:
+    """Run the server that a gateway started."""
+    config, owner = read_config(GatewayChildConfig)
+    logs.start(config.log_level)
+    try:
+        return run(config, owner)
+    finally:
+        if owner.gone() and FOLDER_FLAG in sys.argv:  # the last server to do so leaves nothing
+            shutil.rmtree(sys.argv[sys.argv.index(FOLDER_FLAG) + 1], ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main() if owned() else "started by other programs only: use `zstreamer gateway`")

@@ -1,0 +1,282 @@
+"""The items that a worker holds: which wait, which its model may run next, and which it runs.
+
+    take ─> waiting ─> plan ─> claimed: it runs ─> done
+              │          ^ may change until the model claims it
+              └─> prepared, where the model looks at items on arrival
+
+An item goes on to the model's process as it comes; what stays here is its ticket, its budget, its
+cost and its place. The states of an item are in docs/protocol.md.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+
+from zstreamer import errors
+from zstreamer.batching import Batcher, BatchTime
+from zstreamer.config import WorkerConfig
+from zstreamer.wire import protocol
+from zstreamer.wire.protocol import Fate, Flag
+from zstreamer.wire.transfer import Parts
+from zstreamer.worker import pipe
+from zstreamer.worker.jobs import Job
+from zstreamer.worker.link import WorkerLink
+from zstreamer.worker.patience import Patience
+
+_ONCE, _ALONE = int(Flag.ONCE), int(Flag.ALONE)  # an enum's & costs a microsecond or two
+
+LOOK = 0.002
+"""Seconds after which a claim is looked for that nothing else has brought to light: a model that
+is free begins at once, but does not wake its agent to say so."""
+
+MAX_LOOK = 0.1
+"""Seconds between two such looks at most, doubling while the model stays idle against all odds."""
+
+
+class Backlog:
+    """Everything that a worker keeps of its items.
+
+    Args:
+        config: what `zstreamer worker` was told.
+        now: monotonic seconds.
+        tell: says something to the model's process.
+
+    Attributes:
+        jobs: the items, by the number that they have here.
+        time: the model's batch time, learned from what runs.
+        patience: how long the model may take for what it does now.
+    """
+
+    def __init__(
+        self, config: WorkerConfig, now: float, tell: Callable[[pipe.PipeMessage], None]
+    ) -> None:
+        self.jobs: dict[int, Job] = {}
+        self.time = BatchTime()
+        self.patience = Patience(config.predict_timeout, self.time)
+        self._tell = tell
+        self._by_ticket: dict[tuple[int, int], Job] = {}
+        self._batcher: Batcher[Job] = Batcher(
+            config.batch_size,
+            config.max_latency,
+            config.max_batch_cost,
+            self.time,
+            config.latency_target,
+        )
+        self._costed: dict[int, Job] = {}
+        self._preparing: set[int] = set()
+        self._running: list[int] = []
+        self._plan: list[int] = []
+        self._serial = 0
+        self._hold_until = math.inf
+        self._free_at = now
+        self._look_at = math.inf
+        self._next_deadline = math.inf
+        self._next_id = 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether the model runs a batch, or looks at items that have come."""
+        return bool(self._running or self._preparing)
+
+    @property
+    def leftovers(self) -> int:
+        """Entries of its tables that belong to no job: none, or something has gone wrong."""
+        tables = (*self._by_ticket.values(), *self._costed.values())
+        return sum(job.id not in self.jobs for job in tables) + len(self._batcher) * (not self.jobs)
+
+    # What brokers have said
+
+    def take(
+        self, now: float, link: WorkerLink, work: protocol.Work, warm: pipe.Booted | None
+    ) -> None:
+        """Items have come; they go back where there is no warm model for them."""
+        jobs: list[Job] = []
+        payloads: list[bytes] = []
+        for ticket, budget, slot in zip(work.tickets, work.budgets, work.slots, strict=True):
+            payload = _payload(link, slot)
+            link.jobs += 1
+            if warm is None:
+                link.done(ticket, [Fate.RETURNED, "the model is not ready", {}])
+                continue
+            if isinstance(payload, errors.ZStreamerError):
+                link.done(ticket, errors.to_wire(payload))
+                continue
+            self._next_id += 1
+            job = Job(self._next_id, link, ticket, now + budget / 1000, now)
+            self.jobs[job.id] = job
+            self._by_ticket[id(link), ticket] = job
+            self._next_deadline = min(self._next_deadline, job.deadline)
+            jobs.append(job)
+            payloads.append(payload)
+        if warm is None or not jobs:
+            return
+        once = bool(work.flags & _ONCE)
+        self._tell(pipe.Items([job.id for job in jobs], payloads, once))
+        if work.flags & _ALONE:
+            self._batcher.add_group(jobs)
+        elif warm.has_cost:  # `prepared` will say it
+            self._costed.update((job.id, job) for job in jobs)
+        else:
+            self._batcher.add(now, jobs)
+
+    def cancel(self, link: WorkerLink, tickets: Sequence[int]) -> None:
+        """A broker no longer wants these; what has begun goes on."""
+        jobs = [self._by_ticket.get((id(link), ticket)) for ticket in tickets]
+        self._drop([job for job in jobs if job is not None and not job.begun], "cancelled")
+
+    def lost(self, link: WorkerLink) -> None:
+        """A broker's connection is gone: its tickets are void."""
+        jobs = [job for job in self.jobs.values() if job.link is link]
+        for job in jobs:
+            self._by_ticket.pop((id(link), job.ticket), None)
+            job.link = None
+        self._drop([job for job in jobs if not job.begun], "lost")
+
+    # What the model's process has said
+
+    def preparing(self, now: float, ids: Iterable[int]) -> None:
+        """The model's prepare() or cost() is about to see these."""
+        self._preparing = set(ids)
+        self.patience.prepare(now, map(self.jobs.__getitem__, self._preparing & self.jobs.keys()))
+
+    def prepared(self, now: float, message: pipe.Prepared) -> None:
+        """It has seen all that came; those with a cost can be planned now."""
+        self._preparing.clear()
+        self.patience.prepared()
+        jobs = []
+        for id, cost in zip(message.ids, message.costs, strict=True):
+            job = self._costed.pop(id, None)
+            if job is not None:
+                job.cost = cost
+                jobs.append(job)
+        if jobs:
+            self._batcher.add(now, jobs)
+
+    def claimed(self, now: float, claim: pipe.Claim) -> None:
+        """A batch begins."""
+        since = min(now, self._look_at - LOOK)
+        self._look_at = math.inf
+        self._running = list(claim.ids)
+        self._plan = []
+        begun = [self.jobs[id] for id in claim.ids if id in self.jobs]
+        self.patience.begin(now, len(claim.ids), begun)
+        for job in begun:
+            job.begun = True
+            if job.link is not None:
+                job.link.begun(since, job.ticket)
+        self._batcher.remove(claim.ids)
+
+    def done(self, now: float, done: pipe.Done) -> None:
+        """Outcomes have come: of a batch, or of items that could not be decoded or prepared."""
+        if done.seconds and done.ids:
+            self.time.observe(len(done.ids), done.seconds)
+        unclaimed = []
+        for id, outcome in zip(done.ids, done.outcomes, strict=True):
+            job = self.jobs.get(id)
+            if job is not None:
+                if not job.begun:
+                    unclaimed.append(id)
+                self._end(job, outcome)
+        if unclaimed:  # the process holds them no more
+            self._unplan(unclaimed)
+        if done.ids and self._running and done.ids[0] == self._running[0]:
+            self._batcher.ended(now, len(self._running))
+            self.patience.end(done.seconds)
+            self._running = []
+            self._expect_claim(now)
+
+    def model_gone(self, how: str) -> None:
+        """The process has ended: nothing of what it held will come back from it."""
+        # Two batches: an item that kills on arrival is to be found although others ran meanwhile.
+        batches = dict.fromkeys(self._running, len(self._running))
+        batches.update(dict.fromkeys(self._preparing, len(self._preparing)))
+        for job in list(self.jobs.values()):
+            if job.id in batches:
+                self._end(job, [Fate.LOST, how, {"batch": batches[job.id]}])
+            else:
+                self._end(job, [Fate.RETURNED, how, {}])
+        self._batcher.clear()
+        self._costed.clear()
+        self._preparing.clear()
+        self.patience.gone()
+        self._running = []
+        self._plan = []
+        self._look_at = self._hold_until = math.inf
+
+    # What time brings
+
+    def poll(self, now: float, warm: bool) -> None:
+        """Drop what is too late; tell the process what it may run next, where that has changed."""
+        if now >= self._next_deadline:
+            self._expire(now)
+        if now >= self._look_at:
+            self._look_at = now + min(MAX_LOOK, now - self._free_at)
+        self._hold_until = math.inf
+        if warm:
+            self._replan(now)
+
+    def wake_at(self) -> float:
+        """Return the monotonic seconds at which `poll` must be called at the latest."""
+        return min(self._hold_until, self._look_at, self._next_deadline)
+
+    def _expire(self, now: float) -> None:
+        waiting = [job for job in self.jobs.values() if not job.begun]
+        self._drop([job for job in waiting if job.deadline <= now], "expired")
+        left = (job.deadline for job in waiting if job.deadline > now)
+        self._next_deadline = min(left, default=math.inf)
+
+    def _replan(self, now: float) -> None:
+        plan = self._batcher.next(now, len(self._running))
+        if plan.hold_until is not None:
+            self._hold_until = plan.hold_until
+        ids = [job.id for job in plan.items]
+        if ids != self._plan:
+            self._serial += 1
+            self._plan = ids
+            self._tell(pipe.Plan(self._serial, ids))
+            if not self._running:
+                self._expect_claim(now)
+
+    def _expect_claim(self, now: float) -> None:
+        """The model is free: if there is a plan it is being claimed."""
+        self._free_at = now
+        self._look_at = now + LOOK if self._plan else math.inf
+
+    # Ends
+
+    def _drop(self, jobs: Sequence[Job], why: str) -> None:
+        """These are not to run, though they wait; the process must not keep them either."""
+        if not jobs:
+            return
+        for job in jobs:
+            self._end(job, [Fate.DROPPED, why, {}])
+        ids = [job.id for job in jobs]
+        self._unplan(ids)
+        self._tell(pipe.Drop(ids))
+
+    def _unplan(self, ids: Sequence[int]) -> None:
+        self._batcher.remove(ids)
+        for id in ids:
+            self._costed.pop(id, None)
+
+    def _end(self, job: Job, outcome: protocol.Slot) -> None:
+        del self.jobs[job.id]
+        if job.link is not None:
+            self._by_ticket.pop((id(job.link), job.ticket), None)
+            job.link.done(job.ticket, outcome)
+
+
+def _payload(link: WorkerLink, slot: protocol.Slot) -> bytes | errors.ZStreamerError:
+    if type(slot) is bytes:
+        return slot
+    if type(slot) is int:
+        came = link.receiver.take(slot)
+        if isinstance(came, Parts):
+            return came.join()
+        if came is None:
+            return errors.BadRequest(f"transfer {slot} is not known")
+        return errors.TooLarge("the input exceeds this worker's max_payload")
+    if slot is None or isinstance(slot, int | list):
+        return errors.BadRequest("an item without payload")
+    return bytes(memoryview(slot))  # type: ignore[arg-type]  # a received frame
