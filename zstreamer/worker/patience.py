@@ -66,7 +66,7 @@ class Patience:
         self._slowest = max(self._slowest, seconds)
 
     def prepare(self, now: float, jobs: Iterable[Job]) -> None:
-        """From now on the model's prepare() or cost() looks at these."""
+        """From now on the model's own code looks at these, which have come."""
         self._preparing_since = now
         self._preparing_left = _left(now, jobs)
 
