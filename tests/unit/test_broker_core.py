@@ -805,6 +805,69 @@ def test_suspects_are_not_kept_waiting_by_ordinary_items(room):
 LOST = [Fate.LOST, "was killed by SIGKILL", {}]
 
 
+def _hang(room, *others):
+    """Items 1 to 4 hang the model of W while the others wait there; it is started again."""
+    room.submit("A", 1, 2, 3, 4, *others)
+    tickets = room.work("W")
+    room.report("W", begun=tickets[:4])
+    room.state("W", RESTARTING)
+    returned = [Fate.RETURNED, "was hung", {}]
+    slots = [LOST] * 4 + [returned] * len(others)
+    room.from_worker("W", protocol.report(protocol.Report([], tickets, slots, 0, 0, 0), []))
+    room.state("W", WARM)
+
+
+def _works(room, name):
+    """Return the items of each WORK and whether they are to run alone."""
+    works = [m for m in room.take(name) if isinstance(m, protocol.Work)]
+    return [([_id_of(room, name, t) for t in m.tickets], bool(m.flags & Flag.ALONE)) for m in works]
+
+
+def test_who_waited_behind_a_batch_that_hung_is_run_before_suspects_that_may_hang_again(room):
+    _hang(room, 5, 6, 7, 8)
+    assert _works(room, "W") == [([5, 6, 7, 8], False)]
+    room.submit("A", 9)  # the suspects are next
+    assert _works(room, "W") == []
+    first = sorted(room.core.workers[b"W"].tickets)
+    room.report("W", *first[:2], begun=first)
+    assert _works(room, "W") == [([1, 2], True)]
+    room.report("W", *first[2:])
+    assert _works(room, "W") == []  # 9 does not wait behind suspects
+
+
+def test_after_each_hang_others_have_a_turn_and_suspects_have_theirs_under_any_load(room):
+    _hang(room, *range(5, 9))
+    room.submit("A", *range(10, 500))
+    alone = []
+    for _ in range(60):
+        worker = room.core.workers[b"W"]
+        for ids, apart in _works(room, "W"):
+            if apart:
+                alone.append(ids)
+        group = sorted(room.core.models["default"].inquest)
+        if group and 1 in alone[-1]:  # it hangs, every time
+            returned = sorted(worker.tickets.keys() - set(group))
+            assert not returned, "others wait behind suspects"
+            room.report("W", begun=group)
+            room.report("W", *group, outcome=LOST)
+        else:
+            tickets = sorted(worker.tickets)[:4]
+            room.report("W", begun=tickets)
+            room.report("W", *tickets)
+        if not room.core.models["default"].suspects and not group:
+            break
+    assert alone == [[1, 2], [3, 4], [1], [2], [1]]
+
+
+def test_others_go_to_other_workers_while_one_runs_suspects(room):
+    _hang(room)
+    assert _works(room, "W") == [([1, 2], True)]
+    room.worker("V")
+    room.submit("A", *range(10, 14))
+    assert _works(room, "W") == []
+    assert _works(room, "V") == [([10, 11, 12, 13], False)]
+
+
 def test_a_death_in_company_makes_suspects_that_run_apart_one_group_at_a_time(room):
     room.worker("V")
     room.submit("A", *range(1, 5))
