@@ -190,6 +190,7 @@ class BrokerCore:
         """The broker itself stood still; nobody is to be judged by that time."""
         for worker in self.workers.values():
             worker.heard += seconds
+            worker.begun_at += seconds
         for client in self.clients.values():
             client.lost_at += seconds
 
@@ -406,6 +407,10 @@ class BrokerCore:
                 worker.stalled = True
                 worker.model.look_at(worker)
                 self.counts["stalls"] += 1
+            if not worker.late and worker.is_late(now):
+                worker.late = True
+                worker.model.look_at(worker)
+                self.counts["late"] += 1
         for client in list(self.clients.values()):
             if client.session is None and now - client.lost_at > self.config.resume_grace:
                 self._forget(client)

@@ -66,6 +66,22 @@ class Model:
         return any(w.state is WorkerState.WARM for w in self.workers.values())
 
     @property
+    def ready(self) -> bool:
+        """Whether any worker answers, as far as is known."""
+        return any(w.ready for w in self.workers.values())
+
+    def trouble_now(self, now: float) -> str:
+        """Say what is wrong; empty where a worker is ready."""
+        if self.ready:
+            return ""
+        if not self.warm:
+            return self.trouble
+        ages = [w.age(now) for w in self.workers.values() if w.late]
+        if ages:
+            return f"a batch has run for {max(ages):.0f} s: its predict may have hung"
+        return "its workers say nothing: their processes stand still, or their machine"
+
+    @property
     def broken(self) -> bool:
         """Whether no worker could start and none will try again."""
         return self.gave_up and all(w.state is WorkerState.BROKEN for w in self.workers.values())

@@ -222,6 +222,7 @@ class Scheduler:
                     self._ended(worker, lot, ticket, slot, batch)
         if model.inquest:
             model.inquest.difference_update(report.done)
+        worker.late = worker.late and not (report.begun or report.done)
         if not worker.running:
             worker.free_at = now
         if batch is not None:

@@ -260,6 +260,24 @@ def test_an_output_that_cannot_be_sent_fails_its_item_alone(shared):
         assert "is object" in str(answers[1])
 
 
+def test_a_model_whose_only_worker_hangs_is_not_ready_and_its_batch_has_an_age(shared):
+    with shared.gate() as (client, gate):
+        gate.open()
+        client.predict(["quick"])
+        gate.shut()
+        hung = client.submit(["hung"])
+        gate.wait_begun("hung")
+        assert shared.model("gate")["ready"]
+        until(lambda: not shared.model("gate")["ready"], 10)
+        model = shared.model("gate")
+        assert "a batch has run for" in model["trouble"]
+        assert [each["state"] for each in model["workers"]] == ["late"]
+        assert model["workers"][0]["batch_age"] > 3
+        gate.open()
+        assert hung.result(20)[0][0] == "hung"
+        until(lambda: shared.model("gate")["ready"])
+
+
 @pytest.mark.gevent
 def test_a_spent_budget_is_an_error_on_time_and_what_waits_is_not_run(shared):
     with shared.gate() as (client, gate):

@@ -2,10 +2,12 @@
 
 import json
 import re
+import time
 
 import pytest
 
 from tests.helpers.cluster import Cluster
+from tests.helpers.waiting import until
 from zstreamer import errors
 from zstreamer.system.exitcodes import ExitCode
 
@@ -72,6 +74,28 @@ def test_an_item_that_hangs_predict_is_killed_in_time_and_only_its_caller_loses(
     seconds = re.findall(r"was hung: one predict took (\d+) s", capfd.readouterr().err)
     assert len(seconds) == len(suspect)
     assert all(int(each) < 5 for each in seconds)
+
+
+def test_with_the_defaults_all_mates_of_an_item_that_hangs_are_answered_in_their_time(
+    shared, tmp_path
+):
+    hang = ["hang", 1000]
+    settings = {"init_kwargs": {"folder": str(tmp_path)}, "batch_size": 8, "log_level": "error"}
+    with shared.serving("Mortal", **settings) as client:
+        for count in (1, 8):
+            client.predict(list(range(count)))
+        start = time.monotonic()
+        mates = client.submit([*range(3), hang, *range(4, 8)], return_exceptions=True)
+        until(lambda: any(hang in batch for batch in batches(tmp_path)))
+        behind = client.submit(list(range(100, 108)), timeout=10)
+        assert behind.result(15) == list(range(100, 108))  # innocent, and not behind all suspects
+        answers = mates.result(25)
+        seconds = time.monotonic() - start
+
+    lost = answers.pop(3)
+    assert isinstance(lost, errors.WorkerLost | errors.DeadlineExceeded)
+    assert answers == [*range(3), *range(4, 8)]
+    assert seconds < 20.5  # they had 20 s, and nobody had to say so
 
 
 @pytest.mark.parametrize(

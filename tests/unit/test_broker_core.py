@@ -11,7 +11,7 @@ from hypothesis import strategies as some
 from tests.helpers.wire import received
 from zstreamer import errors
 from zstreamer.broker.core import TICK, BrokerCore, Side
-from zstreamer.broker.workers import STALL
+from zstreamer.broker.workers import FIRST_LATE, LATE, STALL
 from zstreamer.config import BrokerConfig
 from zstreamer.errors import Code, to_wire
 from zstreamer.wire import protocol
@@ -857,6 +857,48 @@ def test_after_each_hang_others_have_a_turn_and_suspects_have_theirs_under_any_l
         if not room.core.models["default"].suspects and not group:
             break
     assert alone == [[1, 2], [3, 4], [1], [2], [1]]
+
+
+def _state_of(room):
+    model = room.core.snapshot(room.now)["models"]["default"]
+    (worker,) = [each for each in model["workers"] if each["id"] == sum(b"W")]
+    return model["ready"], worker["state"], round(worker["batch_age"], 1)
+
+
+@pytest.mark.parametrize(("usual", "bound"), [(0.0, FIRST_LATE), (0.05, LATE), (2.0, 6.0)])
+def test_a_worker_whose_batch_takes_suspiciously_long_is_not_ready_and_gets_nothing_new(
+    room, usual, bound
+):
+    def pass_time(seconds):
+        for _ in range(round(seconds / 0.5)):
+            room.turn(0.5)
+            room.from_worker("W", protocol.plain(protocol.Ping()))
+
+    room.submit("A", 1)
+    room.report("W", *room.work("W"), beta=usual)
+    room.submit("A", 2, budget=100)
+    room.report("W", begun=(tickets := room.work("W")), beta=usual)
+    pass_time(bound)
+    assert _state_of(room) == (True, "warm", bound)
+    pass_time(0.5 + TICK)
+    ready, state, age = _state_of(room)
+    assert (ready, state) == (False, "late")
+    assert "a batch has run for" in room.core.snapshot(room.now)["models"]["default"]["trouble"]
+    assert age > bound
+    room.submit("A", 3, budget=100)
+    assert room.work("W") == []
+    room.report("W", *tickets, beta=usual)
+    assert _state_of(room) == (True, "warm", 0.0)
+    assert len(room.work("W")) == 1
+
+
+def test_a_pause_of_the_broker_makes_no_worker_late(room):
+    room.submit("A", 1, budget=100)
+    room.report("W", begun=room.work("W"))
+    room.core.on_pause(20.0)
+    room.now += 20.0
+    room.turn()
+    assert _state_of(room)[:2] == (True, "warm")
 
 
 def test_others_go_to_other_workers_while_one_runs_suspects(room):

@@ -111,6 +111,10 @@ def _fine(value: float) -> str:
     return f"{value:,.2f}"
 
 
+def _age(seconds: float) -> str:
+    return f"{seconds:,.1f}" if seconds else "–"
+
+
 def _span(seconds: float) -> str:
     minutes, seconds = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
@@ -150,6 +154,7 @@ WORKER_COLUMNS: Columns = (
     ("batch", "batch_size", _amount),
     ("waiting", "waiting", _amount),
     ("running", "running", _amount),
+    ("since\ns", "batch_age", _age),
     ("served", "served", _amount),
     ("ms/\nbatch", "beta_ms", _fine),
     ("ms/\nitem", "alpha_ms", _fine),
