@@ -24,6 +24,9 @@ from zstreamer.broker.workers import Worker
 from zstreamer.errors import DeadlineExceeded, WorkerLost, ZStreamerError
 from zstreamer.wire.protocol import NO_PAYLOAD, Fate, Report, Slot, WorkerState
 
+MAX_WORDS = 500
+"""Characters of a worker's words for how a model's process ended that a caller is told."""
+
 MAX_STRIKES = 4
 """A death alone counts 2, a worker lost from sight 1: WorkerLost comes after two deaths alone,
 and an item that takes whole hosts down does not go round for ever."""
@@ -229,7 +232,7 @@ class Scheduler:
             self._take_back(model, batch.returned)
             self.fail(batch.twice, _may_have_run())
             self._died(model, batch.in_company())
-            self._died_alone(model, batch.alone())
+            self._died_alone(model, batch.alone(), batch.how)
         self.touch(model, worker)
 
     def _answered(self, worker: Worker, lot: Lot, tickets: list[int], slots: list[Slot]) -> None:
@@ -264,6 +267,7 @@ class Scheduler:
         item = lot.pick([position])
         if fate == Fate.LOST:
             batch.lost.append((item, _batch_size(slot)))
+            batch.how = _how(slot)
         elif item.once and ticket in batch.begun:  # it has run, and its answer died with the model
             batch.twice.append(item)
         else:
@@ -294,13 +298,13 @@ class Scheduler:
         """A model's process died while it ran these, perhaps with others given up meanwhile."""
         self._suspect_halves(model, self._without_once(batch))
 
-    def _died_alone(self, model: Model, items: list[Lot]) -> None:
+    def _died_alone(self, model: Model, items: list[Lot], how: str) -> None:
         """A model's process died while it ran one of these and nothing else."""
         items = self._without_once(items)
         model.others_first = model.others_first or bool(items)
         for item in items:
             item.deaths += 1
-        for item in self._without_struck_out(items):
+        for item in self._without_struck_out(items, how):
             self._suspect(model, [item])
 
     def _take_back(self, model: Model, lots: list[Lot]) -> None:
@@ -336,13 +340,15 @@ class Scheduler:
             self.fail(once, _may_have_run())
         return [lot for lot in lots if not lot.once]
 
-    def _without_struck_out(self, lots: list[Lot]) -> list[Lot]:
+    def _without_struck_out(self, lots: list[Lot], how: str = "") -> list[Lot]:
         left = []
         for lot in lots:
             if 2 * lot.deaths + lot.losses < MAX_STRIKES:
                 left.append(lot)
                 continue
             words = f"the model's process died {lot.deaths} times while it ran this item alone"
+            if how:
+                words += f"; the last time it {how}"
             if lot.losses:
                 words += f", and {lot.losses} times its worker was lost from sight"
             self.fail([lot], WorkerLost(words))
@@ -382,6 +388,7 @@ class _Batch:
         returned: items that are to run elsewhere.
         twice: items that would run a second time there and may not.
         died: how many had begun, whether still wanted or not.
+        how: words of the worker for how the process ended.
     """
 
     def __init__(self, begun: set[int]) -> None:
@@ -390,6 +397,7 @@ class _Batch:
         self.returned: list[Lot] = []
         self.twice: list[Lot] = []
         self.died = 0
+        self.how = ""
 
     def alone(self) -> list[Lot]:
         """Return the lost items of which each was all that ran."""
@@ -421,6 +429,12 @@ def _by_lot(
         end = start + len(list(same))
         yield lot, report.done[start:end], report.slots[start:end]
         start = end
+
+
+def _how(lost: Slot) -> str:
+    """How a model's process ended, by a LOST outcome; empty where that does not say it."""
+    words = lost[1] if isinstance(lost, list) and len(lost) > 1 else ""
+    return words[:MAX_WORDS] if isinstance(words, str) else ""
 
 
 def _batch_size(lost: Slot) -> int:

@@ -114,7 +114,9 @@ def test_a_model_whose_device_is_lost_gets_a_new_process_and_only_who_broke_it_l
         [before] = client.predict(["good"])
         items = ["good", "good", "poison", *["good"] * 5]
         answers = client.predict(items, timeout=40, return_exceptions=True)
-        assert isinstance(answers.pop(2), errors.WorkerLost)
+        lost = answers.pop(2)
+        assert isinstance(lost, errors.WorkerLost)
+        assert words in str(lost)
         assert all(isinstance(pid, int) and pid != before for pid in answers)
         [after] = client.predict(["good"])
         assert after != before
@@ -131,7 +133,7 @@ def test_a_model_that_fails_on_its_own_example_gets_a_new_process(shared, capfd)
             client.predict(["good"])
         [after] = client.predict(["good"])  # the third in a row without an answer
         assert after != before
-    assert "how='is broken: RuntimeError: who knows why'" in capfd.readouterr().err
+    assert "how='was broken: RuntimeError: who knows why'" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("wrong", ["raise", "return", "count"])

@@ -947,6 +947,7 @@ def test_only_the_item_that_kills_is_lost_and_only_after_two_deaths_alone(room):
     assert groups == [2, 2, 1, 1, 1]
     assert {id: slot for id, slot in answers.items() if slot == b"out"}.keys() == {1, 2, 4}
     assert answers[3][0] == Code.WORKER_LOST
+    assert answers[3][1].endswith("ran this item alone; the last time it was killed by SIGKILL")
 
 
 def _id_of(room, worker, ticket):

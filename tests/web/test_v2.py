@@ -426,6 +426,17 @@ def test_any_byte_is_a_bool():
     web = site()
     body, headers = binary(b"\0\1\7", datatype="BOOL", shape=[3])
     assert answer(web.post(INFER, body, **headers))["outputs"][0]["data"] == [False, True, True]
+    rows = web.seen[0].items
+    assert rows == [False, True, True]
+    assert [type(row) for row in rows] == [bool] * 3
+
+
+def test_the_bytes_of_a_bool_are_0_or_1_whatever_came():
+    """A model that reads them as numbers would count a 7 as seven."""
+    web = site(lambda items: [int(item.view(np.uint8).sum()) for item in items])
+    body, headers = binary(b"\0\1\7\xff", datatype="BOOL", shape=[2, 2])
+    assert answer(web.post(INFER, body, **headers))["outputs"][0]["data"] == [1, 2]
+    assert [row.tobytes() for row in web.seen[0].items] == [b"\0\1", b"\1\1"]
 
 
 # Compression, limits, budgets

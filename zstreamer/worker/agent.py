@@ -121,7 +121,7 @@ class Agent:
                 self._journal.failures(now, message)
             elif isinstance(message, pipe.Failed) and self.core.child is ChildState.WARM:
                 last = message.text.rstrip().rpartition("\n")[2]
-                self._killed = f"is broken: {last:.500}"
+                self._killed = f"was broken: {last:.500}"
             self.core.on_child(now, message)
         if child.ended:
             self._poller.unregister(child)

@@ -103,7 +103,7 @@ class Patience:
         else:
             steps = FIRST_STEPS if self._count > 1 else FIRST_STEPS_ALONE
             doublings = self._kills
-        share = max(MIN_PATIENCE, self._left / steps) * 2**doublings
+        share = max(MIN_PATIENCE, self._left / steps) * 2.0**doublings
         return self._since + max(min(MAX_PATIENCE, share), USUAL * usual, SLOWEST * self._slowest)
 
     def _prepare_until(self) -> float:
