@@ -200,6 +200,7 @@ WORKER = {
     "batch_size": 32,
     "waiting": 3,
     "running": 4,
+    "batch_age": 1.25,
     "served": 5,
     "beta_ms": 1.25,
     "alpha_ms": 0.5,
@@ -239,7 +240,7 @@ def test_status_in_a_pipe_cuts_nothing_however_wide_it_is(fetched, run, monkeypa
     monkeypatch.setitem(STATUS["models"]["bert"], "trouble", "a [MASK] " + "of many words " * 20)
     out = run("status")[1]
     assert "…" not in out
-    assert " ".join(out.splitlines()[-1].split()) == "bert gpu1 4711 – ready 32 3 4 5 1.25 0.50"
+    assert " ".join(out.splitlines()[-1].split()) == "bert gpu1 4711 – ready 32 3 4 1.2 5 1.25 0.50"
     assert "a [MASK] " + "of many words " * 19 in out
 
 
