@@ -200,7 +200,7 @@ WORKER = {
     "batch_size": 32,
     "waiting": 3,
     "running": 4,
-    "batch_age": 1.25,
+    "batch_age": 0.25,
     "served": 5,
     "beta_ms": 1.25,
     "alpha_ms": 0.5,
@@ -235,12 +235,18 @@ def test_status_without_workers_says_what_to_start(capsys):
     assert "start one with zstreamer worker" in capsys.readouterr().out
 
 
+def test_status_shows_for_how_long_a_batch_has_run(fetched, run, monkeypatch):
+    monkeypatch.setitem(STATUS["models"]["bert"]["workers"][0], "state", "late")
+    monkeypatch.setitem(STATUS["models"]["bert"]["workers"][0], "batch_age", 12.3)
+    assert "late, 12 s" in run("status")[1]
+
+
 def test_status_in_a_pipe_cuts_nothing_however_wide_it_is(fetched, run, monkeypatch):
     monkeypatch.setenv("COLUMNS", "40")
     monkeypatch.setitem(STATUS["models"]["bert"], "trouble", "a [MASK] " + "of many words " * 20)
     out = run("status")[1]
     assert "…" not in out
-    assert " ".join(out.splitlines()[-1].split()) == "bert gpu1 4711 – ready 32 3 4 1.2 5 1.25 0.50"
+    assert " ".join(out.splitlines()[-1].split()) == "bert gpu1 4711 – ready 32 3 4 5 1.25 0.50"
     assert "a [MASK] " + "of many words " * 19 in out
 
 

@@ -65,7 +65,11 @@ def _show(address: str, status: Row) -> None:
         return
     models = [{"model": name, **each} for name, each in status["models"].items()]
     _print(console, _table("models", MODEL_COLUMNS, models))
-    workers = [{"model": one["model"], **each} for one in models for each in one["workers"]]
+    workers = [
+        {"model": one["model"], **each, "state": _state(each)}
+        for one in models
+        for each in one["workers"]
+    ]
     _print(console, _table("workers", WORKER_COLUMNS, workers))
 
 
@@ -95,6 +99,12 @@ def _table(title: str, columns: Columns, rows: Sequence[Row]) -> Table:
     return table
 
 
+def _state(worker: Row) -> str:
+    """A worker's state, and for how long its batch has run where that is worth a look."""
+    age = worker.get("batch_age", 0.0)
+    return f"{worker['state']}, {age:,.0f} s" if age >= 1 else str(worker["state"])
+
+
 def _cell(value: object, show: Callable[[Any], str]) -> str:
     return show(value) if value or value == 0 else "–"
 
@@ -109,10 +119,6 @@ def _rate(value: float) -> str:
 
 def _fine(value: float) -> str:
     return f"{value:,.2f}"
-
-
-def _age(seconds: float) -> str:
-    return f"{seconds:,.1f}" if seconds else "–"
 
 
 def _span(seconds: float) -> str:
@@ -154,7 +160,6 @@ WORKER_COLUMNS: Columns = (
     ("batch", "batch_size", _amount),
     ("waiting", "waiting", _amount),
     ("running", "running", _amount),
-    ("since\ns", "batch_age", _age),
     ("served", "served", _amount),
     ("ms/\nbatch", "beta_ms", _fine),
     ("ms/\nitem", "alpha_ms", _fine),
