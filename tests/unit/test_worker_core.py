@@ -426,6 +426,20 @@ def test_a_hung_batch_is_killed_so_early_that_all_its_halvings_fit_into_its_budg
     assert bench.now - begun < 15
 
 
+def test_a_pause_of_the_agent_makes_no_batch_hang(bench):
+    bench.work(1, 2, 3, 4)
+    bench.done(bench.claim(), 0.050)
+    bench.work(5)
+    bench.claim()
+    bench.turn(1.0)
+    bench.core.on_pause(60.0)
+    bench.turn(60.0)
+    bench.turn(2.0)
+    assert not bench.did_last(KillChild)
+    bench.turn(30.0)
+    assert bench.did_last(KillChild)
+
+
 def test_an_item_that_expires_at_a_poll_is_in_no_plan_of_that_poll(bench):
     """Neither where the model is free just then, nor where a batch is held for company."""
     bench.work(1)

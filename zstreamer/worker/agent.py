@@ -35,6 +35,9 @@ log = logging.getLogger("zstreamer.worker.agent")  # run as __main__
 OWNER_CHECK = 0.5
 """Seconds between two looks at whether the owner still lives."""
 
+PAUSE = 1.0
+"""Seconds that a turn may take longer than it should; more, and the process stood still."""
+
 LINGER = 2.0
 """Seconds that the last reports get to leave when the agent exits."""
 
@@ -80,12 +83,15 @@ class Agent:
         return self._finish()
 
     def _turn(self) -> None:
-        wait = min(self.core.wake_at() - time.monotonic(), OWNER_CHECK)
+        begun = time.monotonic()
+        wait = max(0.0, min(self.core.wake_at() - begun, OWNER_CHECK))
         if self._child is not None:
             events = zmq.POLLIN | (zmq.POLLOUT if self._child.blocked else 0)
             self._poller.register(self._child, events)
-        ready = {socket for socket, _ in self._poller.poll(max(0, math.ceil(wait * 1000)))}
+        ready = {socket for socket, _ in self._poller.poll(math.ceil(wait * 1000))}
         now = time.monotonic()
+        if now - begun - wait > PAUSE:
+            self.core.on_pause(now - begun - wait)
         for link, connection in list(self._connections.items()):
             # The events that a connection has ended with are read after its last messages.
             if connection.socket in ready or connection.monitor in ready:

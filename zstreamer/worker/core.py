@@ -206,6 +206,10 @@ class WorkerCore:
         self._enter(WorkerState.RESTARTING, words)
         self.text = ""
 
+    def on_pause(self, seconds: float) -> None:
+        """The agent stood still, as where its machine is halted, and the model perhaps with it."""
+        self.backlog.patience.pause(seconds)
+
     def drain(self) -> None:
         """Take nothing new, finish what is here, then exit."""
         self._draining = True

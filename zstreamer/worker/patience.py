@@ -80,6 +80,12 @@ class Patience:
         self._count = 0
         self._preparing_since = None
 
+    def pause(self, seconds: float) -> None:
+        """The agent stood still, and the model perhaps with it: it is not judged by that time."""
+        self._since += seconds
+        if self._preparing_since is not None:
+            self._preparing_since += seconds
+
     def until(self) -> float:
         """Return the monotonic seconds from which what the model does now counts as hung."""
         return min(self._predict_until(), self._prepare_until())
