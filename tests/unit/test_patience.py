@@ -19,6 +19,12 @@ def jobs(*budgets):
     return [Job(i, None, i, NOW + budget, NOW) for i, budget in enumerate(budgets)]
 
 
+def finish(found, seconds):
+    """Its batch has ended after so long."""
+    found.answered(seconds)
+    found.end()
+
+
 def patience(*, timeout=None, batches=()):
     """One that has seen batches of (items, seconds)."""
     time = BatchTime()
@@ -26,7 +32,7 @@ def patience(*, timeout=None, batches=()):
     for items, seconds in batches:
         time.observe(items, seconds)
         found.begin(NOW - seconds, items, jobs(*[20.0] * items))
-        found.end(seconds)
+        finish(found, seconds)
     return found
 
 
@@ -43,7 +49,7 @@ def test_nothing_that_runs_is_nothing_that_hangs():
     assert patience().until() == math.inf
     found = patience(batches=QUICK)
     limit(found, 20.0)
-    found.end(0.01)
+    finish(found, 0.01)
     assert found.until() == math.inf
     limit(found, 20.0)
     found.gone()
@@ -67,7 +73,7 @@ def test_with_the_default_budget_of_20_s_all_halvings_are_done_in_time(items):
         spent, left = spent + seconds, left - seconds
         found.gone()
         found.begin(NOW, 1, jobs(left))
-        found.end(0.03)  # the other half is answered, and shows that the model is alive
+        finish(found, 0.03)  # the other half is answered, and shows that the model is alive
         items //= 2
     assert spent < 18
 
@@ -118,7 +124,7 @@ def test_a_model_that_is_killed_again_and_again_may_have_become_slow():
         found.gone()
     assert limits == [2.0, 2.0, 2.0, 4.0, 8.0]
     found.begin(NOW, 1, jobs(1.0))
-    found.end(0.03)
+    finish(found, 0.03)
     assert limit(found, 1.0) == 2.0
 
 
@@ -127,7 +133,7 @@ def test_what_hangs_is_told():
     limit(found, 20.0)
     found.prepare(NOW + 1, jobs(20.0))
     assert found.words(NOW + 6.7) == "was hung: one predict took 7 s"
-    found.end(0.03)
+    finish(found, 0.03)
     assert found.until() == NOW + 1 + (20.0 - 1) / 2
     assert found.words(found.until()).startswith("was hung: one prepare took")
     found.prepared()

@@ -59,9 +59,12 @@ class Patience:
         self._since = now
         self._left = _left(now, jobs)
 
-    def end(self, seconds: float) -> None:
-        """It has ended. `seconds` is how long predict ran, 0 where that tells nothing."""
+    def end(self) -> None:
+        """It has ended."""
         self._count = 0
+
+    def answered(self, seconds: float) -> None:
+        """A batch has outcomes. `seconds` is how long predict ran, 0 where that tells nothing."""
         self._kills = 0
         self._slowest = max(self._slowest, seconds)
 
