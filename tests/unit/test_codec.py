@@ -180,7 +180,7 @@ class Liar:
 
 
 def test_a_key_that_cannot_be_shown_is_named_by_its_type():
-    with pytest.raises(BadRequest, match=r"items\[0\]\.key\(tests\.test_codec\.Liar\)"):
+    with pytest.raises(BadRequest, match=r"items\[0\]\.key\(.*test_codec\.Liar\)"):
         codec.encode({Liar(): 1})
 
 
