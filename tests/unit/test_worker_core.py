@@ -441,17 +441,17 @@ def test_a_pause_of_the_agent_makes_no_batch_hang(bench):
 
 
 def test_an_item_that_expires_at_a_poll_is_in_no_plan_of_that_poll(bench):
-    """Neither where the model is free just then, nor where a batch is held for company."""
+    """Not even where another item comes with that poll and changes the plan."""
     bench.work(1)
-    ids = bench.claim()
+    bench.claim()
     bench.work(2, budget=500)
     bench.work(3, budget=900)
     bench.told.clear()
     bench.now += 0.5
-    bench.core.on_child(bench.now, pipe.Done(ids, [codec.encode("out")], 0.5))
+    bench.core.on_message(bench.now, bench.link, protocol.work(0, [4], [20_000], [b"\x01"], []))
     bench.turn()
     plans = [message.ids for message in bench.told if isinstance(message, pipe.Plan)]
-    assert plans == [[3]]
+    assert plans == [[3, 4]]
 
 
 def test_whoever_kills_the_process_on_arrival_is_suspected_and_nobody_else(bench):
