@@ -103,7 +103,9 @@ class Scenario:
             # Stop early where all calls have ended: idle seconds show nothing.
             while self.world.now < end and not self._all_ended():
                 self.world.run(min(end, self.world.now + 0.5))
-            self.world.run(max(self.world.now, FAULTS_END + HEAL) + 4.0)
+            # A batch may hang on although nobody waits for it any more.
+            more = MAX_PATIENCE if self.history.hangs else 0.0
+            self.world.run(max(self.world.now, FAULTS_END + HEAL) + 4.0 + more)
             self._check(outcome)
         except AssertionError as error:
             outcome.problem = (str(error) or repr(error)).replace("x" * 1000, "")
@@ -363,7 +365,7 @@ class Scenario:
                 assert id(call) in self.cancelled, f"{payload!r} was not cancelled"
             case errors.Overloaded():
                 budget = call.deadline - call.submitted
-                short = "ahead" in error.message and budget < 5.0 + self._work()
+                short = "ahead" in error.message and budget < 5.0 + self._work() + self._hung()
                 assert self.tight or short, f"{payload!r} refused without overload: {error!r}"
             case errors.WorkerLost() if not call.once:
                 strikes = 2 * history.died_alone[payload] + history.lost[payload]
