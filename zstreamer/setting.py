@@ -227,6 +227,7 @@ TEXT = Kind("TEXT", _text)
 TARGET = Kind("MODULE:NAME", _target)
 COUNT = Kind("N", _count(1))
 INDEX = Kind("N", _count(0))
+WINDOW = Kind("N", _count(1, 50_000))  # as many as one HELLO may name: `messages.MAX_OPEN`
 ANY_TEXT = Kind("TEXT", str)
 PORT = Kind("PORT", _count(1, 65535))
 PORT_OR_NONE = Kind("PORT", _count(0, 65535))

@@ -23,5 +23,6 @@ class ExitCode(IntEnum):
     UNREACHABLE = 3, "An address cannot be bound or reached: in use, wrong, or nobody is there."
     MODEL = 4, "The model cannot start: not found, or it raised at each attempt."
     NOT_DRAINED = 5, "Stopped before the work was done: by a second signal, or after the grace."
+    MEMORY = 6, "The broker used more memory than max_memory; its log says who holds most."
     INTERRUPTED = 130, "Ctrl-C in a command that has nothing to drain."
     UNKNOWN = 255, "Only in logs: another part of a program collected its child's exit code."

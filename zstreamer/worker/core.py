@@ -33,6 +33,7 @@ from zstreamer.worker.actions import (
 )
 from zstreamer.worker.backlog import Backlog
 from zstreamer.worker.link import LinkState, WorkerLink
+from zstreamer.worker.patience import MAX_PATIENCE
 
 BACKOFF = 0.05
 MAX_BACKOFF = 0.5
@@ -110,11 +111,19 @@ class WorkerCore:
             "model": self.config.model,
             "batch_size": self.config.batch_size,
             "pool": pool,
+            "patience": self._patience(),
         }
         if self._booted.inputs or self._booted.outputs:
             info |= {"inputs": self._booted.inputs, "outputs": self._booted.outputs}
         hello = protocol.Hello(protocol.Role.WORKER, self.id, info)
         self._actions.append(Send(link, protocol.hello(hello)))
+
+    def _patience(self) -> float:
+        """Seconds that a broker should wait for a word on items before it takes them back.
+
+        It is the last resort against a worker that does not notice itself that it is stuck.
+        """
+        return 2 * (self.config.predict_timeout or MAX_PATIENCE) + self.config.max_latency
 
     def on_lost(self, now: float, link: WorkerLink) -> None:
         """The connection is gone, or could not be made: its tickets are void."""

@@ -109,6 +109,9 @@ class WorkerLink:
         if rows or now >= self.begun_due:
             begun, self._begun = self._begun, []
             self.begun_due = math.inf
+            while len(begun) > protocol.MAX_ROWS:
+                first, begun = begun[: protocol.MAX_ROWS], begun[protocol.MAX_ROWS :]
+                messages.append(protocol.report(Report(first, [], [], others, beta, alpha), []))
         for bundle in protocol.bundles(rows, lambda row: protocol.size(row[1])):
             slots, frames = protocol.lay_out([slot for _, slot in bundle])
             tickets = [ticket for ticket, _ in bundle]
