@@ -445,7 +445,8 @@ class BrokerCore:
         worker.moved = now
         model = worker.model
         if worker.state in (WorkerState.RESTARTING, WorkerState.BROKEN):
-            model.trouble = errors.shortened(message.text, MAX_TROUBLE)
+            worker.failures += 1
+            worker.trouble = model.trouble = errors.shortened(message.text, MAX_TROUBLE)
             model.gave_up = worker.state is WorkerState.BROKEN
         elif worker.state is WorkerState.WARM:
             model.trouble = ""

@@ -12,6 +12,9 @@ from typing import NamedTuple
 MAX_WORDS = 255
 """Characters of a host's name, or a tensor's."""
 
+MAX_EXAMPLE = 1000
+"""Characters of an item to try, as JSON."""
+
 MAX_TENSORS = 64
 MAX_DIMENSIONS = 32
 MAX_SIGNATURE = 16 * 1024
@@ -99,6 +102,7 @@ _KEPT: dict[str, Callable[[object], bool]] = {
     "pid": _number,
     "number": _number,
     "device": _word,
+    "example": lambda value: isinstance(value, str) and len(value) <= MAX_EXAMPLE,
     "inputs": _tensors,
     "outputs": _tensors,
 }

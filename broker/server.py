@@ -12,6 +12,8 @@ import gc
 import logging
 import math
 import secrets
+import shutil
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,12 +25,13 @@ from zstreamer.broker import descriptors, memory
 from zstreamer.broker.admin import Admin
 from zstreamer.broker.core import BrokerCore, Send, Side
 from zstreamer.broker.descriptors import Descriptors
+from zstreamer.broker.journal import Journal
 from zstreamer.broker.patience import DEAF
 from zstreamer.config import BrokerConfig
 from zstreamer.system import logs
 from zstreamer.system.exitcodes import ExitCode
 from zstreamer.system.logs import Sparing
-from zstreamer.system.process import Owner, read_config
+from zstreamer.system.process import FOLDER_FLAG, Owner, read_config
 from zstreamer.system.signals import StopRequests
 from zstreamer.wire import protocol, transport
 from zstreamer.wire.protocol import Frames
@@ -239,9 +242,11 @@ def run(config: BrokerConfig, owner: Owner | None = None) -> int:
 
 
 def _serve(server: Server, stop: StopRequests, admin: Admin, guard: memory.Guard) -> int:
+    journal = Journal(server.core)
     while not stop.requests:
         server.turn()
         now = time.monotonic()
+        journal.look(now)
         admin.publish(now)
         if used := guard.exceeded(now):
             _log_memory(server, used, guard.limit)
@@ -253,9 +258,11 @@ def _serve(server: Server, stop: StopRequests, admin: Admin, guard: memory.Guard
     end = time.monotonic() + server.config.drain_grace
     while not server.core.idle:
         server.turn()
+        journal.look(time.monotonic())
         if stop.requests > 1 or time.monotonic() > end or server.owner_gone():
             log.warning("stopped with work unfinished items=%d", server.core.scheduler.queued_items)
             return ExitCode.NOT_DRAINED
+    log.info("drained and stopped")
     return ExitCode.OK
 
 
@@ -272,6 +279,10 @@ def _log_memory(server: Server, used: int, limit: int) -> None:
 
 def main() -> int:
     """Run the broker that another program of ours started."""
-    config, owner = read_config(BrokerConfig)
-    logs.start(config.log_level)
-    return run(config, owner)
+    try:
+        config, owner = read_config(BrokerConfig)
+        logs.start(config.log_level)
+        return run(config, owner)
+    finally:
+        if FOLDER_FLAG in sys.argv:  # the owner may have been killed
+            shutil.rmtree(sys.argv[sys.argv.index(FOLDER_FLAG) + 1], ignore_errors=True)

@@ -120,8 +120,8 @@ def _signature(model: Model) -> dict[str, object]:
     """What the newest worker that is warm says of the model's tensors; not looked into here."""
     for worker in reversed(model.workers.values()):
         if worker.state is WorkerState.WARM:
-            return {key: worker.info.get(key) for key in ("inputs", "outputs")}
-    return {"inputs": None, "outputs": None}
+            return {key: worker.info.get(key) for key in ("inputs", "outputs", "example")}
+    return {"inputs": None, "outputs": None, "example": None}
 
 
 def _worker(worker: Worker, now: float) -> dict[str, object]:

@@ -58,6 +58,7 @@ class Worker:
         moved: when it last had no ticket, or said something of one.
         words: messages that it has sent lately, less what its items pay for; see `patience`.
         told: bytes of what it was told besides its items; it is not known to have read them.
+        failures: how often its model's process has failed, and `trouble` why the last time.
     """
 
     def __init__(
@@ -85,6 +86,8 @@ class Worker:
             len(repr(value).encode()) for key, value in info.items() if key not in words
         )
         self.state = WorkerState.BOOTING
+        self.failures = 0
+        self.trouble = ""
         self.stalled = False
         self.heard = now
         self.begun_at = now

@@ -18,6 +18,7 @@ from zstreamer.setting import (
     ANY_TEXT,
     BYTES,
     COUNT,
+    DEVICES,
     INDEX,
     JSON_LIST,
     JSON_OBJECT,
@@ -154,7 +155,7 @@ class WorkerConfig(Config):
     model: str = setting("default", TEXT, "Name that clients ask for.")
     num: int = setting(1, COUNT, "Worker processes.")
     devices: tuple[str, ...] = setting(
-        (), NAMES, "GPUs, dealt to the workers in turn as CUDA_VISIBLE_DEVICES; none: untouched."
+        (), DEVICES, "GPUs, dealt to the workers in turn as CUDA_VISIBLE_DEVICES; none: untouched."
     )
     batch_size: int = setting(32, COUNT, "Most items that one predict runs.")
     max_latency: float = setting(

@@ -115,6 +115,8 @@ class WorkerCore:
         }
         if self._booted.inputs or self._booted.outputs:
             info |= {"inputs": self._booted.inputs, "outputs": self._booted.outputs}
+        if self._booted.example:
+            info["example"] = self._booted.example
         hello = protocol.Hello(protocol.Role.WORKER, self.id, info)
         self._actions.append(Send(link, protocol.hello(hello)))
 
@@ -131,6 +133,7 @@ class WorkerCore:
             return
         if link.state is LinkState.READY:
             link.attempts = 0
+        link.anew = False
         link.enter(LinkState.DOWN, now)
         self.backlog.lost(link)
         delay = min(MAX_BACKOFF, BACKOFF * 2**link.attempts) * (0.5 + 0.5 * self._jitter())
@@ -283,6 +286,7 @@ class WorkerCore:
         link.enter(LinkState.READY, now)
         link.attempts = 0
         link.refused = ""
+        link.anew = False
         link.beat_at = now + BEAT
         link.tell(protocol.State(self.state, self.text))
 
@@ -292,6 +296,7 @@ class WorkerCore:
             if link.state is not LinkState.DOWN:
                 self._close(now, link)
                 link.retry_at = now
+                link.anew = True
 
     def _enter(self, state: WorkerState, text: str) -> None:
         self.state = state

@@ -31,6 +31,7 @@ class WorkerLink:
         drained: the broker has confirmed that it sends nothing more.
         begun_due: monotonic seconds at which `flush` says what has begun at the latest.
         refused: why the broker would not take this worker.
+        anew: the connection was closed to greet the broker anew, and it has not failed since.
     """
 
     def __init__(self, address: str, now: float, max_payload: int) -> None:
@@ -42,6 +43,7 @@ class WorkerLink:
         self.jobs = 0
         self.drained = False
         self.refused = ""
+        self.anew = False
         self.beat_at = now
         self._max_payload = max_payload
         self._fresh()
