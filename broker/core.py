@@ -221,6 +221,7 @@ class BrokerCore:
         """The broker itself stood still; nobody is to be judged by that time."""
         for worker in self.workers.values():
             worker.heard += seconds
+            worker.begun_at += seconds
             worker.moved += seconds
         for client in self.clients.values():
             client.lost_at += seconds
@@ -539,6 +540,10 @@ class BrokerCore:
                 worker.stalled = True
                 worker.model.look_at(worker)
                 self.counts["stalls"] += 1
+            if not worker.late and worker.is_late(now):
+                worker.late = True
+                worker.model.look_at(worker)
+                self.counts["late"] += 1
             worker.words = max(0, worker.words - int(FEWER_WORDS * TICK))
             if not worker.tickets:
                 worker.moved = now

@@ -4,6 +4,7 @@ from collections import Counter
 from itertools import count
 
 from tests.simulation.world import Process, Wire
+from zstreamer import errors, failure
 from zstreamer.broker.core import BrokerCore, Side
 from zstreamer.client import actions as client_actions
 from zstreamer.client.calls import Call
@@ -13,6 +14,7 @@ from zstreamer.wire.messages import Kind
 from zstreamer.worker import actions as worker_actions
 from zstreamer.worker import pipe
 from zstreamer.worker.core import WorkerCore
+from zstreamer.worker.runner import ModelBroken, Runner
 
 PIPE = 0.0001
 """Seconds between an agent and its child."""
@@ -27,6 +29,7 @@ class History:
         self.died = Counter()  # … how often its process died while running it
         self.died_alone = Counter()
         self.lost = Counter()  # … how often its agent or link was lost while it ran
+        self.hangs = 0  # batches that would never have ended
 
 
 class SimBroker(Process):
@@ -205,7 +208,11 @@ class Peer(Process):
 
 
 class SimChild:
-    """A model's process: holds items, claims plans, runs batches."""
+    """A model's process: holds items, claims plans, and runs batches by the runner's rules.
+
+    What an item says becomes of its batch: "kill" ends the process, "hang" never ends, "fatal" is
+    a device that is lost, "bad" an exception, and "drop" an output that is forgotten.
+    """
 
     def __init__(self, agent, boot, history):
         self.agent = agent
@@ -218,6 +225,8 @@ class SimChild:
         self.serial = 0
         self.running = []
         self.broken = False  # as a model whose CUDA context is: its next batch ends the process
+        self.runner = Runner(self._predict)
+        self._runs = 0
         self.world.after(boot, self._booted)
 
     def _booted(self):
@@ -235,7 +244,7 @@ class SimChild:
         match message:
             case pipe.Items():
                 for id, payload in zip(message.ids, message.payloads, strict=True):
-                    self.held[id] = payload
+                    self.held[id] = payload, message.once
             case pipe.Plan():
                 self.plan, self.serial = message.ids, message.serial
             case pipe.Drop():
@@ -248,14 +257,16 @@ class SimChild:
             return
         ids = [id for id in self.plan if id in self.held]
         self.plan = []
-        batch = [(id, self.held.pop(id)) for id in ids]
+        batch = [(id, *self.held.pop(id)) for id in ids]
         self.say(pipe.Claim(self.serial, ids))
         self.running = batch
-        for _, payload in batch:
+        for _, payload, _ in batch:
             self.history.begun[payload] += 1
             self.history.begun_at[payload] = self.world.now
         seconds = self.agent.beta + self.agent.alpha * len(batch)
-        if any(b"kill" in payload for _, payload in batch):
+        if any(b"hang" in payload for _, payload, _ in batch):
+            self.history.hangs += 1
+        elif any(b"kill" in payload for _, payload, _ in batch):
             self.world.after(seconds * self.world.random.random(), self.die, "poison")
         else:
             self.world.after(seconds, self._finish, batch, seconds)
@@ -263,16 +274,30 @@ class SimChild:
     def _finish(self, batch, seconds):
         if not self.alive or self.running is not batch:
             return
-        if self.broken:
-            self.die("FatalError")
+        self._runs = 0
+        try:
+            outputs = self.runner.run([p for _, p, _ in batch], [once for *_, once in batch])
+        except ModelBroken as error:
+            self.say(pipe.Failed(str(error)))
+            self.die("broken")
             return
         self.running = []
         outcomes = [
-            [500, "bad item", {"type": "ValueError"}] if b"bad" in payload else b"=" + payload
-            for _, payload in batch
+            errors.to_wire(failure.returned(o)) if isinstance(o, Exception) else o for o in outputs
         ]
-        self.say(pipe.Done([id for id, _ in batch], outcomes, seconds))
+        clean = seconds if self.runner.clean else 0.0
+        self.say(pipe.Done([id for id, *_ in batch], outcomes, clean))
         self._claim()
+
+    def _predict(self, batch):
+        self._runs += 1
+        if self._runs > 1:
+            self.history.begun.update(batch)
+        if self.broken or any(b"fatal" in payload for payload in batch):
+            raise errors.FatalError("the device is lost")
+        if any(b"bad" in payload for payload in batch):
+            raise ValueError("bad item")
+        return [b"=" + payload for payload in batch if b"drop" not in payload]
 
     def die(self, why):
         """End, as by SIGKILL; what was written before is still read."""
@@ -280,9 +305,9 @@ class SimChild:
             return
         self.alive = False
         self.world.note(
-            self.agent.name, f"model dies ({why}) running", [p for _, p in self.running]
+            self.agent.name, f"model dies ({why}) running", [p for _, p, _ in self.running]
         )
-        for _, payload in self.running:
+        for _, payload, _ in self.running:
             self.history.died[payload] += 1
             if len(self.running) == 1:
                 self.history.died_alone[payload] += 1
@@ -310,7 +335,7 @@ class SimWorker(Peer):
         self.world.note(self.name, "agent crashes")
         self.alive = False
         if self.child is not None:
-            for _, payload in self.child.running:
+            for _, payload, _ in self.child.running:
                 self.history.lost[payload] += 1
             self.child.alive = False
         for wire in list(self.wires.values()):

@@ -11,6 +11,7 @@ from unittest import mock
 from zstreamer.broker.clients import Client
 from zstreamer.broker.core import BrokerCore
 from zstreamer.broker.lots import Lot
+from zstreamer.broker.models import Model
 from zstreamer.broker.scheduler import Scheduler
 from zstreamer.broker.workers import Worker
 from zstreamer.client.core import ClientCore
@@ -20,6 +21,8 @@ from zstreamer.wire.protocol import Fate
 from zstreamer.wire.transfer import Sender
 from zstreamer.worker.backlog import Backlog
 from zstreamer.worker.core import WorkerCore
+from zstreamer.worker.patience import Patience
+from zstreamer.worker.runner import Runner
 
 MUTANTS = {}
 
@@ -200,3 +203,25 @@ def what_waits_for_a_worker_is_not_called_back(call_back, self, model):
 @mutant(Tours, "may_come")
 def a_broker_that_is_out_of_reach_is_not_waited_for(may_come, self, now, link):
     return False
+
+
+@mutant(Patience, "until")
+def a_predict_that_hangs_is_waited_for(until, self):
+    return math.inf
+
+
+@mutant(Runner, "_split")
+def what_may_run_once_is_run_again_after_an_exception(split, self, error, items, once):
+    return split(self, error, items, [False] * len(items))
+
+
+@mutant(Model, "next_suspects")
+def who_is_suspected_after_a_hang_or_a_lost_device_is_forgotten(next_suspects, self):
+    return []
+
+
+@mutant(Backlog, "model_gone")
+def what_a_broken_model_was_running_is_nobodys_fault(model_gone, self, how):
+    if "broken" in how:
+        self._running = []
+    model_gone(self, how)

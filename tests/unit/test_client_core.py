@@ -16,7 +16,6 @@ from zstreamer.client.calls import Call, Watch
 from zstreamer.client.core import GREETING_TIMEOUT, MOVE_AFTER, ClientCore
 from zstreamer.client.link import Link, LinkState
 from zstreamer.errors import (
-    BadRequest,
     BrokerUnreachable,
     Cancelled,
     DeadlineExceeded,
@@ -371,7 +370,7 @@ def test_an_output_that_is_no_payload_is_that_items_error(desk):
     desk.turn()
     desk.answer(call.first, outcome=b"\xc1")
     desk.turn()
-    assert isinstance(error_of(call), BadRequest)
+    assert isinstance(error_of(call), PredictError)
 
 
 def test_answers_are_acknowledged_after_a_moment(desk):

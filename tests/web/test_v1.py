@@ -12,7 +12,7 @@ import pytest
 
 from tests.helpers.web_requests import Site, answer, header, problem, snapshot
 from zstreamer import codec
-from zstreamer.errors import BadRequest, ModelNotFound, PredictError
+from zstreamer.errors import BadRequest, ModelNotFound, PredictError, TooLarge
 from zstreamer.web.api.limits import Limits
 
 FORM = "application/x-www-form-urlencoded"
@@ -105,6 +105,38 @@ def test_arrays_and_all_that_a_model_returns_are_written_as_json():
 def test_an_output_that_json_cannot_hold_is_a_500_that_names_the_mend(output):
     found = problem(Site(lambda _: [output]).predict("x"), 500)
     assert "application/msgpack" in found["detail"]
+
+
+def test_an_output_that_json_cannot_hold_is_the_models_fault_and_named():
+    found = problem(Site(lambda _: [1, {"a": [{b"x": 1}]}]).predict("x", "y"), 500)
+    assert found["type"] == "urn:zstreamer:problem:predict-failed"
+    assert found["exception"] == "BadOutput"
+    assert found["index"] == 1
+    assert "the model's output for item 1 cannot be written as JSON" in found["detail"]
+    assert "the key b'x' is bytes" in found["detail"]
+
+
+def test_numbers_of_numpy_as_keys_are_like_pythons_own():
+    keys = [np.int64(3), np.uint8(4), np.float64(0.5), np.float32(0.25), np.bool_(True)]
+    outputs = [{key: [{key: np.float32(0.5)}]} for key in keys]
+    found = answer(Site(lambda _: outputs).predict(*"abcde"))["predictions"]
+    plain = ["3", "4", "0.5", "0.25", "true"]
+    assert found == [{key: [{key: 0.5}]} for key in plain]
+
+
+@pytest.mark.parametrize(("kind", "status"), [(BadRequest, 400), (TooLarge, 413)])
+def test_an_item_that_the_model_refuses_has_the_status_of_the_refusal(kind, status):
+    class Own(kind):
+        """Of the user's."""
+
+    for error in (kind("not with me"), Own("not with me")):
+        error.index = 1
+
+        def model(items, error=error):
+            raise error
+
+        found = problem(Site(model).predict("x", "y"), status)
+        assert (found["detail"], found["index"]) == ("not with me", 1)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from zstreamer import codec
-from zstreamer.errors import BadRequest, ZStreamerError
+from zstreamer.errors import BadRequest, PredictError, ZStreamerError
 from zstreamer.web.api import bodies, json, options, problem
 from zstreamer.web.api import snapshot as snapshots
 from zstreamer.web.api.bodies import FORM, JSON, MSGPACK
@@ -168,19 +168,19 @@ def _unpack(value: object) -> object:
 
 
 def _predictions(outputs: Sequence[object]) -> Response:
-    return Response(200, _written({"predictions": outputs}), _JSON_HEADERS)
+    return Response(200, _written({"predictions": outputs}, outputs), _JSON_HEADERS)
 
 
 def _outputs(outputs: Sequence[object]) -> Response:
-    return Response(200, _written(outputs), _JSON_HEADERS)
+    return Response(200, _written(outputs, outputs), _JSON_HEADERS)
 
 
 def _packed(outputs: Sequence[object]) -> Response:
     plain = [_inline_error(e) if isinstance(e, ZStreamerError) else e for e in outputs]
     try:
-        body = codec.encode({"predictions": plain})
+        body = codec.encode({"predictions": plain}, "body")
     except BadRequest as error:  # it is not the request that was bad
-        raise Refused(500, f"an output cannot be written as msgpack: {error}") from None
+        raise _bad_output(f"the model's output cannot be written as msgpack: {error}") from None
     return Response(200, body, _MSGPACK_HEADERS)
 
 
@@ -192,10 +192,23 @@ def _other(value: object) -> object:
     return _inline_error(value) if isinstance(value, ZStreamerError) else json.plain(value)
 
 
-def _written(value: object) -> bytes:
+def _written(value: object, outputs: Sequence[object]) -> bytes:
     try:
         return json.dumps(value, _other)
-    except TypeError as error:
-        raise Refused(
-            500, f"an output cannot be written as JSON ({error}); ask for it with Accept: {MSGPACK}"
-        ) from None
+    except TypeError:
+        for index, output in enumerate(outputs):
+            try:
+                json.dumps(output, _other)
+            except TypeError as error:
+                raise _bad_output(
+                    f"the model's output for item {index} cannot be written as JSON: {error}; "
+                    f"have the model return another type, or ask with Accept: {MSGPACK}",
+                    index,
+                ) from None
+        raise
+
+
+def _bad_output(words: str, index: int | None = None) -> PredictError:
+    error = PredictError(words, "BadOutput")
+    error.index = index
+    return error
