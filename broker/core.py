@@ -485,7 +485,7 @@ class BrokerCore:
         model = self.models.get(name)
         words = model.state_in_words() if model else f"no worker serves model {name!r}"
         if words:
-            client.noticed[name] = words
+            client.noticed[name] = hash(words)
         else:
             client.noticed.pop(name, None)
         error = errors.NoWorker(words, final=model is not None and model.broken)
@@ -504,7 +504,7 @@ class BrokerCore:
         for client in self.clients.values():
             waits = cold and any(lot.model is model for lot in client.items.values())
             told = client.noticed.get(model.name)
-            news = waits if told is None else words != told
+            news = waits if told is None else hash(words) != told
             if client.session and news:
                 self._tell_state(client, model.name)
             if waits and not model.broken:
