@@ -488,9 +488,9 @@ class BrokerCore:
         model = self.models.get(name)
         words = model.state_in_words() if model else f"no worker serves model {name!r}"
         if words:
-            client.noticed.add(name)
+            client.noticed[name] = hash(words)
         else:
-            client.noticed.discard(name)
+            client.noticed.pop(name, None)
         error = errors.NoWorker(words, final=model is not None and model.broken)
         client.tell(protocol.Notice(name, errors.to_wire(error) if words else []))
         self._dirty[client] = None
@@ -503,9 +503,12 @@ class BrokerCore:
 
     def _tell_all(self, model: Model) -> None:
         cold = not model.warm
+        words = model.state_in_words()
         for client in self.clients.values():
             waits = cold and any(lot.model is model for lot in client.items.values())
-            if client.session and (waits or model.name in client.noticed):
+            told = client.noticed.get(model.name)
+            news = waits if told is None else hash(words) != told
+            if client.session and news:
                 self._tell_state(client, model.name)
             if waits and not model.broken:
                 self.scheduler.hand_back(model, client)

@@ -51,11 +51,12 @@ PAUSE = 0.5
 OWNER_CHECK = 0.5
 """Seconds between two looks at whether the owner still lives."""
 
-LOG_EVERY = 10.0
-"""Seconds between two lines on faults of one kind."""
 DRAIN_NOTICE = 0.25
 """Seconds for which a broker that drains stays although it is idle: what clients had sent before
 they read that it drains is refused, so that it goes elsewhere, rather than lost."""
+
+LOG_EVERY = 10.0
+"""Seconds between two lines on faults of one kind."""
 
 PROBE_PAUSE = 0.05
 """Seconds between two rounds of probes; many peers often go at once."""
