@@ -5,9 +5,10 @@ A payload is one msgpack value. Arrays travel as extension types, nested anywher
     ext 1  array   msgpack [dtype string, shape] followed by the C-order bytes
     ext 2  scalar  the same for a numpy scalar (shape [])
 
-Never pickle: bytes from the network must not be able to run code. Tuples arrive as lists, so none
-can be a dict's key. What would arrive as something else, or not at all, is refused before it is
-sent: masked arrays without their mask, extension types that nobody knows there, times out of range.
+Never pickle: bytes from the network must not be able to run code. Tuples arrive as lists. Keys of
+dicts are text or integers, which every language can read. What would arrive as something else, or
+not at all, is refused before it is sent: masked arrays without their mask, extension types that
+nobody knows there, times out of range.
 numpy is used where the program has it already and is not imported by this module otherwise.
 """
 
@@ -124,6 +125,9 @@ def _decode_extension(kind: int, data: bytes) -> object:
 _LEAVES = {str, bytes, int, float, bool, type(None)}
 """Types of most that is sent, of which msgpack refuses what it cannot carry."""
 
+_KEYS = {str, int}
+"""Types of most keys."""
+
 
 def _check_all(values: Collection[object]) -> None:
     """Raise where msgpack has packed what does not arrive as it was."""
@@ -137,7 +141,7 @@ def _check(value: object) -> None:
     if kind in _LEAVES or kind.__module__ == "numpy":
         return
     if isinstance(value, dict):
-        if not _LEAVES.issuperset(map(type, value)):
+        if not _KEYS.issuperset(map(type, value)):
             for key in value:
                 _check_key(key)
         _check_all(value.values())
@@ -152,9 +156,12 @@ def _check(value: object) -> None:
 
 
 def _check_key(key: object) -> None:
-    if isinstance(key, tuple):
-        raise TypeError("a tuple cannot be the key of a dict that is sent")
-    _check(key)
+    if not _is_key(key):
+        raise TypeError("the key of a dict that is sent must be text or an integer")
+
+
+def _is_key(key: object) -> bool:
+    return isinstance(key, str | int) and not isinstance(key, bool)
 
 
 def _masked(array: np.ndarray) -> bool:
@@ -210,7 +217,11 @@ def _find_key(key: object, path: str, depth: int) -> str | None:
             f"{path} has the key {_shown(key)}, a tuple, which cannot be sent as a key: join it to "
             "text, or send a list of pairs"
         )
-    return _find(key, f"{path}.key({_shown(key)})", depth + 1)
+    found = _find(key, f"{path}.key({_shown(key)})", depth + 1)
+    if found or _is_key(key):
+        return found
+    fix = f"int({_shown(key)})" if hasattr(key, "dtype") else f"str({_shown(key)})"
+    return f"{path} has the key {_shown(key)}; keys must be text or integers: send {fix}"
 
 
 def _find_leaf(value: object, path: str) -> str | None:

@@ -180,7 +180,11 @@ class Liar:
 
 
 def test_a_key_that_cannot_be_shown_is_named_by_its_type():
+<<<<<<< HEAD
     with pytest.raises(BadRequest, match=r"items\[0\]\.key\(.*test_codec\.Liar\)"):
+=======
+    with pytest.raises(BadRequest, match=r"items\[0\]\.key\(tests\.unit\.test_codec\.Liar\)"):
+>>>>>>> 93331db (Keys of maps on the wire are text or integers)
         codec.encode({Liar(): 1})
 
 
@@ -248,6 +252,11 @@ def test_a_tensor_is_refused_with_what_makes_an_array_of_it(tensor, fix):
         (np.array([Unknown()]), "items[1] is numpy.ndarray, which cannot be sent"),
         (np.zeros(2, "i4,f4"), "items[1] is numpy.ndarray, which cannot be sent"),
         ([3.0 + 1j], "items[1][0] is complex"),
+        ({None: 1}, "items[1] has the key None; keys must be text or integers"),
+        ({True: 1}, "items[1] has the key True; keys must be text or integers"),
+        ({b"a": 1}, "items[1] has the key b'a'; keys must be text or integers"),
+        ({0.5: 1}, "items[1] has the key 0.5; keys must be text or integers"),
+        ([{np.int64(5): 1}], "items[1][0] has the key"),
         ({("a", 1): 2}, "items[1] has the key ('a', 1), a tuple, which cannot be sent as a key"),
         ([{"k": {Point(1, 2): 3}}], "items[1][0]['k'] has the key Point(x=1, y=2), a tuple"),
         (OrderedDict([((1,), 2)]), "items[1] has the key (1,), a tuple"),
