@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cache, lru_cache
-from http import HTTPStatus
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -27,12 +26,10 @@ from zstreamer.web.api.steps import Look, Predict, Request, Response, Step
 from zstreamer.web.backend import configured, limits
 from zstreamer.web.cancel_on_disconnect import CancelOnDisconnect
 from zstreamer.web.directory import Directory
+from zstreamer.web.http.response_head import status_line
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
-
-_STATUS = {each.value: f"{each.value} {each.phrase}" for each in HTTPStatus}
-_STATUS[499] = "499 Client Closed Request"
 
 
 class App:
@@ -162,11 +159,10 @@ def _client(config: GatewayConfig) -> Client:
 def _start(
     response: Response, environ: WSGIEnvironment, start_response: StartResponse
 ) -> list[bytes]:
-    status = _STATUS.get(response.status) or f"{response.status} Refused"
     if environ["REQUEST_METHOD"] == "HEAD":
         response = response.bare()
     length = ("content-length", str(response.length))
-    start_response(status, [*response.headers, length])
+    start_response(status_line(response.status), [*response.headers, length])
     return [response.body]
 
 
