@@ -5,7 +5,7 @@ import math
 import pytest
 
 from zstreamer.web.api.problem import Refused
-from zstreamer.web.http.connection import CONTINUE, LINGER, Connection, Overdue
+from zstreamer.web.http.connection import ARRIVAL, CONTINUE, LINGER, Connection, Overdue
 from zstreamer.web.http.response_head import CLOSE, KEEP
 from zstreamer.web.http.shared import BODIES, LOOK, Bounds, Shared
 
@@ -41,6 +41,7 @@ def test_requests_are_begun_one_after_the_other(shared):
         assert core.waiting
         assert len(core.next().body) == size
         assert core.next() is None, "the one before is not answered"
+        assert not core.idle
         assert core.answered(core.connection)
     assert core.next() is None
     assert core.idle
@@ -90,6 +91,13 @@ def test_a_server_that_drains_closes_after_the_open_response(shared):
     core.next()
     shared.drain()
     assert core.connection == CLOSE
+
+
+def test_a_server_that_drains_leaves_a_new_client_time_for_its_request(shared):
+    core = Connection(shared)
+    assert not core.idle
+    pass_time(shared, ARRIVAL)
+    assert core.idle
 
 
 def test_a_client_that_asks_first_is_told_once_and_after_earlier_answers(shared):

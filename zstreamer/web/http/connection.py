@@ -25,6 +25,10 @@ LINGER = 2.0
 """Seconds for which a refused client may go on sending: closing at once would have the kernel
 reset the connection, and the client might never read why."""
 
+ARRIVAL = 1.0
+"""Seconds in which the first request of a connection must come where the server stops: its client
+may have sent it already, and does not expect to be turned away."""
+
 JOINED = 64 * 1024
 """Bytes of a body up to which drivers copy it, to write head and body as one."""
 
@@ -52,6 +56,7 @@ class Connection:
     __slots__ = (
         "_connection",
         "_expects",
+        "_first_by",
         "_held",
         "_queue",
         "_receiver",
@@ -73,6 +78,7 @@ class Connection:
         self._queue: deque[tuple[Received | Refused, bytes]] = deque()
         self._connection = b""
         self._expects = False
+        self._first_by = shared.now + ARRIVAL
         self._unsent = math.inf
         self._held = 0
 
@@ -89,7 +95,9 @@ class Connection:
     @property
     def idle(self) -> bool:
         """Whether nothing is open that closing the connection would lose."""
-        return not (self.busy or self._queue or self._receiver.receiving)
+        if self.busy or self._queue or self._receiver.receiving:
+            return False
+        return self._shared.now >= self._first_by
 
     @property
     def connection(self) -> bytes:
@@ -118,6 +126,7 @@ class Connection:
             self._hold((self._receiver.size if receiving else 0) - self._held)
         if connection is CLOSE:
             return False
+        self._first_by = 0.0
         bounds = shared.bounds
         wait = bounds.read_timeout if receiving else bounds.keep_alive
         self.deadline = shared.now + (bounds.write_timeout if self.blocked else wait)
