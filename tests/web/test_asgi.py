@@ -20,7 +20,6 @@ COMMANDS = {
     "gateway": ("zstreamer", "gateway", "--log-level", "warning"),
     "uvicorn": ("uvicorn", "--log-level", "critical", "zstreamer.web.asgi:app"),
     "granian asgi": ("granian", "--interface", "asgi", "--no-log", "zstreamer.web.asgi:app"),
-    "granian rsgi": ("granian", "--interface", "rsgi", "--no-log", "zstreamer.web.rsgi:app"),
 }
 
 
