@@ -210,11 +210,19 @@ def test_the_grace_ends(tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGQUIT, signal.SIGINT])
 def test_quit_ends_it_at_once(tmp_path, number):
-    with Gunicorn(tmp_path) as server:
+    (tmp_path / "hooks.py").write_text(
+        "def post_worker_init(worker):\n"
+        "    worker.log.info('serves now')\n"
+        "def worker_int(worker):\n"
+        "    worker.log.info('was interrupted')\n"
+    )
+    with Gunicorn(tmp_path, "-c", "hooks.py") as server:
         connection = server.connect()
         connection.request("GET", "/slow")
         server.signal(number)
         assert server.process.wait(10) == 0
+        assert "was interrupted" in server.words()
+        assert "Traceback" not in server.words()
         connection.close()
 
 

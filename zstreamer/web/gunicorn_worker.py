@@ -55,6 +55,7 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         _check(self.cfg)
+        self._quits = False
 
     def run(self) -> None:
         """Serve until told to stop, then until the open requests are answered."""
@@ -77,6 +78,13 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
             self._rest()
         self._stop(servers)
         looking.kill()
+        if self._quits:
+            cfg.worker_int(self)
+
+    def handle_quit(self, _signal: int, _frame: object) -> None:
+        """End without waiting for open requests."""
+        self._quits = True
+        self.alive = False
 
     def retire(self) -> None:
         """Count a request; stop after it where there were as many as `max_requests`."""
@@ -109,7 +117,7 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
             server.close()
         self._shared.drain()
         end = time.monotonic() + self.cfg.graceful_timeout
-        while any(server.pool for server in servers):
+        while any(server.pool for server in servers) and not self._quits:
             left = end - time.monotonic()
             if left <= 0:
                 self.log.warning("Worker graceful timeout (pid:%s)", self.pid)
