@@ -131,7 +131,7 @@ class Batcher(Generic[Item]):
 
     def ended(self, now: float, items: int) -> None:
         """A batch of so many items has ended, and its callers are being answered."""
-        self._returns.answered(now, items)
+        self._returns.answered(now, items, self._time.beta)
 
     def add_group(self, items: Iterable[Item]) -> None:
         """Items that are to run as one batch of their own have arrived."""

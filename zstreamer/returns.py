@@ -39,11 +39,21 @@ GAIN = 1.04
 NEARLY = 0.98
 """Of the best rate, what is good enough for a shorter hold: a late one harms whoever waits."""
 
-SIGNIFICANCE = 3.0
-"""Standard deviations by which arrivals must come earlier after a batch's end than by chance."""
+MARGIN = 1.2
+"""Times the slowest return remembered that the next may take and still be what was expected."""
 
-MEMORY = 0.97
-"""What one batch leaves of the weight of those before it in that comparison."""
+SHARE = 0.9
+"""Of the arrivals after a batch, those that come within the learned time where callers return."""
+
+ODDS = 3.0
+"""Logarithm of the odds for callers who return, against arrivals at any time, that a hold needs."""
+
+MOST_ODDS = 8.0
+LEAST_ODDS = -4.0
+"""Between these the odds stay, so that a load that changes its kind is soon known for it."""
+
+FADING = 0.9
+"""What a batch whose arrivals tell nothing leaves of the odds."""
 
 PATIENCE = 1.5
 """Times the slowest return remembered that a hold waits before it gives up."""
@@ -69,17 +79,20 @@ class _Cycle:
     answered: int
     offsets: list[float]
     counts: list[int]
-    length: float = math.inf
 
-    def curve(self) -> list[float]:
-        """Return the seconds in which each share of those answered had come back."""
+    def curve(self, limit: float) -> list[float]:
+        """Return the seconds in which each share of those answered had come back.
+
+        Infinite beyond ``limit``: later returns are as good as none.
+        """
         times = []
         at = 0
         for step in range(1, STEPS + 1):
             need = -(-step * self.answered // STEPS)
             while at < len(self.counts) and self.counts[at] < need:
                 at += 1
-            times.append(self.offsets[at] if at < len(self.counts) else math.inf)
+            time = self.offsets[at] if at < len(self.counts) else math.inf
+            times.append(time if time <= limit else math.inf)
         return times
 
 
@@ -92,8 +105,7 @@ class Returns:
         self._curves: deque[list[float]] = deque(maxlen=CYCLES)
         self._usual: list[float] = []
         self._slowest: list[float] = []
-        self._earlier = 0.0
-        self._events = 0.0
+        self._odds = 0.0
 
     @property
     def ended(self) -> float:
@@ -103,7 +115,7 @@ class Returns:
     @property
     def bursts(self) -> bool:
         """Whether items come in a burst after a batch's end, rather than at any time."""
-        return self._earlier > SIGNIFICANCE * math.sqrt(self._events / 12)
+        return self._odds > ODDS
 
     def came(self, now: float, items: int) -> None:
         """Items have arrived together."""
@@ -112,10 +124,10 @@ class Returns:
             cycle.offsets.append(now - self._ended)
             cycle.counts.append(items + (cycle.counts[-1] if cycle.counts else 0))
 
-    def answered(self, now: float, items: int) -> None:
-        """A batch of so many items has ended."""
+    def answered(self, now: float, items: int, beta: float) -> None:
+        """A batch of so many items has ended; no hold longer than ``beta`` seconds could pay."""
         if self._cycle is not None:
-            self._learn(self._cycle, now - self._ended)
+            self._learn(self._cycle, now - self._ended, beta)
         self._cycle = _Cycle(items, [], [])
         self._ended = now
 
@@ -172,16 +184,31 @@ class Returns:
             return 0.0
         return next(s for rate, s in rates if rate >= NEARLY * best)
 
-    def _learn(self, cycle: _Cycle, length: float) -> None:
-        self._earlier *= MEMORY
-        self._events *= MEMORY
-        if length > 0:
-            self._earlier += sum(0.5 - offset / length for offset in cycle.offsets)
-            self._events += len(cycle.offsets)
-        self._curves.append(cycle.curve())
+    def _learn(self, cycle: _Cycle, length: float, limit: float) -> None:
+        self._weigh(cycle, length)
+        self._curves.append(cycle.curve(limit))
         if len(self._curves) < LEAST_CYCLES:
             return
         ordered = [sorted(times) for times in zip(*self._curves, strict=True)]
         misses = min(MISSES, len(self._curves) // 4)
         self._usual = [times[-1 - misses] for times in ordered]
-        self._slowest = [max(t for t in times if t < math.inf) if times[0] < math.inf else math.inf for times in ordered]
+        self._slowest = [max((t for t in ts if t < math.inf), default=math.inf) for ts in ordered]
+
+    def _weigh(self, cycle: _Cycle, length: float) -> None:
+        """Compare when items came with what the curve said before: a sequential ratio test.
+
+        Arrivals at any time fall into the first ``w`` of ``length`` seconds with a probability of
+        w / length; those of callers who return with that of the share that the curve knows of.
+        """
+        coming = sum(map(math.isfinite, self._usual))
+        if not coming or not cycle.offsets:
+            return
+        within = MARGIN * self._slowest[coming - 1]
+        chance, share = within / length if length > within else 1.0, SHARE * coming / STEPS
+        if chance >= share:
+            self._odds *= FADING
+            return
+        inside = sum(offset <= within for offset in cycle.offsets)
+        self._odds += inside * math.log(share / max(chance, 0.01))
+        self._odds += (len(cycle.offsets) - inside) * math.log((1 - share) / (1 - chance))
+        self._odds = min(MOST_ODDS, max(LEAST_ODDS, self._odds))

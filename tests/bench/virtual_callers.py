@@ -143,7 +143,10 @@ class Cluster:
             return
         load = self.load
         self.send(load.burst, None)
-        self.at(self.now + self.random.expovariate(load.rate / load.burst), lambda: self.arrive(generation))
+        self.at(
+            self.now + self.random.expovariate(load.rate / load.burst),
+            lambda: self.arrive(generation),
+        )
 
     def send(self, items: int, generation: object) -> None:
         new = []
@@ -156,7 +159,7 @@ class Cluster:
         self.dispatch()
 
     def dispatch(self) -> None:
-        from broker import dispatch
+        from zstreamer.broker import dispatch
 
         touched = set()
         while self.queue:
@@ -239,7 +242,15 @@ def figures(cluster: Cluster, start: float, end: float) -> tuple[float, float, f
     )
 
 
-def measure(load: Load, beta: float, alpha: float, workers: int = 1, seconds: float = 20.0, way: Way | None = None, seed: int = 0):
+def measure(
+    load: Load,
+    beta: float,
+    alpha: float,
+    workers: int = 1,
+    seconds: float = 20.0,
+    way: Way | None = None,
+    seed: int = 0,
+):
     result = []
     for max_latency in (0.0, 0.1):
         cluster = Cluster(beta, alpha, max_latency, workers, way, seed)
@@ -254,7 +265,7 @@ def show(name: str, load: Load, beta: float, alpha: float, workers: int = 1, **m
     rate, mean, p50, p99 = (h / g if g else 0 for h, g in zip(held[:4], greedy[:4]))
     print(
         f"{name:44} rate {greedy[0]:8.0f} {held[0]:8.0f} x{rate:5.2f}  mean x{mean:5.2f} p50 x{p50:5.2f} p99 x{p99:5.2f}"
-        f"  p50 {1000*greedy[2]:6.1f} {1000*held[2]:6.1f} ms  batch {greedy[4]:5.1f} {held[4]:5.1f}"
+        f"  p50 {1000 * greedy[2]:6.1f} {1000 * held[2]:6.1f} ms  batch {greedy[4]:5.1f} {held[4]:5.1f}"
     )
 
 
@@ -270,7 +281,12 @@ def main() -> None:
             for think in (0.001, 0.005, 0.020):
                 for spread in (False, True):
                     for c in (2, 8, 32, 96):
-                        show(f"{name} closed {c} think {think} {'exp' if spread else 'const'}", Load(c, think, spread), b, a)
+                        show(
+                            f"{name} closed {c} think {think} {'exp' if spread else 'const'}",
+                            Load(c, think, spread),
+                            b,
+                            a,
+                        )
     if "open" in what:
         for name, (b, a) in (("50ms", slow), ("4ms", fast)):
             cap = BATCH / (b + a * BATCH)
@@ -278,13 +294,25 @@ def main() -> None:
                 show(f"{name} open {share:.0%}", Load(rate=share * cap), b, a, seconds=60)
             for share in (0.05, 0.25, 0.5):
                 for burst in (8, 32):
-                    show(f"{name} bursts of {burst} {share:.0%}", Load(rate=share * cap, burst=burst), b, a, seconds=60)
+                    show(
+                        f"{name} bursts of {burst} {share:.0%}",
+                        Load(rate=share * cap, burst=burst),
+                        b,
+                        a,
+                        seconds=60,
+                    )
     if "mixed" in what:
         for name, (b, a) in (("50ms", slow), ("4ms", fast)):
             cap = BATCH / (b + a * BATCH)
             for c in (4, 16, 48):
                 for share in (0.05, 0.2, 0.4):
-                    show(f"{name} closed {c} + open {share:.0%}", Load(c, rate=share * cap), b, a, seconds=30)
+                    show(
+                        f"{name} closed {c} + open {share:.0%}",
+                        Load(c, rate=share * cap),
+                        b,
+                        a,
+                        seconds=30,
+                    )
     if "workers" in what:
         for w in (2, 4):
             for c in (8, 16, 32, 64, 96, 128, 192, 256):
@@ -304,7 +332,15 @@ def main() -> None:
 def change() -> None:
     for name, (b, a) in (("50ms", (0.050, 0.00002)), ("4ms", (0.004, 0.00002))):
         cap = BATCH / (b + a * BATCH)
-        kinds = [Load(32), Load(rate=0.3 * cap), Load(8), Load(96), Load(rate=0.1 * cap), Load(16, 0.005, True), Load(64)]
+        kinds = [
+            Load(32),
+            Load(rate=0.3 * cap),
+            Load(8),
+            Load(96),
+            Load(rate=0.1 * cap),
+            Load(16, 0.005, True),
+            Load(64),
+        ]
         clusters = [Cluster(b, a, m) for m in (0.0, 0.1)]
         for number, kind in enumerate(kinds * 2):
             rows = []
@@ -315,7 +351,8 @@ def change() -> None:
                 rows.append([figures(cluster, start + s, start + s + 1) for s in (0, 1, 2)])
             if number >= len(kinds) - 1:
                 text = "  ".join(
-                    f"s{s}: x{rows[1][s][0] / rows[0][s][0]:.2f} mean x{rows[1][s][1] / rows[0][s][1]:.2f}" for s in range(3)
+                    f"s{s}: x{rows[1][s][0] / rows[0][s][0]:.2f} mean x{rows[1][s][1] / rows[0][s][1]:.2f}"
+                    for s in range(3)
                 )
                 print(f"{name} change to {kind}: {text}")
 

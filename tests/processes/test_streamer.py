@@ -290,8 +290,9 @@ def test_destroy_workers_ends_all_processes_and_open_calls():
     before = set(descendants(os.getpid()))
     streamer = Streamer(models.Sleeper, 1, worker_num=2, model_init_kwargs={"seconds": 30})
     streamer._client.wait_ready(30)
+    # Broker, supervisor, 2 agents and 2 models, of which the second may come later.
+    until(lambda: len(set(descendants(os.getpid())) - before) == 6)
     started = set(descendants(os.getpid())) - before
-    assert len(started) == 6  # broker, supervisor, 2 agents and 2 models
     future = streamer.submit([1])
     with pytest.raises(futures.TimeoutError):
         future.result(0.2)

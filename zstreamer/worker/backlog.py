@@ -184,8 +184,9 @@ class Backlog:
                 self._end(job, outcome)
         if unclaimed:  # the process holds them no more
             self._unplan(unclaimed)
+        if len(unclaimed) < len(done.ids):  # the next batch may have begun already
+            self._batcher.ended(now, len(done.ids))
         if done.ids and self._running and done.ids[0] == self._running[0]:
-            self._batcher.ended(now, len(self._running))
             self._running = []
             self._expect_claim(now)
 
