@@ -1,4 +1,4 @@
-"""The async doors, each under a server of its own: the gateway, ASGI and RSGI alike."""
+"""The gateway and the ASGI app under several servers answer alike."""
 
 import contextlib
 import threading
