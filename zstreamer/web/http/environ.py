@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -79,12 +80,14 @@ class Environs:
         if server is not None:
             self._base |= {"SERVER_NAME": server[0], "SERVER_PORT": str(server[1])}
         self._rules = rules
+        self._longest = rules.limit_request_line or math.inf
+        self._most = rules.limit_request_field_size or math.inf
         trusted = rules.trusts(None if client is None else host)
-        self._schemes = [
-            (name.lower().encode(), value.encode())
+        self._schemes = {
+            name.lower().encode(): value.encode()
             for name, value in rules.secure_scheme_headers.items()
             if trusted
-        ]
+        }
         self._forwarder = frozenset(rules.forwarder_headers if trusted else ())
 
     def of(self, request: Received) -> Environ:
@@ -93,24 +96,26 @@ class Environs:
         Raises:
             Refused: its headers are beyond a limit, contradict each other or are not allowed.
         """
-        headers, path, body = request.headers, request.path, request.body
-        self._check(request)
+        headers, path, most = request.headers, request.path, self._most
+        if len(request.target) > self._longest or len(headers) > self._rules.limit_request_fields:
+            raise self._beyond(request)
         environ = self._base.copy()
         for name, text in headers.items():
-            variable = _variable(name) or self._underscored(name)
-            environ[variable] = text.decode("latin-1")
-        environ.pop("", None)
+            if len(text) > most:
+                raise Refused(431, f"a header is longer than {most} bytes")
+            if variable := _variable(name) or self._underscored(name):
+                environ[variable] = text.decode("latin-1")
         environ["REQUEST_METHOD"] = request.method
         # What WSGI calls text is bytes, each a character of Latin-1.
         environ["PATH_INFO"] = path if path.isascii() else path.encode().decode("latin-1")
         environ["QUERY_STRING"] = request.query
         environ["RAW_URI"] = request.target.decode("latin-1")
         environ["SERVER_PROTOCOL"] = "HTTP/1.1" if request.version == "1.1" else "HTTP/1.0"
-        environ["wsgi.input"] = BytesIO(body)
-        if body:  # it may have come in chunks, of which an app need not know
-            environ["CONTENT_LENGTH"] = str(len(body))
+        environ["wsgi.input"] = BytesIO(request.body)
+        if b"transfer-encoding" in headers:  # an app need not know that it came in chunks
+            environ["CONTENT_LENGTH"] = str(len(request.body))
             environ.pop("HTTP_TRANSFER_ENCODING", None)
-        if self._schemes:
+        if not self._schemes.keys().isdisjoint(headers):
             self._set_scheme(headers, environ)
         if not self._named:
             _name_server(environ)
@@ -119,16 +124,11 @@ class Environs:
             _mount(environ, str(script))
         return environ
 
-    def _check(self, request: Received) -> None:
-        rules, headers = self._rules, request.headers
-        most = rules.limit_request_line
-        if 0 < most < len(request.target):
-            raise Refused(414, f"the request's target is longer than {most} bytes")
-        if len(headers) > rules.limit_request_fields:
-            raise Refused(431, f"there are more than {rules.limit_request_fields} headers")
-        most = rules.limit_request_field_size
-        if most > 0 and headers and len(max(headers.values(), key=len)) > most:
-            raise Refused(431, f"a header is longer than {most} bytes")
+    def _beyond(self, request: Received) -> Refused:
+        if len(request.target) > self._longest:
+            return Refused(414, f"the request's target is longer than {self._longest} bytes")
+        most = self._rules.limit_request_fields
+        return Refused(431, f"there are {len(request.headers)} headers; {most} are taken")
 
     def _underscored(self, name: bytes) -> str:
         """The variable of a header with an underscore; empty where it is dropped."""
@@ -140,11 +140,11 @@ class Environs:
         return f"HTTP_{text}".replace("-", "_") if self._rules.header_map == "dangerous" else ""
 
     def _set_scheme(self, headers: Mapping[bytes, bytes], environ: Environ) -> None:
-        found = {headers[name] == value for name, value in self._schemes if name in headers}
+        schemes = self._schemes.items()
+        found = {headers[name] == value for name, value in schemes if name in headers}
         if len(found) > 1:
             raise Refused(400, "headers contradict each other about whether TLS was used")
-        if found:
-            environ["wsgi.url_scheme"] = "https" if found.pop() else "http"
+        environ["wsgi.url_scheme"] = "https" if found.pop() else "http"
 
 
 def _name_server(environ: Environ) -> None:
