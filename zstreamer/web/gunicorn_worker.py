@@ -26,7 +26,7 @@ from gunicorn.workers.ggevent import GeventWorker
 from zstreamer.web.api.problem import Refused
 from zstreamer.web.backend import configured
 from zstreamer.web.http.environ import Environ, HeaderRules
-from zstreamer.web.http.gevent_driver import App, GeventServer, look_after
+from zstreamer.web.http.gevent_driver import Application, GeventServer, look_after
 from zstreamer.web.http.receiver import Received
 from zstreamer.web.http.shared import Bounds, Shared
 from zstreamer.web.http.wsgi_response import Answer
@@ -128,7 +128,7 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
             gevent.wait([each for s in servers for each in s.pool], min(left, HEARTBEAT))
 
 
-class _GunicornApp(App):
+class _GunicornApp(Application):
     """The app of a worker, with gunicorn's hooks and access log around each request."""
 
     def __init__(self, worker: Worker) -> None:

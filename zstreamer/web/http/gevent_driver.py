@@ -44,7 +44,7 @@ FIRST = 8 * 1024
 all are kept in memory."""
 
 
-class App:
+class Application:
     """What a server serves; a base class for what a host such as gunicorn adds.
 
     Args:
@@ -84,7 +84,9 @@ class GeventConnection:
         gone: the client has hung up amid a request.
     """
 
-    def __init__(self, shared: Shared, app: App, connection: Any, environs: Environs) -> None:
+    def __init__(
+        self, shared: Shared, app: Application, connection: Any, environs: Environs
+    ) -> None:
         self.greenlet = getcurrent()
         self.gone = False
         self._shared = shared
@@ -275,7 +277,7 @@ class GeventServer(StreamServer):  # type: ignore[misc]  # gevent ships no types
     def __init__(
         self,
         listener: Any,
-        app: App,
+        app: Application,
         shared: Shared,
         max_connections: int,
         wrap: Callable[[Any], Any] | None = None,
