@@ -19,6 +19,9 @@ MARGIN = 1.1
 """Under overload everyone who is let in waits as long as the prediction allows, so that one
 that is right on average would make half of them late."""
 
+NAMED = 100
+"""Models that an error names."""
+
 _ONCE = int(protocol.Flag.ONCE)  # an enum's & costs as much as the rest of a small run
 
 
@@ -96,7 +99,8 @@ class Admission:
         if model is None or not model.known:
             if not 0 < len(run.model) <= protocol.MAX_NAME:
                 return errors.BadRequest(f"model name must have 1 to {protocol.MAX_NAME} letters")
-            if now - self._born >= self._config.model_grace:
+            full = model is None and self._scheduler.is_full
+            if full or now - self._born >= self._config.model_grace:
                 return self.model_not_found(run.model)
         elif model.broken:
             return errors.NoWorker(model.state_in_words(), final=True)
@@ -105,7 +109,10 @@ class Admission:
     def model_not_found(self, name: str) -> ModelNotFound:
         """Return the error that names the models which are served."""
         models = sorted(m.name for m in self._scheduler.models.values() if m.workers or m.served)
-        words = ", ".join(map(repr, models)) or "none"
+        words = ", ".join(map(repr, models[:NAMED])) or "none"
+        if len(models) > NAMED:
+            words += f" and {len(models) - NAMED:,} more"
+            models = models[:NAMED]
         words = f"no worker for model {name!r} has come; served: {words}"
         if not models:
             words += f"; start one with `zstreamer worker MODULE:CLASS --model {name}`"

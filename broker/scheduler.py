@@ -28,6 +28,16 @@ MAX_STRIKES = 4
 """A death alone counts 2, a worker lost from sight 1: WorkerLost comes after two deaths alone,
 and an item that takes whole hosts down does not go round for ever."""
 
+MAX_MODELS = 4096
+"""Models of which anything is known."""
+
+FORGET = 900.0
+MAX_IDLE = 1000
+"""Seconds after which a model without workers and items is forgotten; of more, the oldest are."""
+
+MAX_GROUP = 1024
+"""Suspects that run as one batch: they share one message, and each may need a frame of its own."""
+
 
 class Scheduler:
     """The items of all models, wherever they are.
@@ -47,6 +57,22 @@ class Scheduler:
         self._ticket = 0
         self._use = 0
         self._ready: dict[Model, None] = {}
+        self._idle: dict[str, float] = {}
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there are as many models as there may be."""
+        return len(self.models) >= MAX_MODELS
+
+    def forget_idle(self, now: float) -> None:
+        """Forget models that have had neither worker nor item for long, or are too many."""
+        idle = {name: self._idle.get(name, now) for name, m in self.models.items() if m.idle}
+        old = [name for name, since in idle.items() if now - since > FORGET]
+        if len(idle) - len(old) > MAX_IDLE:
+            old = sorted(idle, key=idle.__getitem__)[:-MAX_IDLE]
+        for name in old:
+            del self.models[name], idle[name]
+        self._idle = idle
 
     def model(self, name: str) -> Model:
         """Return the model of this name, a new one where there is none."""
@@ -158,7 +184,7 @@ class Scheduler:
         group = self._next_suspects(now, model) if model.open else []
         if not group:
             return
-        most = max(w.window_items for w in model.open)
+        most = min(MAX_GROUP, max(w.window_items for w in model.open))
         if len(group) > most:  # the worker it died on had larger batches than those that are left
             self._suspect(model, group[most:], first=True)
             group = group[:most]
@@ -191,15 +217,13 @@ class Scheduler:
     def report(self, now: float, worker: Worker, report: Report) -> None:
         """A worker says what has begun and what is done."""
         model = worker.model
-        model.others += report.backlog - worker.others
-        worker.others = report.backlog
-        worker.beta, worker.alpha = report.beta / 1e6, report.alpha / 1e6
+        model.others += worker.hear(report)
         if report.begun:
             worker.start(now, report.begun)
         # What is no answer is rare, and much has to be known of it.
         answers = NO_PAYLOAD.isdisjoint(map(type, report.slots))
         batch = None if answers else _Batch(worker.running.intersection(report.done))
-        for lot, tickets, slots in _by_lot(worker.release(report.done), report):
+        for lot, tickets, slots in _by_lot(worker.release(now, report.done), report):
             if lot is None:
                 self.counts["fenced"] += len(tickets)
                 for slot in slots:

@@ -5,7 +5,14 @@ import math
 import pytest
 
 from zstreamer.web.api.problem import Refused
-from zstreamer.web.http.connection import ARRIVAL, CONTINUE, LINGER, Connection, Overdue
+from zstreamer.web.http.connection import (
+    ARRIVAL,
+    CONTINUE,
+    LINGER,
+    MOST_IGNORED,
+    Connection,
+    Overdue,
+)
 from zstreamer.web.http.response_head import CLOSE, KEEP
 from zstreamer.web.http.shared import BODIES, LOOK, Bounds, Shared
 
@@ -232,6 +239,13 @@ def test_a_refused_client_is_left_after_a_while(shared):
     assert core.finish()
     assert core.deadline == LINGER
     assert core.overdue() is Overdue.ABORT
+
+
+def test_a_refused_client_may_not_send_for_ever(shared):
+    core = Connection(shared)
+    assert core.receive(b"NONSENSE\r\n\r\n")
+    assert core.receive(bytes(MOST_IGNORED // 2))
+    assert not core.receive(bytes(MOST_IGNORED // 2))
 
 
 # All connections

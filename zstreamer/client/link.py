@@ -15,6 +15,9 @@ ACK_AFTER_MESSAGES = 64
 ACK_AFTER_SECONDS = 0.05
 """An ACK rides on the next SUBMIT; alone it leaves when this much has gone unacknowledged."""
 
+_RUN = 96
+"""Bytes that a run takes in a head besides its items and its model's name."""
+
 
 class LinkState(Enum):
     """Where the relation stands."""
@@ -60,7 +63,7 @@ class Link:
         self.receiver = Receiver(2**62)
         self.sender: Sender[tuple[int, Call]] = Sender()
         self._runs: dict[tuple[str, int, int, int], Run] = {}
-        self._runs_bytes = 0
+        self._runs_bytes = self._runs_items = 0
         self._full: list[list[Run]] = []
         self._cancels: list[int] = []
         self._plain: list[Frames] = []
@@ -102,14 +105,20 @@ class Link:
             flags = Flag.ONCE if call.once else 0
             run = Run(call.model, call.priority, int(flags), call.lane, [], [], [])
             self._runs[key] = run
+            self._runs_bytes += _RUN + 4 * len(call.model)
         run.ids.append(id)
         run.budgets.append(max(1, int((call.deadline - now) * 1000)))
         run.slots.append(slot)
         self._runs_bytes += size
-        if self._runs_bytes > protocol.BUNDLE:
-            self._full.append(list(self._runs.values()))
-            self._runs = {}
-            self._runs_bytes = 0
+        self._runs_items += 1
+        if self._runs_bytes > protocol.BUNDLE or self._runs_items == protocol.MAX_ROWS:
+            self._full.append(self._take_runs())
+
+    def _take_runs(self) -> list[Run]:
+        runs = list(self._runs.values())
+        self._runs = {}
+        self._runs_bytes = self._runs_items = 0
+        return runs
 
     def forget(self, id: int, size: int) -> Call | None:
         """Take an item off the window; None if it is not on it."""
@@ -150,13 +159,11 @@ class Link:
                 self._put(now, call, id, transfer, 0)
         bundles, self._full = self._full, []
         if self._runs:
-            bundles.append(list(self._runs.values()))
-            self._runs = {}
-            self._runs_bytes = 0
+            bundles.append(self._take_runs())
         messages.extend(self._submit(runs) for runs in bundles)
         if self._cancels:
             ids, self._cancels = self._cancels, []
-            messages.append(protocol.plain(protocol.Cancel(ids)))
+            messages.extend(protocol.cancels(ids))
         if self.ack_at <= now:
             self._acknowledged()
             messages.append(protocol.plain(protocol.Ack(self._read)))

@@ -1,7 +1,6 @@
 """The models of a cluster as a WSGI app, and what an app of one's own wants around a client.
 
-    gunicorn -c python:zstreamer.web.gunicorn zstreamer.web.wsgi:app   # ZSTREAMER_BROKER says where
-    pywsgi.serve(App("tcp://10.0.0.5:7787"))                           # gevent, one process
+    gunicorn -k zstreamer.web.gunicorn.Worker zstreamer.web.wsgi:app   # ZSTREAMER_BROKER says where
     DispatcherMiddleware(flask_app, {"/models": App(client)})          # beside one's own pages
 
 An app of one's own makes its `zstreamer.Client` where it is imported: each process, whether it was
@@ -36,8 +35,8 @@ class App:
     """Answers HTTP requests with what models behind a broker make of them.
 
     Works in any WSGI server, with threads or under gevent; may be made before a fork. A caller
-    that hangs up takes its items out of all queues under `zstreamer.web.http.pywsgi` and gunicorn's
-    gevent workers; elsewhere its budget does.
+    that hangs up takes its items out of all queues under `zstreamer.web.gunicorn.Worker` and
+    gunicorn's gevent workers; elsewhere its budget does.
 
     Args:
         to: the brokers' client addresses, with commas between; a client to share; or the whole

@@ -104,8 +104,10 @@ class AsyncioConnection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, size: int) -> None:
         """Bytes have come; whole requests among them begin at once."""
-        self._core.receive(self._service.buffer[:size])
-        self._serve()
+        if self._core.receive(self._service.buffer[:size]):
+            self._serve()
+        else:
+            self.abort()
 
     def pause_writing(self) -> None:
         """The client reads more slowly than it is answered: nothing more until it has."""

@@ -25,6 +25,9 @@ LINGER = 2.0
 """Seconds for which a refused client may go on sending: closing at once would have the kernel
 reset the connection, and the client might never read why."""
 
+MOST_IGNORED = 16 * 1024 * 1024
+"""Bytes that it may send meanwhile."""
+
 ARRIVAL = 1.0
 """Seconds in which the first request of a connection must come where the server stops: its client
 may have sent it already, and does not expect to be turned away."""
@@ -58,6 +61,7 @@ class Connection:
         "_expects",
         "_first_by",
         "_held",
+        "_ignored",
         "_queue",
         "_receiver",
         "_shared",
@@ -65,7 +69,6 @@ class Connection:
         "blocked",
         "busy",
         "deadline",
-        "receive",
     )
 
     def __init__(self, shared: Shared) -> None:
@@ -74,13 +77,21 @@ class Connection:
         self.blocked = False
         self._shared = shared
         self._receiver = Receiver(self, shared.bounds.max_body)
-        self.receive = self._receiver.feed
         self._queue: deque[tuple[Received | Refused, bytes]] = deque()
         self._connection = b""
         self._expects = False
         self._first_by = shared.now + ARRIVAL
         self._unsent = math.inf
         self._held = 0
+        self._ignored = 0
+
+    def receive(self, data: bytes | memoryview) -> bool:
+        """Take what has come; return whether the client may send more."""
+        receiver = self._receiver
+        receiver.feed(data)
+        if receiver.deaf:
+            self._ignored += len(data)
+        return self._ignored <= MOST_IGNORED
 
     @property
     def receiving(self) -> bool:

@@ -199,8 +199,8 @@ class GeventConnection:
         self._core.answered(CLOSE)
         self._core.finish()
         self._socket.shutdown(socket.SHUT_WR)
-        while self._receive(PIECE):  # until it closes, or is overdue
-            pass
+        while (data := self._receive(PIECE)) and self._core.receive(data):
+            pass  # until it closes, is overdue, or has sent too much
 
     # What an answer asks for
 
