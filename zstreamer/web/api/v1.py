@@ -1,7 +1,7 @@
-"""The REST convention of TensorFlow Serving and KServe v1, with forms and msgpack beside JSON.
+"""The REST convention of TensorFlow Serving and KServe v1, with msgpack beside JSON.
 
     {"instances": ["one", "two"]}   ──>   {"predictions": [1, 2]}
-    s=one&s=two                     ──>   [1, 2]
+    s=one&s=two at /stream          ──>   [1, 2]
 
 Each instance is an item, as the model sees it. ``{"b64": "…"}`` stands for bytes, as in TensorFlow
 Serving; arrays travel as lists in JSON, and as they are in msgpack.
@@ -36,7 +36,7 @@ _MSGPACK_HEADERS = [("content-type", MSGPACK)]
 
 
 def predict(exchange: Exchange, request: Request, model: str, limits: Limits) -> Step:
-    """Have a model run the instances of a body, or the fields ``s`` of a form."""
+    """Have a model run the instances of a body."""
     exchange.route = "v1_predict"
     body = request.body
     inline = bool(request.query) and _inline(request.query)
@@ -46,10 +46,7 @@ def predict(exchange: Exchange, request: Request, model: str, limits: Limits) ->
         packed, items = False, _json(body, limits)
     else:
         body = bodies.plain(request, limits)
-        kind = JSON if body[:1] == b"{" else bodies.kind(request)
-        if kind == FORM:
-            return form(exchange, request, body, model, limits, inline)
-        packed = kind == MSGPACK
+        packed = body[:1] != b"{" and bodies.kind(request) == MSGPACK
         items = _rows(bodies.msgpack(body, limits)) if packed else _json(body, limits)
     check_count(items, "instances", limits)
     then = _packed if options.wants_msgpack(request, packed) else _predictions
@@ -57,31 +54,16 @@ def predict(exchange: Exchange, request: Request, model: str, limits: Limits) ->
 
 
 def stream(exchange: Exchange, request: Request, model: str, limits: Limits) -> Step:
-    """Have a model run the fields ``s`` of a form, or of the query where the method is GET."""
-    exchange.route = "stream"
-    if request.method == "POST":
-        body = bodies.plain(request, limits)
-        if (request.header("content-type") or FORM).partition(";")[0].strip().lower() != FORM:
-            raise Refused(415, f"/stream reads {FORM}; send JSON to /v1/models/{model}:predict")
-        return form(exchange, request, body, model, limits)
-    query = request.query.encode("utf-8", "surrogatepass")
-    return form(exchange, request, query, model, limits)
-
-
-def form(
-    exchange: Exchange,
-    request: Request,
-    body: bytes,
-    model: str,
-    limits: Limits,
-    inline: bool = False,
-) -> Step:
     """Have a model run the fields ``s`` of a form; the answer is the list of outputs."""
+    exchange.route = "stream"
+    body = bodies.plain(request, limits)
+    if (request.header("content-type") or FORM).partition(";")[0].strip().lower() != FORM:
+        raise Refused(415, f"/stream reads {FORM}; send JSON to /v1/models/{model}:predict")
     items = bodies.field(body)
     if not items:
         raise BadRequest("the form has no field s; send s=TEXT, once for each item")
     check_count(items, "fields s", limits)
-    return exchange.predict(items, checked(model), options.of(request, limits), _outputs, inline)
+    return exchange.predict(items, checked(model), options.of(request, limits), _outputs)
 
 
 def listed(snapshot: snapshots.Snapshot) -> Response:
