@@ -11,7 +11,7 @@ from zstreamer.broker.lots import Lot
 from zstreamer.broker.models import Model
 from zstreamer.broker.scheduler import Scheduler
 from zstreamer.config import BrokerConfig
-from zstreamer.errors import ModelNotFound, Overloaded, TooLarge, ZStreamerError
+from zstreamer.errors import ModelNotFound, NoWorker, Overloaded, TooLarge, ZStreamerError
 from zstreamer.wire import protocol
 from zstreamer.wire.protocol import Buffer, Run
 
@@ -22,6 +22,7 @@ that is right on average would make half of them late."""
 NAMED = 100
 """Models that an error names."""
 
+_READY = int(protocol.Flag.READY)
 _ONCE = int(protocol.Flag.ONCE)  # an enum's & costs as much as the rest of a small run
 
 
@@ -54,12 +55,15 @@ class Admission:
             taken = [self.submit(now, client, single) for single in singles]
             return any(taken)
         if refusal is not None:
-            self._answer_error(client, run.ids, errors.to_wire(refusal))
+            elsewhere = isinstance(refusal, Overloaded | ModelNotFound | NoWorker)
+            wire = errors.refusal(refusal) if elsewhere else errors.to_wire(refusal)
+            self._answer_error(client, run.ids, wire)
             return False
         model = self._scheduler.model(run.model)
-        once = bool(run.flags & _ONCE)
+        once, movable = bool(run.flags & _ONCE), bool(run.flags & _READY)
         payloads: list[Buffer] = run.slots  # type: ignore[assignment]  # after `_new_items`
-        lot = Lot(client, model, run.ids, run.budgets, payloads, now, run.priority, run.lane, once)
+        ids, budgets, priority, lane = run.ids, run.budgets, run.priority, run.lane
+        lot = Lot(client, model, ids, budgets, payloads, now, priority, lane, once, movable)
         client.open(lot)
         for part in lot.apart():
             self._scheduler.enqueue(part)
@@ -103,7 +107,10 @@ class Admission:
             if full or now - self._born >= self._config.model_grace:
                 return self.model_not_found(run.model)
         elif model.broken:
-            return errors.NoWorker(model.state_in_words(), final=True)
+            return NoWorker(model.state_in_words(), final=True)
+        if run.flags & _READY and not (model and model.warm):
+            words = model.state_in_words() if model else f"no worker serves model {run.model!r}"
+            return NoWorker(words)
         return refusal(self._config, self._scheduler, client, model, run)
 
     def model_not_found(self, name: str) -> ModelNotFound:

@@ -48,6 +48,9 @@ MAX_TROUBLE = 8 * 1024
 """Characters that are kept of why a model could not start."""
 
 
+_READY = int(protocol.Flag.READY)
+
+
 class Side(Enum):
     """The two ROUTERs."""
 
@@ -148,7 +151,10 @@ class BrokerCore:
                 self.scheduler.cancel(client, message.ids)
                 client.words -= WORDS_AN_ITEM * (before - len(client.items))
             case protocol.Notice():
-                self._tell_state(client, message.model)
+                if message.error:
+                    self._hand_back(client, message.model)
+                else:
+                    self._tell_state(client, message.model)
             case protocol.Part():
                 self._part(now, Side.CLIENT, client, message)
             case protocol.PartOk():
@@ -215,6 +221,7 @@ class BrokerCore:
         """The broker itself stood still; nobody is to be judged by that time."""
         for worker in self.workers.values():
             worker.heard += seconds
+            worker.begun_at += seconds
             worker.moved += seconds
         for client in self.clients.values():
             client.lost_at += seconds
@@ -317,6 +324,7 @@ class BrokerCore:
         if client is None:
             client = self.clients[hello.id] = ClientRecord(hello.id, self.config.max_payload)
         if client.session is not None:
+            self._replace(now, Side.CLIENT, client.session)
             self.client_sessions.pop(client.session, None)
         waits = hello.info.get("open", [])
         waits_for = {i for i in waits if type(i) is int} if isinstance(waits, list) else set()
@@ -325,6 +333,9 @@ class BrokerCore:
         client.info = introduction.kept(hello.info)
         self.client_sessions[session] = client
         self._welcome(client, self.config.window_items, resumed, known)
+        for model in {lot.model: None for lot in client.items.values()}:
+            if not model.warm:
+                self._tell_state(client, model.name)
         if self.draining:
             self._tell_draining(client)
 
@@ -339,6 +350,8 @@ class BrokerCore:
             self._refuse(now, Side.WORKER, session, errors.Overloaded("there are too many models"))
             return
         for other in [w for w in self.workers.values() if w.id == hello.id]:
+            if other.session != session:
+                self._replace(now, Side.WORKER, other.session)
             self.on_gone(now, Side.WORKER, other.session)
         self.on_gone(now, Side.WORKER, session)
         model = self.scheduler.model(job.model)
@@ -381,6 +394,10 @@ class BrokerCore:
         self._out.append(Outgoing(side, session, frames))
         if not self.patience[side].fault(now, session):
             self._go_deaf(now, side, session)
+
+    def _replace(self, now: float, side: Side, session: bytes) -> None:
+        words = "another connection has said HELLO with the id of this one and takes its place"
+        self._refuse(now, side, session, errors.BadRequest(words))
 
     def _refuse_malformed(self, now: float, side: Side, session: bytes, words: str) -> None:
         self.counts["malformed"] += 1
@@ -430,15 +447,19 @@ class BrokerCore:
 
     def _submit(self, now: float, client: ClientRecord, run: protocol.Run) -> None:
         self._dirty[client] = None
-        if self.admission.submit(now, client, run):
+        taken = self.admission.submit(now, client, run)
+        if taken:
             client.words -= 1
-            model = self.models[run.model]
-            if not model.warm and model.name not in client.noticed:
-                self._tell_state(client, model.name)
+        # One that has other brokers hears of a model that was not ready when it is.
+        if (taken or run.flags & _READY) and run.model not in client.noticed:
+            model = self.models.get(run.model)
+            if model is None or not model.warm:
+                self._tell_state(client, run.model)
 
     # Models' states
 
     def _worker_state(self, now: float, worker: Worker, message: protocol.State) -> None:
+        before = worker.model.state_in_words()
         try:
             worker.state = WorkerState(message.state)
         except ValueError:
@@ -460,27 +481,41 @@ class BrokerCore:
             self._dirty[worker] = None
         model.forget_speed()
         self.scheduler.touch(model, worker)
-        self._tell_all(model)
+        if model.state_in_words() != before:  # a worker that repeats itself must not flood clients
+            self._tell_all(model)
 
     def _tell_state(self, client: ClientRecord, name: str) -> None:
         """Tell a client whether a model is ready, and again when that changes."""
-        full = len(client.noticed) >= MAX_NOTICES or len(name) > protocol.MAX_NAME
+        full = len(client.noticed) >= MAX_NOTICES or not 0 < len(name) <= protocol.MAX_NAME
         if full and name not in client.noticed:
             return
         model = self.models.get(name)
         words = model.state_in_words() if model else f"no worker serves model {name!r}"
         if words:
-            client.noticed.add(name)
+            client.noticed[name] = hash(words)
         else:
-            client.noticed.discard(name)
+            client.noticed.pop(name, None)
         error = errors.NoWorker(words, final=model is not None and model.broken)
         client.tell(protocol.Notice(name, errors.to_wire(error) if words else []))
         self._dirty[client] = None
 
+    def _hand_back(self, client: ClientRecord, name: str) -> None:
+        """Another broker is ready for a model: what waits here without a worker goes there."""
+        model = self.models.get(name)
+        if model is not None and not model.warm:
+            self.scheduler.hand_back(model, client, parked=True)
+
     def _tell_all(self, model: Model) -> None:
-        for client in self.client_sessions.values():
-            if model.name in client.noticed:
+        cold = not model.warm
+        words = model.state_in_words()
+        for client in self.clients.values():
+            waits = cold and any(lot.model is model for lot in client.items.values())
+            told = client.noticed.get(model.name)
+            news = waits if told is None else hash(words) != told
+            if client.session and news:
                 self._tell_state(client, model.name)
+            if waits and not model.broken:
+                self.scheduler.hand_back(model, client)
         if model.broken:
             error = errors.NoWorker(model.state_in_words(), final=True)
             self.scheduler.fail_waiting(model, error)
@@ -512,6 +547,10 @@ class BrokerCore:
                 worker.stalled = True
                 worker.model.look_at(worker)
                 self.counts["stalls"] += 1
+            if not worker.late and worker.is_late(now):
+                worker.late = True
+                worker.model.look_at(worker)
+                self.counts["late"] += 1
             worker.words = max(0, worker.words - int(FEWER_WORDS * TICK))
             if not worker.tickets:
                 worker.moved = now

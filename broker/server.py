@@ -48,6 +48,10 @@ LAST_WORDS = 0.25
 PAUSE = 0.5
 """Seconds between two turns beyond which the broker discounts its own absence."""
 
+DRAIN_NOTICE = 0.25
+"""Seconds for which a broker that drains stays although it is idle: what clients had sent before
+they read that it drains is refused, so that it goes elsewhere, rather than lost."""
+
 LOG_EVERY = 10.0
 """Seconds between two lines on faults of one kind."""
 
@@ -252,8 +256,10 @@ def _serve(server: Server, stop: StopRequests, admin: Admin, guard: memory.Guard
             return ExitCode.OK
     log.info("draining grace=%gs", server.config.drain_grace)
     server.core.drain()
-    end = time.monotonic() + server.config.drain_grace
-    while not server.core.idle:
+    start = time.monotonic()
+    end = start + server.config.drain_grace
+    told = start + DRAIN_NOTICE if server.core.client_sessions else start
+    while not server.core.idle or time.monotonic() < told:
         server.turn()
         journal.look(time.monotonic())
         if stop.requests > 1 or time.monotonic() > end or server.owner_gone():

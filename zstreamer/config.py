@@ -177,7 +177,8 @@ class WorkerConfig(Config):
     predict_timeout: float | None = setting(
         None,
         optional(SECONDS, "auto"),
-        "Seconds before a predict counts as hung; auto: max(30 s, 10 × its usual time).",
+        "Seconds before a predict counts as hung; auto: its share of what the budgets of its items "
+        "leave, 2 s to 30 s, but no less than 10 × its usual time.",
     )
     boot_attempts: int = setting(3, COUNT, "Starts in a row that may fail before giving up.")
     boot_timeout: float = setting(600.0, SECONDS, "Seconds that a model may take to start.")

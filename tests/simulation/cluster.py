@@ -4,13 +4,16 @@ from collections import Counter
 from itertools import count
 
 from tests.simulation.world import Process, Wire
+from zstreamer import errors, failure
 from zstreamer.broker.core import BrokerCore, Side
 from zstreamer.client.calls import Call
 from zstreamer.client.core import ClientCore
 from zstreamer.config import AgentConfig, BrokerConfig
 from zstreamer.wire.link import Close, Connect, Send
+from zstreamer.wire.messages import Kind
 from zstreamer.worker import actions, pipe
 from zstreamer.worker.core import WorkerCore
+from zstreamer.worker.runner import ModelBroken, Runner
 
 PIPE = 0.0001
 """Seconds between an agent and its child."""
@@ -25,6 +28,7 @@ class History:
         self.died = Counter()  # … how often its process died while running it
         self.died_alone = Counter()
         self.lost = Counter()  # … how often its agent or link was lost while it ran
+        self.hangs = 0  # batches that would never have ended
 
 
 class SimBroker(Process):
@@ -45,6 +49,21 @@ class SimBroker(Process):
         self.last_turn = self.world.now
         self.wake(self.world.now)
 
+    def drain(self, seconds):
+        """SIGTERM, and a new broker so many seconds after this one has ended."""
+        self.world.note(self.name, "is asked to drain")
+        self.core.drain()
+        self._drained_at = self.world.now + 0.25
+        self._away = seconds
+        self.wake(self.world.now)
+
+    def _exit(self):
+        self.world.note(self.name, "has drained")
+        self.alive = False
+        for wire in list(self.wires.values()):
+            self.world.after(0.1, wire.cut, 0.001)  # what was sent last still arrives: LINGER
+        self.world.after(self._away, self._restart)
+
     def crash(self, seconds):
         """SIGKILL, and a new broker after so many seconds."""
         self.world.note(self.name, "crashes")
@@ -54,6 +73,8 @@ class SimBroker(Process):
         self.world.after(seconds, self._restart)
 
     def _restart(self):
+        if self.alive:
+            return
         self.world.note(self.name, "is back")
         self.alive = True
         self._start()
@@ -96,6 +117,8 @@ class SimBroker(Process):
                     self.wires.pop(session, None)
                     self.core.on_gone(now, side, session)
         self.check()
+        if self.core.draining and self.core.idle and now >= self._drained_at:
+            self._exit()
         return self.core.wake_at()
 
     def check(self):
@@ -184,7 +207,11 @@ class Peer(Process):
 
 
 class SimChild:
-    """A model's process: holds items, claims plans, runs batches."""
+    """A model's process: holds items, claims plans, and runs batches by the runner's rules.
+
+    What an item says becomes of its batch: "kill" ends the process, "hang" never ends, "fatal" is
+    a device that is lost, "bad" an exception, and "drop" an output that is forgotten.
+    """
 
     def __init__(self, agent, boot, history):
         self.agent = agent
@@ -196,6 +223,9 @@ class SimChild:
         self.plan = []
         self.serial = 0
         self.running = []
+        self.broken = False  # as a model whose CUDA context is: its next batch ends the process
+        self.runner = Runner(self._predict)
+        self._runs = 0
         self.world.after(boot, self._booted)
 
     def _booted(self):
@@ -213,7 +243,7 @@ class SimChild:
         match message:
             case pipe.Items():
                 for id, payload in zip(message.ids, message.payloads, strict=True):
-                    self.held[id] = payload
+                    self.held[id] = payload, message.once
             case pipe.Plan():
                 self.plan, self.serial = message.ids, message.serial
             case pipe.Drop():
@@ -226,14 +256,16 @@ class SimChild:
             return
         ids = [id for id in self.plan if id in self.held]
         self.plan = []
-        batch = [(id, self.held.pop(id)) for id in ids]
+        batch = [(id, *self.held.pop(id)) for id in ids]
         self.say(pipe.Claim(self.serial, ids))
         self.running = batch
-        for _, payload in batch:
+        for _, payload, _ in batch:
             self.history.begun[payload] += 1
             self.history.begun_at[payload] = self.world.now
         seconds = self.agent.beta + self.agent.alpha * len(batch)
-        if any(b"kill" in payload for _, payload in batch):
+        if any(b"hang" in payload for _, payload, _ in batch):
+            self.history.hangs += 1
+        elif any(b"kill" in payload for _, payload, _ in batch):
             self.world.after(seconds * self.world.random.random(), self.die, "poison")
         else:
             self.world.after(seconds, self._finish, batch, seconds)
@@ -241,13 +273,30 @@ class SimChild:
     def _finish(self, batch, seconds):
         if not self.alive or self.running is not batch:
             return
+        self._runs = 0
+        try:
+            outputs = self.runner.run([p for _, p, _ in batch], [once for *_, once in batch])
+        except ModelBroken as error:
+            self.say(pipe.Failed(str(error)))
+            self.die("broken")
+            return
         self.running = []
         outcomes = [
-            [500, "bad item", {"type": "ValueError"}] if b"bad" in payload else b"=" + payload
-            for _, payload in batch
+            errors.to_wire(failure.returned(o)) if isinstance(o, Exception) else o for o in outputs
         ]
-        self.say(pipe.Done([id for id, _ in batch], outcomes, seconds))
+        clean = seconds if self.runner.clean else 0.0
+        self.say(pipe.Done([id for id, *_ in batch], outcomes, clean))
         self._claim()
+
+    def _predict(self, batch):
+        self._runs += 1
+        if self._runs > 1:
+            self.history.begun.update(batch)
+        if self.broken or any(b"fatal" in payload for payload in batch):
+            raise errors.FatalError("the device is lost")
+        if any(b"bad" in payload for payload in batch):
+            raise ValueError("bad item")
+        return [b"=" + payload for payload in batch if b"drop" not in payload]
 
     def die(self, why):
         """End, as by SIGKILL; what was written before is still read."""
@@ -255,9 +304,9 @@ class SimChild:
             return
         self.alive = False
         self.world.note(
-            self.agent.name, f"model dies ({why}) running", [p for _, p in self.running]
+            self.agent.name, f"model dies ({why}) running", [p for _, p, _ in self.running]
         )
-        for _, payload in self.running:
+        for _, payload, _ in self.running:
             self.history.died[payload] += 1
             if len(self.running) == 1:
                 self.history.died_alone[payload] += 1
@@ -275,6 +324,7 @@ class SimWorker(Peer):
         self.beta, self.alpha = beta, alpha
         self.child = None
         self.exited = False
+        self.mute = False  # it says PING, and reports nothing
         self.core = WorkerCore(config, world.random.getrandbits(63), world.now, world.random.random)
         self.boot = world.random.uniform(0.05, 0.3)
         self.wake(world.now)
@@ -284,11 +334,15 @@ class SimWorker(Peer):
         self.world.note(self.name, "agent crashes")
         self.alive = False
         if self.child is not None:
-            for _, payload in self.child.running:
+            for _, payload, _ in self.child.running:
                 self.history.lost[payload] += 1
             self.child.alive = False
         for wire in list(self.wires.values()):
             wire.cut(0.001)
+
+    def send(self, link, frames):
+        if not (self.mute and frames[0][1] == Kind.REPORT):
+            super().send(link, frames)
 
     def from_child(self, child, message):
         self.receive(self._from_child, child, message)
@@ -359,13 +413,13 @@ class SimClient(Peer):
         self.crashed_at = float("inf")
         self.completed = {}
 
-    def submit(self, payloads, timeout, *, once=False, priority=0):
+    def submit(self, payloads, timeout, *, model="m", once=False, priority=0):
         """Make a call; its outcomes are kept item by item."""
         now = self.world.now
-        call = Call(list(payloads), "m", now + timeout, now, priority, once, True)
+        call = Call(list(payloads), model, now + timeout, now, priority, once, True)
         call.token = tuple(payloads)
         self.submitted.append(call)
-        self.world.note(self.name, f"calls timeout={timeout:.2f} once={once}", *payloads)
+        self.world.note(self.name, f"calls {model} timeout={timeout:.2f} once={once}", *payloads)
         self.receive(self.core.submit, call)
         return call
 
@@ -415,4 +469,4 @@ def broker_config(**settings):
 
 def agent_config(addresses, **settings):
     """An agent's configuration for these brokers."""
-    return AgentConfig(target="m:m", model="m", broker=tuple(addresses), **settings)
+    return AgentConfig(target="m:m", broker=tuple(addresses), **settings)

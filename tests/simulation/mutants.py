@@ -11,14 +11,18 @@ from unittest import mock
 from zstreamer.broker.clients import ClientRecord
 from zstreamer.broker.core import BrokerCore
 from zstreamer.broker.lots import Lot
+from zstreamer.broker.models import Model
 from zstreamer.broker.scheduler import Scheduler
 from zstreamer.broker.workers import Worker
 from zstreamer.client.core import ClientCore
 from zstreamer.client.link import ClientLink
+from zstreamer.client.tour import Tours
 from zstreamer.wire.protocol import Fate
 from zstreamer.wire.transfer import Sender
 from zstreamer.worker.backlog import Backlog
 from zstreamer.worker.core import WorkerCore
+from zstreamer.worker.patience import Patience
+from zstreamer.worker.runner import Runner
 
 MUTANTS = {}
 
@@ -172,3 +176,52 @@ def a_draining_worker_leaves_at_once(drain, self):
 @mutant(ClientCore, "_gives_up_at")
 def calls_do_not_move_from_a_lost_broker_to_another(gives_up_at, self, link):
     return math.inf
+
+
+@mutant(Tours, "refused")
+def a_refusal_is_told_although_another_broker_may_take_the_item(
+    refused, self, link, call, index, error
+):
+    self._fail(call, index, error)
+
+
+@mutant(Scheduler, "refuse")
+def what_a_broker_hands_back_is_no_refusal(refuse, self, lots, error):
+    self.fail(lots, error)
+
+
+@mutant(Scheduler, "hand_back")
+def items_stay_with_a_broker_that_has_lost_its_worker(hand_back, self, *args, **kwargs):
+    pass
+
+
+@mutant(ClientCore, "_call_back")
+def what_waits_for_a_worker_is_not_called_back(call_back, self, model):
+    pass
+
+
+@mutant(Tours, "may_come")
+def a_broker_that_is_out_of_reach_is_not_waited_for(may_come, self, now, link):
+    return False
+
+
+@mutant(Patience, "until")
+def a_predict_that_hangs_is_waited_for(until, self):
+    return math.inf
+
+
+@mutant(Runner, "_split")
+def what_may_run_once_is_run_again_after_an_exception(split, self, error, items, once):
+    return split(self, error, items, [False] * len(items))
+
+
+@mutant(Model, "next_suspects")
+def who_is_suspected_after_a_hang_or_a_lost_device_is_forgotten(next_suspects, self):
+    return []
+
+
+@mutant(Backlog, "model_gone")
+def what_a_broken_model_was_running_is_nobodys_fault(model_gone, self, how):
+    if "broken" in how:
+        self._running = []
+    model_gone(self, how)

@@ -16,6 +16,7 @@ from hypothesis import strategies as some
 from tests.helpers import vectors
 from tests.helpers.wire import received
 from zstreamer import codec
+from zstreamer.errors import BadRequest
 from zstreamer.wire import protocol
 from zstreamer.wire.protocol import BUNDLE, INLINE, MAX_ROWS, Kind, ProtocolError, Run
 from zstreamer.wire.transfer import Receiver
@@ -23,6 +24,7 @@ from zstreamer.wire.transfer import Receiver
 VECTORS = vectors.load()
 MESSAGES = VECTORS["messages"]
 PAYLOADS = VECTORS["payloads"]
+REFUSED = VECTORS["refused"]
 
 uints = some.integers(0, 2**64 - 1)
 names = some.text(max_size=20)
@@ -95,12 +97,34 @@ def test_the_payload_of_a_vector_is_its_value(vector):
     assert type(again) is type(value)
 
 
+@pytest.mark.parametrize("vector", REFUSED["messages"], ids=lambda vector: vector["what"])
+def test_a_message_that_must_be_refused_is(vector):
+    with pytest.raises(ProtocolError):
+        protocol.decode([bytes.fromhex(frame) for frame in vector["frames"]])
+
+
+@pytest.mark.parametrize("vector", REFUSED["payloads"], ids=lambda vector: vector["what"])
+def test_a_payload_that_must_be_refused_is(vector):
+    with pytest.raises(BadRequest):
+        codec.decode(bytes.fromhex(vector["payload"]))
+
+
+def test_the_vectors_hold_no_integer_that_a_reader_of_json_may_round():
+    def integers(form):
+        if isinstance(form, list | dict):
+            inner = form.values() if isinstance(form, dict) else form
+            return [found for each in inner for found in integers(each)]
+        return [form] if isinstance(form, int) else []
+
+    assert max(map(abs, integers(VECTORS))) <= 2**53
+
+
 def test_there_is_a_vector_for_every_kind_of_message():
     assert {vector["message"]["kind"] for vector in MESSAGES} == {kind.name for kind in Kind}
     assert VECTORS["version"] == protocol.VERSION
 
 
-@pytest.mark.parametrize("mark", ["errors", "messages", "payloads"])
+@pytest.mark.parametrize("mark", ["errors", "messages", "payloads", "refused"])
 def test_the_document_shows_what_the_data_and_the_code_hold(mark):
     assert vectors.shown(mark) == vectors.tables()[mark], "run: python -m tests.helpers.vectors"
 

@@ -15,7 +15,7 @@ from zstreamer.wire.link import Close, Connect, LinkState, Send
 from zstreamer.wire.protocol import Fate, Flag, WorkerState
 from zstreamer.worker import pipe
 from zstreamer.worker.actions import Exit, KillChild, StartChild, Tell
-from zstreamer.worker.backlog import LOOK, MAX_LOOK, MIN_PREDICT_TIMEOUT
+from zstreamer.worker.backlog import LOOK, MAX_LOOK
 from zstreamer.worker.core import BEAT, WorkerCore
 from zstreamer.worker.link import BEGUN_HOLD, WorkerLink
 
@@ -386,7 +386,7 @@ def test_a_model_that_does_not_start_in_time_is_killed():
 def test_a_predict_that_hangs_is_killed_and_its_items_are_lost(bench):
     bench.work(1)
     bench.claim()
-    bench.turn(MIN_PREDICT_TIMEOUT - 0.1)
+    bench.turn(9.9)  # half of what its budget was
     assert not bench.did_last(KillChild)
     bench.turn(bench.core.wake_at() - bench.now)
     bench.turn(0.2)
@@ -395,6 +395,66 @@ def test_a_predict_that_hangs_is_killed_and_its_items_are_lost(bench):
     bench.core.on_child_gone(bench.now, "was hung")
     bench.turn()
     assert bench.fates() == {1: Fate.LOST, 2: Fate.RETURNED}
+
+
+def test_a_batch_that_usually_takes_more_than_3_s_counts_as_hung_only_after_10_times_that(bench):
+    for seconds in (4.0, 4.0):
+        bench.work(*range(1, 5), budget=300_000)
+        bench.done(bench.claim(), seconds)
+    bench.work(1, 2, 3, 4)
+    bench.claim()
+    bench.turn(39.9)  # one item alone would take less, and 30 s is the most for other models
+    assert not bench.did_last(KillChild)
+    bench.turn(bench.core.wake_at() - bench.now)
+    bench.turn(0.2)
+    assert bench.did_last(KillChild)
+
+
+def test_a_hung_batch_is_killed_so_early_that_all_its_halvings_fit_into_its_budgets(bench):
+    bench.work(1, 2, 3, 4)
+    bench.done(bench.claim(), 0.050)
+    begun = bench.now
+    bench.work(5, 6, 7, 8)
+    for ids, budget in ((5, 6, 7, 8), 20_000), ((7, 8), 15_000), ((8,), 10_000):
+        bench.turn()
+        bench.claim()
+        while not bench.did_last(KillChild):
+            bench.turn(bench.core.wake_at() - bench.now)
+        bench.core.on_child_gone(bench.now, "was hung")
+        bench.turn()
+        bench.boot()
+        left = int(1000 * (begun + 20 - bench.now))
+        assert left >= budget - 5_001, ids
+        bench.work(*ids[len(ids) // 2 :], budget=left, flags=Flag.ALONE)
+    assert bench.now - begun < 15
+
+
+def test_a_pause_of_the_agent_makes_no_batch_hang(bench):
+    bench.work(1, 2, 3, 4)
+    bench.done(bench.claim(), 0.050)
+    bench.work(5)
+    bench.claim()
+    bench.turn(1.0)
+    bench.core.on_pause(60.0)
+    bench.turn(60.0)
+    bench.turn(2.0)
+    assert not bench.did_last(KillChild)
+    bench.turn(30.0)
+    assert bench.did_last(KillChild)
+
+
+def test_an_item_that_expires_at_a_poll_is_in_no_plan_of_that_poll(bench):
+    """Not even where another item comes with that poll and changes the plan."""
+    bench.work(1)
+    bench.claim()
+    bench.work(2, budget=500)
+    bench.work(3, budget=900)
+    bench.told.clear()
+    bench.now += 0.5
+    bench.core.on_message(bench.now, bench.link, protocol.work(0, [4], [20_000], [b"\x01"], []))
+    bench.turn()
+    plans = [message.ids for message in bench.told if isinstance(message, pipe.Plan)]
+    assert plans == [[3, 4]]
 
 
 def test_whoever_kills_the_process_on_arrival_is_suspected_and_nobody_else(bench):

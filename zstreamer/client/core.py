@@ -6,8 +6,9 @@
     completed                           calls that have ended since it was last asked
     wake_at                             when poll must be called again although nothing happens
 
-This file knows calls and brokers; what leaves next is in lanes.py. No socket, clock, thread or
-random source in here. The states of an item are in docs/protocol.md.
+This file knows calls and brokers; what leaves next is in lanes.py, and what becomes of an item that
+a broker did not take in tour.py. No socket, clock, thread or random source in here. The states of
+an item are in docs/protocol.md.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from zstreamer import errors
 from zstreamer.client.calls import Call, Watch
 from zstreamer.client.lanes import Lanes
 from zstreamer.client.link import ClientLink
+from zstreamer.client.tour import Tours
 from zstreamer.errors import BrokerUnreachable, DeadlineExceeded, NoWorker, WorkerLost
 from zstreamer.wire import protocol
 from zstreamer.wire.link import Close, LinkAction, LinkState, Peer
@@ -51,13 +53,15 @@ class ClientCore(Peer[ClientLink, NoReturn]):
         jitter: Callable[[], float],
         info: dict[str, object] | None = None,
     ) -> None:
-        links = [ClientLink(address, now) for address in addresses]
+        alone = len(addresses) == 1
+        links = [ClientLink(address, now, alone) for address in addresses]
         super().__init__(protocol.Role.CLIENT, id, links, jitter, info)
         self._connect_timeout = connect_timeout
         self._next_id = 1
         self._calls: dict[int, Call] = {}
         self._watches: list[Watch] = []
         self._lanes = Lanes(self._fail_item)
+        self._tours = Tours(self._fail_item, connect_timeout)
         self._deadlines: list[tuple[float, int, Call]] = []
         self._unready_since = now
         self._completed: list[Call | Watch] = []
@@ -142,7 +146,8 @@ class ClientCore(Peer[ClientLink, NoReturn]):
 
     def wake_at(self) -> float:
         """Return the monotonic seconds at which `poll` must be called at the latest."""
-        wake = min(self._deadlines[0][0] if self._deadlines else math.inf, super().wake_at())
+        own = min(self._deadlines[0][0] if self._deadlines else math.inf, self._tours.wake_at)
+        wake = min(own, super().wake_at())
         for link in self.links:
             wake = min(wake, self._gives_up_at(link))
         for watch in self._watches:
@@ -163,6 +168,11 @@ class ClientCore(Peer[ClientLink, NoReturn]):
     def _greeting(self, link: ClientLink) -> dict[str, object]:
         """The items that it waits for."""
         return {"open": list(link.sent)}
+
+    def _connect(self, now: float, link: ClientLink) -> None:
+        if not link.attempts:
+            link.lost_at = now
+        super()._connect(now, link)
 
     def _gives_up_at(self, link: ClientLink) -> float:
         """When the items sent on a link that was lost stop waiting for its return."""
@@ -189,6 +199,7 @@ class ClientCore(Peer[ClientLink, NoReturn]):
             if call.once and words:
                 self._fail_item(call, index, WorkerLost(words))
             else:
+                self._tours.start_again(id)
                 self._lanes.push_again(call, index)
 
     def _welcome(self, _now: float, link: ClientLink, welcome: protocol.Welcome) -> None:
@@ -202,8 +213,8 @@ class ClientCore(Peer[ClientLink, NoReturn]):
         lost = [id for id in link.sent if id not in known]
         words = f"the broker at {link.address} was restarted; this item may have run already"
         self._resend(link, lost, "" if welcome.resumed else words)
-        for watch in self._watches:
-            link.tell(protocol.Notice(watch.model, []))
+        for model in {watch.model for watch in self._watches} | self._tours.models():
+            link.tell(protocol.Notice(model, []))
 
     def _refused(self, now: float, link: ClientLink, error: errors.ZStreamerError) -> None:
         greeting = link.state is LinkState.GREETING
@@ -214,18 +225,39 @@ class ClientCore(Peer[ClientLink, NoReturn]):
             for watch in list(self._watches):
                 self._end_watch(watch, error)
 
-    def _notice(self, link: ClientLink, notice: protocol.Notice) -> None:
+    def _notice(self, now: float, link: ClientLink, notice: protocol.Notice) -> None:
         if not notice.model:
             link.draining = True
+            link.lost_at = now
             return
         error = errors.from_wire(notice.error) if notice.error else None
         if error is None:
             link.notices.pop(notice.model, None)
         else:
             link.notices[notice.model] = error
-        if error is None or (isinstance(error, NoWorker) and error.final):
+        self._call_back(notice.model)
+        if error is None:
+            self._tours.ready(link, notice.model)
+        if error is None or all(self._has_given_up(now, each, notice.model) for each in self.links):
             for watch in [w for w in self._watches if w.model == notice.model]:
                 self._end_watch(watch, error)
+
+    def _call_back(self, model: str) -> None:
+        """What waits at brokers without a worker may go to one that may have one."""
+        links = self._ready_links()
+        if all(model in link.notices for link in links):
+            return
+        for link in links:
+            if model in link.notices and self._tours.wait_at(link, model):
+                elsewhere = NoWorker("another broker may have a worker")
+                link.tell(protocol.Notice(model, errors.to_wire(elsewhere)))
+
+    def _has_given_up(self, now: float, link: ClientLink, model: str) -> bool:
+        """Whether no worker of this broker will start for a model, or the broker is away."""
+        if link.state is not LinkState.READY:
+            return not self._tours.may_come(now, link)
+        notice = link.notices.get(model)
+        return isinstance(notice, NoWorker) and notice.final
 
     # Items
 
@@ -236,14 +268,16 @@ class ClientCore(Peer[ClientLink, NoReturn]):
             case protocol.Answer():
                 self._answer(now, link, message, sum(map(len, frames)))
             case protocol.Notice():
-                self._notice(link, message)
+                self._notice(now, link, message)
             case _:
                 pass  # PING, and whatever a later broker says that does not concern us
 
     def _fill_windows(self, now: float) -> None:
         if not self._calls:  # what still waits has ended too
             self._lanes.clear()
+            self._tours.clear()
             return
+        self._tours.feed(now, self.links)
         links = self._ready_links()
         links = [link for link in links if not link.draining] or links
         if links:
@@ -253,6 +287,7 @@ class ClientCore(Peer[ClientLink, NoReturn]):
         failed: dict[Call, None] = {}
         sent_at = 0.0
         sent = link.sent
+        elsewhere = len(self.links) > 1
         for id, slot in zip(answer.ids, answer.slots, strict=True):
             outcome = link.receiver.take(slot) if type(slot) is int else slot
             call = sent.pop(id, None)
@@ -260,6 +295,9 @@ class ClientCore(Peer[ClientLink, NoReturn]):
                 continue
             index = id - call.first
             link.sent_bytes -= len(call.payloads[index])
+            if type(outcome) is list and elsewhere and errors.is_refusal(outcome):
+                self._tours.refused(link, call, index, errors.from_wire(outcome))
+                continue
             if outcome is None or type(outcome) is int:
                 outcome = errors.to_wire(errors.BadRequest("an answer without payload"))
             call.put(index, outcome)
@@ -295,6 +333,7 @@ class ClientCore(Peer[ClientLink, NoReturn]):
             for link in self.links:
                 self._cancel_items(link, call)
         call.payloads = []
+        self._tours.forget(call)
         if len(self._deadlines) > 64 + 2 * len(self._calls):
             self._deadlines = [entry for entry in self._deadlines if not entry[2].done]
             heapq.heapify(self._deadlines)
@@ -335,10 +374,15 @@ class ClientCore(Peer[ClientLink, NoReturn]):
                 return self._refusal() or BrokerUnreachable(f"{words} (budget {seconds})")
             return DeadlineExceeded(f"no answer within {seconds}: {words}")
         for link in ready:
-            if call.model in link.notices:
+            there = len(ready) == 1 or isinstance(call, Watch) or link.holds(call)
+            if there and call.model in link.notices:
                 return NoWorker(f"{link.notices[call.model].message} (waited {seconds})")
         if isinstance(call, Watch):
             return NoWorker(f"model {call.model!r} was not ready within {seconds}")
+        if not any(link.holds(call) for link in ready) and (
+            error := self._tours.error_of(call, ready)
+        ):
+            return error
         return DeadlineExceeded(f"no answer within {seconds} ({call.left} items open)")
 
     def _unreachable_at(self) -> float:

@@ -17,18 +17,28 @@ _RUN = 96
 """Bytes that a run takes in a head besides its items and its model's name."""
 
 
+_ONCE, _READY = int(Flag.ONCE), int(Flag.READY)  # an enum's operators are slow
+
+
 class ClientLink(Link[tuple[int, Call]]):
     """One broker as the client sees it.
 
+    Args:
+        address: where it is.
+        now: monotonic seconds.
+        alone: the client has no other; what it cannot run at once waits there.
+
     Attributes:
         sent: items sent on it that have no answer, by id; they outlive its connections.
-        lost_at: monotonic seconds at which it was READY last, over all attempts since.
+        lost_at: monotonic seconds at which it was READY last, over all attempts since, or first
+            tried, or began to drain.
         draining: it takes no new work.
         notices: by model, why items wait there.
     """
 
-    def __init__(self, address: str, now: float) -> None:
+    def __init__(self, address: str, now: float, alone: bool = True) -> None:
         super().__init__(address, now, 2**62)
+        self._alone = alone
         self.lost_at = now
         self.epoch = 0
         self.sent: dict[int, Call] = {}
@@ -41,6 +51,7 @@ class ClientLink(Link[tuple[int, Call]]):
         super()._fresh()
         self.draining = False
         self.notices: dict[str, ZStreamerError] = {}
+        self._waits: set[int] = set()  # transfers whose items stay although no worker is ready
         self._runs: dict[tuple[str, int, int, int], Run] = {}
         self._runs_bytes = self._runs_items = 0
         self._full: list[list[Run]] = []
@@ -61,23 +72,25 @@ class ClientLink(Link[tuple[int, Call]]):
             self.sent_bytes + size <= self.window_bytes or not self.sent
         )
 
-    def add(self, now: float, call: Call, index: int) -> None:
-        """Send one item."""
+    def add(self, now: float, call: Call, index: int, wait: bool = False) -> None:
+        """Send one item; with ``wait`` it stays there also while no worker is ready."""
         id = call.first + index
         payload = call.payloads[index]
         self.sent[id] = call
         self.sent_bytes += len(payload)
         if len(payload) > protocol.PART:
             self.sender.start(payload, (id, call))
+            if wait:
+                self._waits.add(id)
         else:
-            self._put(now, call, id, payload, len(payload))
+            self._put(now, call, id, payload, len(payload), wait)
 
-    def _put(self, now: float, call: Call, id: int, slot: Slot, size: int) -> None:
-        key = (call.model, call.priority, int(call.once), call.lane)
+    def _put(self, now: float, call: Call, id: int, slot: Slot, size: int, wait: bool) -> None:
+        flags = (_ONCE if call.once else 0) | (0 if wait or self._alone else _READY)
+        key = (call.model, call.priority, flags, call.lane)
         run = self._runs.get(key)
         if run is None:
-            flags = Flag.ONCE if call.once else 0
-            run = Run(call.model, call.priority, int(flags), call.lane, [], [], [])
+            run = Run(call.model, call.priority, flags, call.lane, [], [], [])
             self._runs[key] = run
             self._runs_bytes += _RUN + 4 * len(call.model)
         run.ids.append(id)
@@ -99,7 +112,12 @@ class ClientLink(Link[tuple[int, Call]]):
         call = self.sent.pop(id, None)
         if call is not None:
             self.sent_bytes -= size
+            self._waits.discard(id)
         return call
+
+    def holds(self, call: Call) -> bool:
+        """Whether an item of this call is open there."""
+        return any(id in self.sent for id in range(call.first, call.first + len(call.outcomes)))
 
     def cancel(self, id: int) -> None:
         """Tell the broker that an item is no longer wanted."""
@@ -124,7 +142,8 @@ class ClientLink(Link[tuple[int, Call]]):
         messages, done = self._flush()
         for transfer, (id, call) in done:
             if id in self.sent:
-                self._put(now, call, id, transfer, 0)
+                self._put(now, call, id, transfer, 0, id in self._waits)
+                self._waits.discard(id)
         bundles, self._full = self._full, []
         if self._runs:
             bundles.append(self._take_runs())

@@ -28,12 +28,12 @@ from zstreamer.batching import Batcher, BatchTime
 from zstreamer.client.future import Future
 from zstreamer.client.items import Items, listed
 from zstreamer.client.settings import positive_seconds
-from zstreamer.errors import Cancelled, ZStreamerError
+from zstreamer.errors import Cancelled, NoWorker, WorkerLost, ZStreamerError
 from zstreamer.local.calls import Backlog, Call, Item, late
 from zstreamer.model import Loaded, PredictFunction
 from zstreamer.system import native, waiter
 from zstreamer.wire.protocol import MAX_BUDGET
-from zstreamer.worker.runner import Runner
+from zstreamer.worker.runner import ModelBroken, Runner
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,9 @@ class Batches:
         if operator.index(batch_size) < 1:
             raise ValueError(f"batch_size must be a whole number of at least 1, not {batch_size!r}")
         self._model = Loaded(predict_function)
-        self._runner = Runner(self._model.predict)
+        check = self._model.warm_up if self._model.example else None
+        self._runner = Runner(self._model.predict, check)
+        self._broken = ""
         self._batch_size = batch_size
         self._max_latency = max_latency
         self._timeout = min(positive_seconds("worker_timeout", worker_timeout), LONGEST)
@@ -249,7 +251,7 @@ class Batches:
         for item in items:
             item.call.begun = True
         start = time.perf_counter()
-        outputs = self._runner.run([item.value for item in items], [False] * len(items))
+        outputs = self._outputs(items)
         if self._runner.clean:
             batch_time.observe(len(items), time.perf_counter() - start)
         more = self._take_in(batcher, 0.0)  # what came while it ran, so not in answer to it
@@ -262,6 +264,19 @@ class Batches:
         for call in ended.values():
             self._end(call, call.first_error())
         return more
+
+    def _outputs(self, items: Sequence[Item]) -> Sequence[object]:
+        """Run a batch; where the model is broken nobody waits for what no batch can bring."""
+        if self._broken:
+            return [NoWorker(self._broken, final=True)] * len(items)
+        try:
+            return self._runner.run([item.value for item in items], [False] * len(items))
+        except ModelBroken as error:
+            self._broken = (
+                f"the model in this process is broken and can run nothing any more ({error}); "
+                "start the process again, or use a Streamer, which does so itself"
+            )
+            return [WorkerLost(self._broken)] * len(items)
 
     def _prepare(self, item: Item) -> bool:
         """Give an item the form that predict takes; end its call where that fails."""

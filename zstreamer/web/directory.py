@@ -1,7 +1,7 @@
 """Which models there are: the brokers' snapshots, kept fresh for all requests of a process.
 
 WSGI, threads and gevent:   snapshot = directory.get()
-ASGI, RSGI:                 snapshot = await directory.aget()
+ASGI:                       snapshot = await directory.aget()
 
 ask ──> fresh enough? ──> here it is
           └─ no ──> one thread of the system asks the brokers; whoever asks meanwhile waits

@@ -90,6 +90,7 @@ class Flag(IntFlag):
 
     ONCE = 1  # not idempotent: must never be run twice
     ALONE = 2  # WORK only: these items form one batch of their own, with no others
+    READY = 4  # SUBMIT only: to be taken only while a worker is ready; another broker may have one
 
 
 class Fate(IntEnum):

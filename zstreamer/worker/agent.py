@@ -26,11 +26,14 @@ from zstreamer.system.signals import StopRequests
 from zstreamer.wire import transport
 from zstreamer.wire.connections import Connections
 from zstreamer.worker import actions, pipe
-from zstreamer.worker.core import WorkerCore
+from zstreamer.worker.core import ChildState, WorkerCore
 from zstreamer.worker.journal import Journal
 from zstreamer.worker.model_process import ModelProcess
 
 log = logging.getLogger("zstreamer.worker.agent")  # run as __main__
+
+PAUSE = 1.0
+"""Seconds that a turn may take longer than it should; more, and the process stood still."""
 
 LINGER = 2.0
 """Seconds that the last reports get to leave when the agent exits."""
@@ -84,12 +87,15 @@ class Agent:
         return self._finish()
 
     def _turn(self) -> None:
-        wait = min(self.core.wake_at() - time.monotonic(), OWNER_CHECK)
+        begun = time.monotonic()
+        wait = max(0.0, min(self.core.wake_at() - begun, OWNER_CHECK))
         if self._child is not None:
             events = zmq.POLLIN | (zmq.POLLOUT if self._child.blocked else 0)
             self._poller.register(self._child, events)
-        ready = {socket for socket, _ in self._poller.poll(max(0, math.ceil(wait * 1000)))}
+        ready = {socket for socket, _ in self._poller.poll(math.ceil(wait * 1000))}
         now = time.monotonic()
+        if now - begun - wait > PAUSE:
+            self.core.on_pause(now - begun - wait)
         self._connections.read(now, lambda each: each.socket in ready or each.monitor in ready)
         self._read_child(now)
         self._act_on_core(now)
@@ -110,6 +116,9 @@ class Agent:
         for message in child.read():
             if isinstance(message, pipe.Done):
                 self._journal.failures(now, message)
+            elif isinstance(message, pipe.Failed) and self.core.child is ChildState.WARM:
+                last = message.text.rstrip().rpartition("\n")[2]
+                self._killed = f"was broken: {last:.500}"
             self.core.on_child(now, message)
         if child.ended:
             self._poller.unregister(child)

@@ -22,12 +22,9 @@ from zstreamer.wire.transfer import Parts
 from zstreamer.worker import pipe
 from zstreamer.worker.jobs import Job
 from zstreamer.worker.link import WorkerLink
+from zstreamer.worker.patience import Patience
 
 _ONCE, _ALONE = int(Flag.ONCE), int(Flag.ALONE)  # an enum's & costs a microsecond or two
-
-MIN_PREDICT_TIMEOUT = 30.0
-PREDICT_TIMEOUT_FACTOR = 10.0
-"""A predict counts as hung after the longer of 30 s and 10 × its usual time, unless told."""
 
 LOOK = 0.002
 """Seconds after which a claim is looked for that nothing else has brought to light: a model that
@@ -47,12 +44,13 @@ class Backlog:
     Attributes:
         jobs: the items, by the number that they have here.
         time: the model's batch time, learned from what runs.
+        patience: how long the model may take for what it does now.
     """
 
     def __init__(self, config: WorkerConfig, now: float) -> None:
         self.jobs: dict[int, Job] = {}
         self.time = BatchTime()
-        self._timeout = config.predict_timeout
+        self.patience = Patience(config.predict_timeout, self.time)
         self._out: list[pipe.PipeMessage] = []
         self._by_ticket: dict[tuple[int, int], Job] = {}
         self._batcher: Batcher[Job] = Batcher(
@@ -64,9 +62,7 @@ class Backlog:
         )
         self._costed: dict[int, Job] = {}
         self._preparing: set[int] = set()
-        self._preparing_since = 0.0
         self._running: list[int] = []
-        self._running_since = 0.0
         self._plan: list[int] = []
         self._serial = 0
         self._hold_until = math.inf
@@ -139,11 +135,12 @@ class Backlog:
     def preparing(self, now: float, ids: Iterable[int]) -> None:
         """The model's prepare() or cost() is about to see these."""
         self._preparing = set(ids)
-        self._preparing_since = now
+        self.patience.prepare(now, map(self.jobs.__getitem__, self._preparing & self.jobs.keys()))
 
     def prepared(self, now: float, message: pipe.Prepared) -> None:
         """It has seen all that came; those with a cost can be planned now."""
         self._preparing.clear()
+        self.patience.prepared()
         jobs = []
         for id, cost in zip(message.ids, message.costs, strict=True):
             job = self._costed.pop(id, None)
@@ -158,14 +155,13 @@ class Backlog:
         since = min(now, self._look_at - LOOK)
         self._look_at = math.inf
         self._running = list(claim.ids)
-        self._running_since = now
         self._plan = []
-        for id in claim.ids:
-            job = self.jobs.get(id)
-            if job is not None:
-                job.begun = True
-                if job.link is not None:
-                    job.link.begun(since, job.ticket)
+        begun = [self.jobs[id] for id in claim.ids if id in self.jobs]
+        self.patience.begin(now, len(claim.ids), begun)
+        for job in begun:
+            job.begun = True
+            if job.link is not None:
+                job.link.begun(since, job.ticket)
         self._batcher.remove(claim.ids)
 
     def done(self, now: float, done: pipe.Done) -> None:
@@ -183,7 +179,9 @@ class Backlog:
             self._unplan(unclaimed)
         if len(unclaimed) < len(done.ids):  # the next batch may have begun already
             self._batcher.ended(now, len(done.ids))
+            self.patience.answered(done.seconds)
         if done.ids and self._running and done.ids[0] == self._running[0]:
+            self.patience.end()
             self._running = []
             self._expect_claim(now)
 
@@ -201,6 +199,7 @@ class Backlog:
         self._batcher.clear()
         self._costed.clear()
         self._preparing.clear()
+        self.patience.gone()
         self._running = []
         self._plan = []
         self._look_at = self._hold_until = math.inf
@@ -222,25 +221,6 @@ class Backlog:
     def wake_at(self) -> float:
         """Return the monotonic seconds at which `poll` must be called at the latest."""
         return min(self._hold_until, self._look_at, self._next_deadline)
-
-    def hung_at(self) -> float:
-        """Return the monotonic seconds from which what the model does now counts as hung."""
-        timeout = self._timeout or MIN_PREDICT_TIMEOUT
-        prepare = self._preparing_since + timeout if self._preparing else math.inf
-        return min(prepare, self._predict_hung_at())
-
-    def hung(self, now: float) -> str:
-        """Return in words what is hung."""
-        what, since = ("predict", self._running_since)
-        if now < self._predict_hung_at():
-            what, since = ("prepare", self._preparing_since)
-        return f"was hung: one {what} took {now - since:.0f} s"
-
-    def _predict_hung_at(self) -> float:
-        if not self._running:
-            return math.inf
-        usual = PREDICT_TIMEOUT_FACTOR * self.time(len(self._running))
-        return self._running_since + (self._timeout or max(MIN_PREDICT_TIMEOUT, usual))
 
     def _expire(self, now: float) -> None:
         waiting = [job for job in self.jobs.values() if not job.begun]

@@ -22,8 +22,9 @@ from zstreamer.wire.link import LinkState, Peer
 from zstreamer.wire.protocol import Frames, WorkerState
 from zstreamer.worker import pipe
 from zstreamer.worker.actions import Action, ChildAction, Exit, KillChild, StartChild, Tell
-from zstreamer.worker.backlog import MIN_PREDICT_TIMEOUT, Backlog
+from zstreamer.worker.backlog import Backlog
 from zstreamer.worker.link import WorkerLink
+from zstreamer.worker.patience import MAX_PATIENCE
 
 BEAT = 1.0
 """Seconds of silence after which a broker is told that this loop still turns."""
@@ -83,7 +84,7 @@ class WorkerCore(Peer[WorkerLink, ChildAction]):
 
         It is the last resort against a worker that does not notice itself that it is stuck.
         """
-        return 2 * (self.config.predict_timeout or MIN_PREDICT_TIMEOUT) + self.config.max_latency
+        return 2 * (self.config.predict_timeout or MAX_PATIENCE) + self.config.max_latency
 
     def on_lost(self, now: float, link: WorkerLink) -> None:
         """The connection is gone, or could not be made: its tickets are void."""
@@ -140,6 +141,10 @@ class WorkerCore(Peer[WorkerLink, ChildAction]):
         self._enter(WorkerState.RESTARTING, words)
         self.text = ""
 
+    def on_pause(self, seconds: float) -> None:
+        """The agent stood still, as where its machine is halted, and the model perhaps with it."""
+        self.backlog.patience.pause(seconds)
+
     def drain(self) -> None:
         """Take nothing new, finish what is here, then exit."""
         self._draining = True
@@ -174,7 +179,7 @@ class WorkerCore(Peer[WorkerLink, ChildAction]):
         elif self.child is ChildState.BOOTING:
             wake = min(wake, self._child_since + self.config.boot_timeout)
         elif self.child is ChildState.WARM:
-            wake = min(wake, self.backlog.hung_at())
+            wake = min(wake, self.backlog.patience.until())
         return wake
 
     # Links
@@ -242,8 +247,8 @@ class WorkerCore(Peer[WorkerLink, ChildAction]):
         elif self.child is ChildState.BOOTING:
             if now >= self._child_since + self.config.boot_timeout:
                 self._kill(f"did not start within {self.config.boot_timeout:g} s")
-        elif self.child is ChildState.WARM and now >= self.backlog.hung_at():
-            self._kill(self.backlog.hung(now))
+        elif self.child is ChildState.WARM and now >= self.backlog.patience.until():
+            self._kill(self.backlog.patience.words(now))
 
     def _kill(self, why: str) -> None:
         self.child = ChildState.KILLED

@@ -120,7 +120,8 @@ def response(error: Exception) -> Response:
 def _kind(error: Exception) -> Problem:
     if isinstance(error, Refused):
         return _refusal(error.status)
-    return KINDS.get(type(error), UNEXPECTED)
+    # The user's own classes are of the kind of what they are derived from.
+    return next((KINDS[cls] for cls in type(error).__mro__ if cls in KINDS), UNEXPECTED)
 
 
 def _refusal(status: int) -> Problem:
