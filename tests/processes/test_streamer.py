@@ -22,6 +22,7 @@ from tests.helpers.cluster import Gated
 from tests.helpers.program import ROOT, finish, running, succeed
 from tests.helpers.waiting import all_gone, descendants, is_gone, until
 from zstreamer import Streamer, errors
+from zstreamer.client.status import fetch
 
 
 @pytest.fixture(scope="module")
@@ -361,6 +362,13 @@ def test_destroy_workers_ends_all_processes_and_hung_calls():
     streamer.destroy_workers()
 
 
+def worker_state(streamer):
+    """What the streamer's private broker says of its only worker."""
+    [address] = streamer._client.addresses
+    [worker] = fetch(address)["models"]["default"]["workers"]
+    return worker["state"]
+
+
 @pytest.mark.gevent
 def test_destroy_workers_lets_the_running_batch_end_and_its_callers_have_their_answers(tmp_path):
     gated = Gated(tmp_path)
@@ -372,6 +380,7 @@ def test_destroy_workers_lets_the_running_batch_end_and_its_callers_have_their_a
     ending.start()
     with pytest.raises(errors.Cancelled):
         until(lambda: streamer.predict(["too late"]))
+    until(lambda: worker_state(streamer) == "draining")
     gated.open()
     ending.join()
     assert running.result(0)[0][0] == "running"
