@@ -6,6 +6,8 @@ Each line of its input is a `Spec` as JSON, each line of its output the `Tally` 
 
 open loop     items at random moments (Poisson), at a rate that heeds no answer
 closed loop   callers that each send an item, wait for its answer, think, and send the next
+
+Callers in threads and in greenlets are in `tests.bench.callers_threads`.
 """
 
 from __future__ import annotations
@@ -32,9 +34,12 @@ class Spec:
     """One load.
 
     Args:
-        rate: items a second of an open loop; 0 for a closed one.
-        callers: of a closed loop.
-        think: mean seconds between an answer and the next item (exponential); 0 for none.
+        rate: items a second of an open loop; 0 for none.
+        burst: items that the open loop sends together.
+        callers: of a closed loop; it may run beside the open one.
+        think: mean seconds between an answer and the next item; 0 for none.
+        spread: whether the think time is exponential, else constant.
+        seed: of what is random, so that two loads are alike; None for another one each time.
         warm_up: seconds before the window.
         seconds: length of the window, in which figures are taken.
         timeout: seconds that an item may take.
@@ -42,12 +47,20 @@ class Spec:
     """
 
     rate: float = 0.0
-    callers: int = 1
+    burst: int = 1
+    callers: int = 0
     think: float = 0.0
+    spread: bool = True
+    seed: int | None = None
     warm_up: float = 0.5
     seconds: float = 1.0
     timeout: float = 20.0
     items: list[object] = field(default_factory=lambda: [1])
+
+    def pause(self, chance: random.Random) -> float:
+        """Return the seconds that a caller thinks this time."""
+        think = self.think
+        return chance.expovariate(1 / think) if think and self.spread else think
 
 
 @dataclass
@@ -89,37 +102,40 @@ class Work:
         self._client = client
         self._spec = spec
         self._items = itertools.cycle(spec.items)
+        self._random = random.Random(spec.seed)
         self._open: set[asyncio.Future[bool]] = set()
 
     async def run(self) -> Tally:
         """Make the load, and wait for the answers that are still to come."""
-        await (self._arrivals() if self._spec.rate else self._callers())
+        loops = [self._caller() for _ in range(self._spec.callers)]
+        if self._spec.rate:
+            loops.append(self._arrivals())
+        await asyncio.gather(*loops)
         if self._open:
             await asyncio.wait(self._open)
         return self.tally
 
     async def _arrivals(self) -> None:
+        # Of its own: a closed loop beside it must not change when its items come.
+        chance = random.Random(self._spec.seed)
+        burst = self._spec.burst
         now = due = time.monotonic()
         while now < self.tally.end:
             while due <= now:
-                due += random.expovariate(self._spec.rate)
-                task = asyncio.ensure_future(self._send())
-                self._open.add(task)
-                task.add_done_callback(self._open.discard)
+                due += chance.expovariate(self._spec.rate / burst)
+                for _ in range(burst):
+                    task = asyncio.ensure_future(self._send())
+                    self._open.add(task)
+                    task.add_done_callback(self._open.discard)
             # A whole turn of the loop at least, or a client that lags would never read answers.
             await asyncio.sleep(max(0.0, due - time.monotonic()))
             now = time.monotonic()
 
-    async def _callers(self) -> None:
-        await asyncio.gather(*(self._caller() for _ in range(self._spec.callers)))
-
     async def _caller(self) -> None:
-        think = self._spec.think
         while time.monotonic() < self.tally.end:
-            if not await self._send():
-                await asyncio.sleep(PAUSE)
-            elif think:
-                await asyncio.sleep(random.expovariate(1 / think))
+            pause = self._spec.pause(self._random) if await self._send() else PAUSE
+            if pause:
+                await asyncio.sleep(pause)
 
     async def _send(self) -> bool:
         """Send one item; returns whether it was answered."""
