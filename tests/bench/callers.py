@@ -71,6 +71,8 @@ class Tally:
         start, end: the window, in monotonic seconds.
         made: items sent in the window.
         answered: answers that came in the window.
+        before, last: when the last answer before the window came, and the last one in it; answers
+            come in batches, so that a rate is best taken between two of them.
         latencies: microseconds from sending to answer, of the items that were sent in the window.
         beyond: the same less what the model says that its batch took, where it says so.
         errors: how many items ended in which, at any time.
@@ -80,13 +82,26 @@ class Tally:
     end: float
     made: int = 0
     answered: int = 0
+    before: float = 0.0
+    last: float = 0.0
     latencies: list[int] = field(default_factory=list)
     beyond: list[int] = field(default_factory=list)
     errors: dict[str, int] = field(default_factory=Counter)
 
+    @property
+    def rate(self) -> float:
+        """Answers a second."""
+        if self.before and self.last:
+            return self.answered / (self.last - self.before)
+        return self.answered / (self.end - self.start)
+
     def answer(self, sent: float, now: float, output: object) -> None:
         """An item that was sent then has its answer now."""
-        self.answered += self.start <= now < self.end
+        if now < self.start:
+            self.before = now
+        elif now < self.end:
+            self.answered += 1
+            self.last = now
         if self.start <= sent < self.end:
             self.latencies.append(int(1e6 * (now - sent)))
             if type(output) is float:

@@ -127,6 +127,8 @@ def together(tallies: Sequence[Tally]) -> Tally:
         end=min(each.end for each in tallies),
         made=sum(each.made for each in tallies),
         answered=sum(each.answered for each in tallies),
+        before=max(each.before for each in tallies),
+        last=max(each.last for each in tallies),
         latencies=[us for each in tallies for us in each.latencies],
         beyond=[us for each in tallies for us in each.beyond],
         errors=sum((Counter(each.errors) for each in tallies), Counter()),

@@ -15,10 +15,9 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import NamedTuple
 
+from tests.bench.cycle import BATCH, Model, best_rate
 from zstreamer.batching import Batcher, BatchTime
 from zstreamer.broker import dispatch
-
-BATCH = 64
 
 LATE = 0.0005
 """Seconds by which a timer is late."""
@@ -57,25 +56,6 @@ class Load:
         if self.burst > 1:
             parts.append(f"bursts of {self.burst}")
         return ", ".join(parts)
-
-
-@dataclass(frozen=True)
-class Model:
-    """Takes ``beta + alpha * n`` seconds for n items."""
-
-    beta: float
-    alpha: float
-
-    def __call__(self, items: float) -> float:
-        return self.beta + self.alpha * items
-
-    @property
-    def capacity(self) -> float:
-        """Items a second in full batches."""
-        return BATCH / self(BATCH)
-
-    def __str__(self) -> str:
-        return f"{1e3 * self.beta:g} ms + {1e6 * self.alpha:g} µs"
 
 
 @dataclass(frozen=True)
@@ -350,17 +330,6 @@ def changing(
 
 
 def formula(callers: int, model: Model, way: Way | None = None) -> float:
-    """Return the best rate of a closed loop of one worker, in items a second.
-
-    The best over batches of s items: s / (T(s) + w), where w is the time in which the 2·s - C of
-    those answered that s needs have come back; C/2 needs none.
-    """
+    """Return the best rate of callers of one worker whose way back is this."""
     way = way or Way()
-    sizes = range(-(-callers // 2), callers + 1)
-    best = 0.0
-    for size in sizes:
-        s = min(size, BATCH)
-        needed = 2 * s - callers
-        wait = way.back(needed) + way.unplanned if needed > 0 else way.planned
-        best = max(best, s / (model(s) + wait))
-    return best
+    return best_rate(callers, model, lambda n: way.back(n) + way.unplanned, way.planned)

@@ -12,7 +12,8 @@ import argparse
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from tests.bench.virtual import Figures, Load, Model, changing, measure
+from tests.bench.cycle import Model
+from tests.bench.virtual import Figures, Load, changing, measure
 
 HELD, GREEDY = 0.1, 0.0
 """Seconds of max_latency."""
