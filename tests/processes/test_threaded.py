@@ -10,6 +10,7 @@ from concurrent.futures import CancelledError, Future
 import pytest
 
 from tests.helpers import models
+from tests.helpers.closed_loop import settled
 from tests.helpers.program import succeed
 from zstreamer import ManagedModel, ThreadedStreamer, errors
 
@@ -83,6 +84,18 @@ async def test_batches_fill_under_asyncio():
         futures = [asyncio.wrap_future(streamer.submit([i])) for i in range(64)]
         sizes = [size for [size] in await asyncio.gather(*futures)]
     assert max(sizes) == 8
+
+
+@pytest.mark.gevent
+@pytest.mark.parametrize(
+    ("settings", "low", "high"),
+    [({}, 7, 8), ({"max_latency": 0}, 3, 5)],
+    ids=["held", "greedy"],
+)
+def test_callers_who_return_share_a_batch(settings, low, high):
+    """Greedy batches keep two halves of them apart, which take turns."""
+    with ThreadedStreamer(models.slow_batch_sizes, 64, **settings) as streamer:
+        assert settled(streamer.predict, 8, low, high)
 
 
 @pytest.mark.gevent
