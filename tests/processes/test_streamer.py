@@ -91,15 +91,16 @@ async def test_batches_fill_under_asyncio():
 
 
 @pytest.mark.gevent
-@pytest.mark.parametrize(
-    ("settings", "low", "high"),
-    [({}, 7, 8), ({"max_latency": 0}, 3, 5)],
-    ids=["held", "greedy"],
-)
-def test_callers_who_return_share_a_batch(settings, low, high):
-    """Greedy batches keep two halves of them apart, which take turns."""
-    with Streamer(models.slow_batch_sizes, 64, wait_for_worker_ready=True, **settings) as streamer:
-        assert settled(streamer.predict, 8, low, high)
+def test_callers_who_return_share_a_batch():
+    with Streamer(models.slow_batch_sizes, 64, wait_for_worker_ready=True) as streamer:
+        assert settled(streamer.predict, 8, low=7, high=8)
+
+
+def test_greedy_batches_keep_two_halves_of_the_callers_apart():
+    """In threads: greenlets that are answered together also ask again together."""
+    settings = {"max_latency": 0, "wait_for_worker_ready": True}
+    with Streamer(models.slow_batch_sizes, 64, **settings) as streamer:
+        assert settled(streamer.predict, 8, low=3, high=5)
 
 
 @pytest.mark.gevent
