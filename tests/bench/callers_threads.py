@@ -4,12 +4,14 @@
     python -m tests.bench.callers_threads ThreadedStreamer '{"beta": …, "alpha": …, "settings": …}'
     python -m tests.bench.callers_threads Streamer '{…}'        the same, with a process of its own
 
-Input and output are those of `tests.bench.callers`; it makes closed loops alone. The model of a
-streamer is the sleeper.
+Input and output are those of `tests.bench.callers`. Callers of one asyncio client are answered
+together and so ask again together, in one bundle; threads do not. The model of a streamer is the
+sleeper.
 """
 
 from __future__ import annotations
 
+import functools
 import gc
 import itertools
 import json
@@ -18,8 +20,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from tests.bench.callers import PAUSE, Spec, Tally
 from tests.bench.load import together
@@ -30,17 +33,28 @@ from zstreamer.errors import ZStreamerError
 BATCH = 64
 
 Predict = Callable[[list[object]], Sequence[object]]
+Submit = Callable[[list[object]], "Future[list[object]]"]
 ReadLine = Callable[[], str]
 
 
-def closed_loop(predict: Predict, spec: Spec) -> Tally:
-    """Make a closed loop with a thread a caller, and wait for its last answers."""
+class Called(NamedTuple):
+    """What the callers call."""
+
+    predict: Predict
+    submit: Submit
+
+
+def load(called: Called, spec: Spec) -> Tally:
+    """Make a load with a thread a caller and one for arrivals, and wait for the last answers."""
     start = time.monotonic() + spec.warm_up
-    tallies = [Tally(start, start + spec.seconds) for _ in range(max(1, spec.callers))]
+    tallies = [Tally(start, start + spec.seconds) for _ in range(spec.callers + 1)]
+    arrivals, *closed = tallies
     threads = [
-        threading.Thread(target=_call, args=(predict, spec, tally, number))
-        for number, tally in enumerate(tallies[: spec.callers])
+        threading.Thread(target=_call, args=(called.predict, spec, tally, number))
+        for number, tally in enumerate(closed)
     ]
+    if spec.rate:
+        threads.append(threading.Thread(target=_arrive, args=(called.submit, spec, arrivals)))
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -49,6 +63,7 @@ def closed_loop(predict: Predict, spec: Spec) -> Tally:
 
 
 def _call(predict: Predict, spec: Spec, tally: Tally, number: int) -> None:
+    """One caller of the closed loop."""
     items = itertools.cycle(spec.items)
     chance = random.Random(None if spec.seed is None else spec.seed + number)
     while (sent := time.monotonic()) < tally.end:
@@ -64,18 +79,45 @@ def _call(predict: Predict, spec: Spec, tally: Tally, number: int) -> None:
             time.sleep(pause)
 
 
+def _arrive(submit: Submit, spec: Spec, tally: Tally) -> None:
+    """The open loop, until its last item is answered."""
+    items = itertools.cycle(spec.items)
+    chance = random.Random(spec.seed)
+    futures = []
+    now = due = time.monotonic()
+    while now < tally.end:
+        while due <= now:
+            due += chance.expovariate(spec.rate / spec.burst)
+            for _ in range(spec.burst):
+                tally.made += tally.start <= now
+                futures.append(submit([next(items)]))
+                futures[-1].add_done_callback(functools.partial(_answered, tally, now))
+        time.sleep(max(0.0, due - time.monotonic()))
+        now = time.monotonic()
+    wait(futures)
+
+
+def _answered(tally: Tally, sent: float, future: Future[list[object]]) -> None:
+    error = future.exception()
+    if error is not None:
+        tally.errors[type(error).__name__] += 1
+        return
+    [output] = future.result()
+    tally.answer(sent, time.monotonic(), output)
+
+
 @contextmanager
-def predicting(what: str, **settings: Any) -> Iterator[Predict]:
+def calling(what: str, **settings: Any) -> Iterator[Called]:
     """What the callers call, ready to be called."""
     if what == "client":
         with Client(settings["address"], model=settings["model"], connect_timeout=20.0) as client:
             client.wait_ready(120)
-            yield client.predict
+            yield Called(client.predict, client.submit)
     elif what == "ThreadedStreamer":
         model = Sleeper()
         model.init_model(settings["beta"], settings["alpha"])
         with ThreadedStreamer(model, BATCH, **settings["settings"]) as streamer:
-            yield streamer.predict
+            yield Called(streamer.predict, streamer.submit)
     else:
         times = {"beta": settings["beta"], "alpha": settings["alpha"]}
         with Streamer(
@@ -85,7 +127,7 @@ def predicting(what: str, **settings: Any) -> Iterator[Predict]:
             wait_for_worker_ready=True,
             **settings["settings"],
         ) as streamer:
-            yield streamer.predict
+            yield Called(streamer.predict, streamer.submit)
 
 
 def serve(arguments: Sequence[str], read: ReadLine = sys.stdin.readline) -> None:
@@ -94,10 +136,10 @@ def serve(arguments: Sequence[str], read: ReadLine = sys.stdin.readline) -> None
     read: returns the next line; empty at the end.
     """
     what, settings = arguments
-    with predicting(what, **json.loads(settings)) as predict:
+    with calling(what, **json.loads(settings)) as called:
         gc.freeze()
         while line := read():
-            tally = closed_loop(predict, Spec(**json.loads(line)))
+            tally = load(called, Spec(**json.loads(line)))
             print(json.dumps(vars(tally)), flush=True)
 
 

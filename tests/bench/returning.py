@@ -3,9 +3,8 @@
     scripts/bench returning --seconds 2                      # some twelve minutes
     scripts/bench returning --parts closed,open
 
-Models sleep β + α·n (`tests.bench.sleeper`), so that they cost no CPU. Callers are threads and
-greenlets with a `Client`, connections of wrk to a gateway, and where arrivals or think times
-matter, tasks of one asyncio client.
+Models sleep β + α·n (`tests.bench.sleeper`), so that they cost no CPU. Callers are threads with a
+`Client`, and in closed loops also greenlets, and connections of wrk to a gateway.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ from tests.bench.callers import Spec
 from tests.bench.cycle import BATCH, Model, WayBack
 from tests.bench.report import LESS, MORE, Report, Row
 from tests.bench.sides import (
-    ASYNCIO,
     GEVENT,
     GREEDY,
     HELD,
@@ -128,7 +126,7 @@ class Bench:
     def think(self) -> None:
         """Callers who think between an answer and the next item."""
         for model in (SLOW, FAST):
-            with Stage(model) as stage, stage.callers(ASYNCIO) as callers:
+            with Stage(model) as stage, stage.callers(THREADS) as callers:
                 for think in THINKS:
                     for spread in (False, True):
                         spec = self._spec(model, callers=THINKERS, think=think, spread=spread)
@@ -139,7 +137,7 @@ class Bench:
     def open(self) -> None:
         """Arrivals that do not wait for answers, alone and beside callers who do."""
         for model in (SLOW, FAST):
-            with Stage(model) as stage, stage.callers(ASYNCIO) as callers:
+            with Stage(model) as stage, stage.callers(THREADS) as callers:
                 for share in SHARES:
                     spec = self._open(model, share)
                     self._measure(callers, f"{model}, open, {share:.0%}", spec, ARRIVING)
@@ -153,7 +151,7 @@ class Bench:
     def workers(self) -> None:
         """Several workers of the slow model."""
         for workers in (2, 4):
-            with Stage(SLOW, workers) as stage, stage.callers(ASYNCIO) as callers:
+            with Stage(SLOW, workers) as stage, stage.callers(THREADS) as callers:
                 for number in (8, 32, 64, 128, 256):
                     few = number < BATCH * workers / 2
                     bounds: Bounds = {"rate": (MORE, 1.25)} if few else NOT_WORSE
@@ -162,7 +160,7 @@ class Bench:
 
     def per_item(self) -> None:
         """A model whose time is nearly all per item, where no hold pays."""
-        with Stage(PER_ITEM) as stage, stage.callers(ASYNCIO) as callers:
+        with Stage(PER_ITEM) as stage, stage.callers(THREADS) as callers:
             for number in (8, 32):
                 spec = self._spec(PER_ITEM, callers=number)
                 self._measure(callers, f"{PER_ITEM}, {number} callers", spec, NOT_WORSE)
@@ -183,7 +181,7 @@ class Bench:
         ]
         for _, spec, _ in kinds:
             spec.warm_up = TO_CHANGE
-        with Stage(SLOW) as stage, stage.callers(ASYNCIO) as callers:
+        with Stage(SLOW) as stage, stage.callers(THREADS) as callers:
             found = callers.in_a_row([spec for _, spec, _ in kinds], FEWER_ROUNDS)
         for (kind, _, bounds), each in zip(kinds, found, strict=True):
             title = f"{SLOW}, {TO_CHANGE:g} s after a change to {kind}"
@@ -213,7 +211,7 @@ class Bench:
         target = "examples.bert_model:ManagedBertModel"
         texts = [bert.text(bert.MEDIAN)]
         with Stage(target=target, init_kwargs=kwargs) as stage:
-            with stage.callers(ASYNCIO) as callers:
+            with stage.callers(THREADS) as callers:
                 for number in (16, 32):
                     spec = self._spec(SLOW, callers=number, items=texts)
                     bounds = dict.fromkeys(("rate", "p50"))

@@ -26,7 +26,7 @@ HELD, GREEDY = "held", "greedy"
 LATENCY = {HELD: 0.1, GREEDY: 0.0}
 """Seconds of max_latency."""
 
-THREADS, GEVENT, ASYNCIO, HTTP = "threads", "gevent", "asyncio", "HTTP"
+THREADS, GEVENT, HTTP = "threads", "gevent", "HTTP"
 
 SLEEPER = "tests.bench.sleeper:Answerer"
 
@@ -166,12 +166,10 @@ class Stage:
         return [b for b in ran if any(each.start <= b.begin < each.end for each in rounds)]
 
     def callers(self, kind: str) -> contextlib.AbstractContextManager[Sides]:
-        """Callers of a kind: THREADS, GEVENT, ASYNCIO or HTTP."""
+        """Callers of a kind: THREADS, GEVENT or HTTP."""
         if kind == HTTP:
             return self._over_http()
         address = self._cluster.address
-        if kind == ASYNCIO:
-            return loads({side: (address, side) for side in LATENCY}, "tests.bench.callers")
         arguments = {
             side: ("client", json.dumps({"address": address, "model": side})) for side in LATENCY
         }
