@@ -26,7 +26,7 @@ HELD, GREEDY = "held", "greedy"
 LATENCY = {HELD: 0.1, GREEDY: 0.0}
 """Seconds of max_latency."""
 
-THREADS, GEVENT, HTTP = "threads", "gevent", "HTTP"
+THREADS, GEVENT, ASYNCIO, HTTP = "threads", "gevent", "asyncio", "HTTP"
 
 SLEEPER = "tests.bench.sleeper:Answerer"
 
@@ -41,12 +41,14 @@ class Outcome(NamedTuple):
 
     Attributes:
         rate: items answered a second.
+        made: items sent a second.
         p50, p99, mean: milliseconds; wrk tells no mean.
         bad: items that ended in an error.
         start, end: monotonic seconds.
     """
 
     rate: float
+    made: float
     p50: float
     p99: float
     mean: float
@@ -60,7 +62,8 @@ class Outcome(NamedTuple):
         times = Times.of(tally.latencies)
         mean = statistics.fmean(tally.latencies or [0]) / 1e3
         bad = sum(tally.errors.values())
-        return cls(tally.rate, times.median, times.most, mean, bad, tally.start, tally.end)
+        made = tally.made / (tally.end - tally.start)
+        return cls(tally.rate, made, times.median, times.most, mean, bad, tally.start, tally.end)
 
 
 Found = Mapping[str, list[Outcome]]
@@ -166,10 +169,12 @@ class Stage:
         return [b for b in ran if any(each.start <= b.begin < each.end for each in rounds)]
 
     def callers(self, kind: str) -> contextlib.AbstractContextManager[Sides]:
-        """Callers of a kind: THREADS, GEVENT or HTTP."""
+        """Callers of a kind: THREADS, GEVENT, ASYNCIO or HTTP."""
         if kind == HTTP:
             return self._over_http()
         address = self._cluster.address
+        if kind == ASYNCIO:
+            return loads({side: (address, side) for side in LATENCY}, "tests.bench.callers")
         arguments = {
             side: ("client", json.dumps({"address": address, "model": side})) for side in LATENCY
         }
@@ -190,7 +195,14 @@ def _asking_http(server: Server) -> Ask:
         start = time.monotonic()
         found = server.measure(spec.callers, math.ceil(spec.warm_up + spec.seconds))
         return Outcome(
-            found.rate, found.p50, found.p99, math.nan, found.bad, start, time.monotonic()
+            found.rate,
+            found.rate,
+            found.p50,
+            found.p99,
+            math.nan,
+            found.bad,
+            start,
+            time.monotonic(),
         )
 
     return ask

@@ -10,7 +10,7 @@ from tests.bench.callers import Spec, Tally
 from tests.bench.callers_threads import calling, load
 from tests.bench.cycle import Model, WayBack, best_rate, line
 from tests.bench.report import LESS, MORE, Report
-from tests.bench.sides import GEVENT, GREEDY, HELD, THREADS, Outcome, Stage
+from tests.bench.sides import ASYNCIO, GEVENT, GREEDY, HELD, THREADS, Outcome, Stage
 from tests.bench.sleeper import Batch
 from tests.bench.web_ours import GATEWAY
 from tests.bench.web_wrk import Sample
@@ -20,7 +20,7 @@ SHORT = 0.2
 
 
 def outcome(rate=100.0, p50=10.0, p99=20.0, mean=11.0, bad=0):
-    return Outcome(rate, p50, p99, mean, bad, start=0.0, end=1.0)
+    return Outcome(rate, rate, p50, p99, mean, bad, start=0.0, end=1.0)
 
 
 # The formula
@@ -77,7 +77,7 @@ def test_threads_make_closed_and_open_loops_and_both():
     assert not closed.errors and not opened.errors and not both.errors
 
 
-@pytest.mark.parametrize("door", [THREADS, GEVENT])
+@pytest.mark.parametrize("door", [THREADS, GEVENT, ASYNCIO])
 def test_both_sides_are_asked_in_turns(door):
     with Stage(QUICK) as stage, stage.callers(door) as callers:
         found = callers.measure(Spec(callers=4, warm_up=0.1, seconds=SHORT, items=["x"]), 2)
