@@ -29,6 +29,7 @@ from tests.bench.sides import (
     Sides,
     Stage,
 )
+from tests.bench.sleeper import Batch
 
 SLOW, FAST, PER_ITEM = Model(0.050, 0.00002), Model(0.004, 0.00002), Model(0.0002, 0.0005)
 
@@ -70,6 +71,10 @@ LEAST_ITEMS = 400
 
 REACHED = 0.9
 """The share of its rate that an open loop must make in each round, or it is not judged."""
+
+TOGETHER = 0.8
+"""Where greedy batches have more than this share of the callers, nobody is left to be waited for:
+greenlets that are answered together may also ask again together, time after time."""
 
 SETTLING, LEAST_SETTLING = 14, 0.25
 """Full batches, and at least so many seconds, before a window."""
@@ -259,7 +264,12 @@ class Bench:
         for number, bounds in CLOSED[model].items():
             spec = self._spec(model, ROUNDS, callers=number)
             found[number] = each = callers.measure(spec, ROUNDS)
-            self._add(f"{model}, {door}, {number} callers", each, bounds)
+            name = f"{model}, {door}, {number} callers"
+            batch = mean_items(stage.batches(GREEDY, each[GREEDY]))
+            if TOGETHER * number < batch < BATCH:
+                name = f"{name} (greedy batches of {batch:.1f}: they came together by themselves)"
+                bounds = dict.fromkeys(bounds)
+            self._add(name, each, bounds)
             self.report.points += points(each, door=door, model=str(model), callers=number)
             # The fast model's callers may not be worth waiting for, so it shows no way back.
             if model is SLOW and number <= BATCH:
@@ -291,6 +301,11 @@ def compared(name: str, found: Found, bounds: Bounds) -> list[Row]:
     if bad := sum(each.bad for side in (held, greedy) for each in side):
         rows.append(Row(f"{name}: errors", [bad], "items", bound=(LESS, 0)))
     return rows
+
+
+def mean_items(batches: Sequence[Batch]) -> float:
+    """Return how many items a batch had."""
+    return statistics.fmean(batch.items for batch in batches) if batches else 0.0
 
 
 def points(found: Found, **common: object) -> list[dict[str, object]]:

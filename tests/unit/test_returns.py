@@ -5,7 +5,7 @@ import random
 from itertools import accumulate
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from zstreamer.returns import CYCLES, LEAST_ODDS, MOST_ODDS, ODDS, STEPS, Returns, _Cycle
@@ -48,6 +48,7 @@ class Loop:
 # The curve of one cycle
 
 
+@settings(deadline=None)
 @given(some.integers(1, 200), some.lists(some.tuples(seconds, some.integers(1, 20))), seconds)
 def test_a_curve_says_when_each_share_was_back(answered, arrivals, limit):
     offsets = sorted(offset for offset, _ in arrivals)
@@ -80,6 +81,7 @@ events = some.lists(
 )
 
 
+@settings(deadline=None)
 @given(
     events=events,
     waiting=some.integers(1, 100),
@@ -150,6 +152,7 @@ def test_where_time_is_per_item_nothing_is_held():
     assert loop.hold_after_batch(8, waiting=8) is None
 
 
+@settings(deadline=None)
 @given(some.lists(seconds, min_size=12, max_size=30), some.floats(0.001, 1.0))
 def test_a_lone_caller_is_never_waited_for(thinks, beta):
     loop = Loop(beta=beta)
@@ -169,6 +172,7 @@ def test_nothing_is_known_at_first():
     assert not returns.bursts and returns.ended == -math.inf
 
 
+@settings(deadline=None)
 @given(some.floats(0.0, 1e6))
 def test_callers_who_were_away_once_are_waited_for_again(pause):
     loop = Loop()
@@ -178,6 +182,7 @@ def test_callers_who_were_away_once_are_waited_for_again(pause):
     assert loop.hold_after_batch(8, waiting=8).items == 16
 
 
+@settings(deadline=None)
 @given(some.floats(1.0, 1e6))
 def test_nobody_is_waited_for_longer_than_a_return_takes_after_a_pause(pause):
     loop = Loop()
@@ -212,6 +217,7 @@ def test_arrivals_at_any_time_are_known_for_what_they_are_within_few_batches():
     assert not loop.returns.bursts
 
 
+@settings(deadline=None)
 @given(some.lists(some.lists(some.floats(0.0, 0.2), max_size=20), max_size=30))
 def test_the_odds_stay_where_a_change_of_load_can_turn_them(batches):
     loop = Loop()
