@@ -8,6 +8,7 @@ import sys
 
 from zstreamer.broker import server
 from zstreamer.system.process import owned
+from zstreamer.system.signals import heeded
 
 if __name__ == "__main__":
     if owned():
@@ -15,4 +16,4 @@ if __name__ == "__main__":
     from zstreamer.cli import run
     from zstreamer.cli.serve import broker
 
-    sys.exit(run(broker))
+    sys.exit(heeded(lambda: run(broker), serving=True))

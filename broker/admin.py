@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
+import sys
 import threading
 import time
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 from zstreamer.broker.core import BrokerCore
 from zstreamer.config import BrokerConfig
@@ -20,6 +24,9 @@ log = logging.getLogger(__name__)
 
 PUBLISH = 0.5
 """Seconds between two snapshots; the loop makes them, the HTTP threads only read them."""
+
+MAX_CONNECTIONS = 32
+"""Connections that are served at once; see `descriptors.SPARE`, which is more."""
 
 STALE = 5.0
 """Seconds without a new snapshot after which the loop counts as stuck."""
@@ -34,10 +41,10 @@ class Admin:
         self.snapshot: dict[str, object] = core.snapshot(time.monotonic())
         self.published = time.monotonic()
         self.ready: tuple[list[str], list[str]] = ([], [])
-        self._server: ThreadingHTTPServer | None = None
+        self._server: _Server | None = None
         if config.http_port:
             try:
-                self._server = ThreadingHTTPServer((config.host, config.http_port), _Handler)
+                self._server = _Server((config.host, config.http_port), self)
             except OSError as error:
                 log.warning(
                     "no HTTP port address=%s:%d: %s; choose another with --http-port, or 0",
@@ -46,8 +53,6 @@ class Admin:
                     error,
                 )
         if self._server is not None:
-            self._server.daemon_threads = True
-            self._server.admin = self  # type: ignore[attr-defined]  # the handler's way back
             threading.Thread(target=self._server.serve_forever, name="admin", daemon=True).start()
 
     @property
@@ -76,12 +81,55 @@ class Admin:
             self._server.server_close()
 
 
+class _Server(ThreadingHTTPServer):
+    """A thread for each connection, of which there are a few at most: the oldest makes room."""
+
+    daemon_threads = True
+
+    def __init__(self, address: tuple[str, int], admin: Admin) -> None:
+        self.admin = admin
+        self._open: dict[int, socket.socket] = {}
+        self._opening = threading.Lock()
+        if ":" in address[0]:
+            self.address_family = socket.AF_INET6
+        super().__init__(address, _Handler)
+
+    def server_bind(self) -> None:
+        """Bind; `::` is every address of this machine, those of IPv4 too, as for ZeroMQ."""
+        if self.address_family == socket.AF_INET6:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        super().server_bind()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Begin to serve a connection."""
+        with self._opening:
+            if len(self._open) >= MAX_CONNECTIONS:
+                oldest = self._open.pop(next(iter(self._open)))
+                with suppress(OSError):  # it may have gone by itself
+                    oldest.shutdown(socket.SHUT_RDWR)
+            self._open[id(request)] = request
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """A connection has ended."""
+        with self._opening:
+            self._open.pop(id(request), None)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002  # the base's
+        """A peer that hangs up amid its answer is no event; anything else is."""
+        error = sys.exc_info()[1]
+        level = logging.DEBUG if isinstance(error, OSError) else logging.ERROR
+        log.log(level, "a request was not answered peer=%s", client_address[0], exc_info=error)
+
+
 class _Handler(BaseHTTPRequestHandler):
+    server: _Server
     protocol_version = "HTTP/1.1"
     timeout = 10  # seconds; a peer that sends nothing must not keep a thread for ever
 
     def do_GET(self) -> None:
-        admin: Admin = self.server.admin  # type: ignore[attr-defined]  # set above
+        admin = self.server.admin
         if self.path == "/healthz":
             stuck = time.monotonic() - admin.published > STALE
             self._reply(503 if stuck else 200, {"ok": not stuck})
@@ -91,7 +139,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif self.path == "/status":
             self._reply(200, admin.snapshot)
         else:
-            self._reply(404, {"error": f"no page {self.path}; see /healthz, /readyz, /status"})
+            self._reply(404, {"error": f"no page {self.path:.100}; see /healthz, /readyz, /status"})
 
     def _reply(self, status: int, body: dict[str, object]) -> None:
         text = json.dumps(body, indent=1).encode()

@@ -11,7 +11,7 @@ from zstreamer.broker.lots import Lot
 from zstreamer.broker.models import Model
 from zstreamer.broker.scheduler import Scheduler
 from zstreamer.config import BrokerConfig
-from zstreamer.errors import ModelNotFound, Overloaded, TooLarge, ZStreamerError
+from zstreamer.errors import ModelNotFound, NoWorker, Overloaded, TooLarge, ZStreamerError
 from zstreamer.wire import protocol
 from zstreamer.wire.protocol import Buffer, Run
 
@@ -19,6 +19,10 @@ MARGIN = 1.1
 """Under overload everyone who is let in waits as long as the prediction allows, so that one
 that is right on average would make half of them late."""
 
+NAMED = 100
+"""Models that an error names."""
+
+_READY = int(protocol.Flag.READY)
 _ONCE = int(protocol.Flag.ONCE)  # an enum's & costs as much as the rest of a small run
 
 
@@ -51,12 +55,15 @@ class Admission:
             taken = [self.submit(now, client, single) for single in singles]
             return any(taken)
         if refusal is not None:
-            self._answer_error(client, run.ids, errors.to_wire(refusal))
+            elsewhere = isinstance(refusal, Overloaded | ModelNotFound | NoWorker)
+            wire = errors.refusal(refusal) if elsewhere else errors.to_wire(refusal)
+            self._answer_error(client, run.ids, wire)
             return False
         model = self._scheduler.model(run.model)
-        once = bool(run.flags & _ONCE)
+        once, movable = bool(run.flags & _ONCE), bool(run.flags & _READY)
         payloads: list[Buffer] = run.slots  # type: ignore[assignment]  # after `_new_items`
-        lot = Lot(client, model, run.ids, run.budgets, payloads, now, run.priority, run.lane, once)
+        ids, budgets, priority, lane = run.ids, run.budgets, run.priority, run.lane
+        lot = Lot(client, model, ids, budgets, payloads, now, priority, lane, once, movable)
         client.open(lot)
         for part in lot.apart():
             self._scheduler.enqueue(part)
@@ -96,16 +103,23 @@ class Admission:
         if model is None or not model.known:
             if not 0 < len(run.model) <= protocol.MAX_NAME:
                 return errors.BadRequest(f"model name must have 1 to {protocol.MAX_NAME} letters")
-            if now - self._born >= self._config.model_grace:
+            full = model is None and self._scheduler.is_full
+            if full or now - self._born >= self._config.model_grace:
                 return self.model_not_found(run.model)
         elif model.broken:
-            return errors.NoWorker(model.state_in_words(), final=True)
+            return NoWorker(model.state_in_words(), final=True)
+        if run.flags & _READY and not (model and model.warm):
+            words = model.state_in_words() if model else f"no worker serves model {run.model!r}"
+            return NoWorker(words)
         return refusal(self._config, self._scheduler, client, model, run)
 
     def model_not_found(self, name: str) -> ModelNotFound:
         """Return the error that names the models which are served."""
         models = sorted(m.name for m in self._scheduler.models.values() if m.workers or m.served)
-        words = ", ".join(map(repr, models)) or "none"
+        words = ", ".join(map(repr, models[:NAMED])) or "none"
+        if len(models) > NAMED:
+            words += f" and {len(models) - NAMED:,} more"
+            models = models[:NAMED]
         words = f"no worker for model {name!r} has come; served: {words}"
         if not models:
             words += f"; start one with `zstreamer worker MODULE:CLASS --model {name}`"

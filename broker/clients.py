@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from zstreamer.broker.lots import Lot
+from zstreamer.broker.patience import WORDS_AN_ITEM
 from zstreamer.wire import protocol
-from zstreamer.wire.protocol import BUNDLE, INLINE, PART, Frames, Slot
+from zstreamer.wire.protocol import BUNDLE, INLINE, MAX_ROWS, PART, Frames, Slot
 from zstreamer.wire.transfer import Receiver, Sender
 
 
@@ -27,13 +28,15 @@ class Client:
     """One client: its open items, and the answers that it may not have read yet.
 
     An answer is kept until the client says ACK, because a connection that breaks takes with
-    it what was written but not read. `unread` is what that costs, in bytes.
+    it what was written but not read. `unread` is what that costs, in bytes. `told` is the same for
+    all else that it was sent: that counts as read when an answer behind it is.
 
     Attributes:
         session: routing id of its present connection, None while it has none.
         lost_at: monotonic seconds at which the last connection was lost.
         items: for each open item the lot that it is in, by id.
         bytes: payload bytes of its open items.
+        words: messages that it has sent lately, less what its items pay for; see `patience`.
     """
 
     def __init__(self, id: int, max_payload: int) -> None:
@@ -43,17 +46,25 @@ class Client:
         self.items: dict[int, Lot] = {}
         self.bytes = 0
         self.unread = 0
+        self.told = 0
+        self.words = 0
         self.noticed: set[str] = set()
         self.info: dict[str, object] = {}
         self._max_payload = max_payload
         self._ids: list[int] = []
         self._slots: list[Slot] = []
         self._size = 0
-        self._kept: deque[_Outcomes] = deque()
+        self._kept: deque[tuple[_Outcomes, int]] = deque()
+        self._told_since = 0  # the last ANSWER, of `told`
         self._acked = 0
         self._plain: list[Frames] = []
         self.receiver = Receiver(max_payload)
         self.sender: Sender[tuple[int, Slot]] = Sender()
+
+    @property
+    def held(self) -> int:
+        """Bytes that are kept on its account."""
+        return self.unread + self.told + self.bytes + self.receiver.bytes
 
     def open(self, lot: Lot) -> None:
         """Take charge of items."""
@@ -69,6 +80,7 @@ class Client:
         """Send outcomes of items, now or after the client has resumed."""
         size = _size(slots)
         self.unread += size
+        self.words -= WORDS_AN_ITEM * len(ids)
         if size > PART and any(_large(slot) for slot in slots):
             self._answer_large(ids, slots)
             return
@@ -87,13 +99,19 @@ class Client:
 
     def tell(self, message: protocol.Message) -> None:
         """Send it a message without payload."""
-        self._plain.append(protocol.plain(message))
+        frames = protocol.plain(message)
+        cost = protocol.cost(frames)
+        self._told_since += cost
+        self.told += cost
+        self._plain.append(frames)
 
     def acknowledge(self, count: int) -> None:
-        """The client has read ``count`` ANSWERs on this connection."""
+        """The client has read ``count`` ANSWERs on this connection, and what came before them."""
         while self._acked < count and self._kept:
             self._acked += 1
-            self.unread -= self._kept.popleft().size
+            outcomes, told = self._kept.popleft()
+            self.unread -= outcomes.size
+            self.told -= told
 
     def resume(self, session: bytes, waits_for: set[int]) -> list[int]:
         """Start a new connection; return those of the ids it waits for that are known here.
@@ -111,7 +129,8 @@ class Client:
     def disconnect(self) -> None:
         """The connection is gone; what it carried and nobody acknowledged is kept to resend."""
         self.session = None
-        kept = [row for outcomes in self._kept for row in outcomes.rows()]
+        self.told = self._told_since = 0
+        kept = [row for outcomes, _ in self._kept for row in outcomes.rows()]
         rows = kept + self.sender.stop() + self._take().rows()
         self._ids = [id for id, _ in rows]
         self._slots = [slot for _, slot in rows]
@@ -129,7 +148,7 @@ class Client:
             return []
         messages, self._plain = self._plain, []
         outcomes = self._take()
-        if outcomes.size > BUNDLE:
+        if outcomes.size > BUNDLE or len(outcomes.ids) > MAX_ROWS:
             for bundle in protocol.bundles(outcomes.rows(), lambda row: _size(row[1:])):
                 messages.append(self._answer(_outcomes(bundle)))
         elif outcomes.ids:
@@ -146,8 +165,9 @@ class Client:
         return outcomes
 
     def _answer(self, outcomes: _Outcomes, transfers: list[Slot] | None = None) -> Frames:
-        self._kept.append(outcomes)
-        if outcomes.size <= INLINE and not transfers:  # so each of them is, and the head holds all
+        self._kept.append((outcomes, self._told_since))
+        self._told_since = 0
+        if outcomes.size <= INLINE and not transfers:  # each of them is, and the head holds all
             return protocol.answer(outcomes.ids, outcomes.slots, [])
         slots, frames = protocol.lay_out(transfers or outcomes.slots)
         return protocol.answer(outcomes.ids, slots, frames)

@@ -17,10 +17,17 @@ from enum import Enum
 from typing import NamedTuple
 
 from zstreamer import errors
-from zstreamer.broker import admission, snapshot
+from zstreamer.broker import admission, introduction, snapshot
 from zstreamer.broker.admission import Admission
 from zstreamer.broker.clients import Client
 from zstreamer.broker.models import Model
+from zstreamer.broker.patience import (
+    FEWER_WORDS,
+    MAX_WORDS,
+    WORDS_AN_ITEM,
+    WORTH_ITS_WORD,
+    Patience,
+)
 from zstreamer.broker.scheduler import Scheduler
 from zstreamer.broker.workers import STALL, Worker
 from zstreamer.config import BrokerConfig
@@ -34,12 +41,14 @@ TICK = 0.25
 RATE_WEIGHT = 0.1
 """Weight of the latest tick in a model's rate: the last few seconds count."""
 
-
-MAX_BATCH = 2**20
-"""Items of a worker's batch, or of its pool, beyond which its HELLO is a mistake."""
-
 MAX_NOTICES = 1000
 """Models of which one client is told when their state changes."""
+
+MAX_TROUBLE = 8 * 1024
+"""Characters that are kept of why a model could not start."""
+
+
+_READY = int(protocol.Flag.READY)
 
 
 class Side(Enum):
@@ -64,6 +73,10 @@ class BrokerCore:
         config: limits and times.
         epoch: 63 random bits that tell this start of the broker from all others.
         now: monotonic seconds.
+
+    Attributes:
+        patience: how much longer the broker listens to the sessions of a side that err.
+        troubles: what has gone wrong here and cost a peer its session; the driver logs them.
     """
 
     def __init__(self, config: BrokerConfig, epoch: int, now: float) -> None:
@@ -75,6 +88,8 @@ class BrokerCore:
         self.clients: dict[int, Client] = {}
         self.client_sessions: dict[bytes, Client] = {}
         self.workers: dict[bytes, Worker] = {}
+        self.patience = {side: Patience() for side in Side}
+        self.troubles: list[Exception] = []
         self._dirty = self.scheduler.dirty
         self._next_tick = now
         self._out: list[Send] = []
@@ -101,20 +116,27 @@ class BrokerCore:
         try:
             message = protocol.decode(frames)
         except ProtocolError as error:
-            self._refuse_malformed(Side.CLIENT, session, str(error))
+            self._refuse_malformed(now, Side.CLIENT, session, str(error))
             return
         client = self.client_sessions.get(session)
+        if client is not None:
+            client.words += 1
+            if client.words > MAX_WORDS:
+                self._cut_short(now, Side.CLIENT, session)
+                return
         if client is not None and type(message) is protocol.Submit:
             client.acknowledge(message.ack)
+            if sum(len(run.ids) for run in message.runs) > self.config.window_items:
+                self._refuse_malformed(now, Side.CLIENT, session, "more items than the window")
+                return
             for run in message.runs:
                 self._submit(now, client, run)
         elif isinstance(message, protocol.Hello):
             self._hello_client(now, session, message)
         elif isinstance(message, protocol.Status):
-            status = protocol.plain(protocol.Status(self.snapshot(now)))
-            self._out.append(Send(Side.CLIENT, session, status))
+            self._tell_status(now, session, message)
         elif client is None:
-            self._refuse(Side.CLIENT, session, errors.BadRequest("unknown session: HELLO first"))
+            self._refuse_unknown(now, Side.CLIENT, session)
         else:
             self._from_client(now, session, client, message)
 
@@ -125,33 +147,42 @@ class BrokerCore:
             case protocol.Ack():
                 client.acknowledge(message.read)
             case protocol.Cancel():
+                before = len(client.items)
                 self.scheduler.cancel(client, message.ids)
+                client.words -= WORDS_AN_ITEM * (before - len(client.items))
             case protocol.Notice():
-                self._tell_state(client, message.model)
+                if message.error:
+                    self._hand_back(client, message.model)
+                else:
+                    self._tell_state(client, message.model)
             case protocol.Part():
                 self._part(now, Side.CLIENT, client, message)
             case protocol.PartOk():
-                client.sender.ok()
+                client.words -= client.sender.ok()
                 self._dirty[client] = None
             case protocol.Ping():
                 pass
             case _:
-                self._refuse_malformed(Side.CLIENT, session, "not for a broker")
+                self._refuse_malformed(now, Side.CLIENT, session, "not for a broker")
 
     def on_worker(self, now: float, session: bytes, frames: Frames) -> None:
         """A message has come from a worker's session."""
         try:
             message = protocol.decode(frames)
         except ProtocolError as error:
-            self._refuse_malformed(Side.WORKER, session, str(error))
+            self._refuse_malformed(now, Side.WORKER, session, str(error))
             return
         worker = self.workers.get(session)
         if isinstance(message, protocol.Hello):
             self._hello_worker(now, session, message)
         elif worker is None:
-            self._refuse(Side.WORKER, session, errors.BadRequest("unknown session: HELLO first"))
+            self._refuse_unknown(now, Side.WORKER, session)
         else:
             worker.heard = now
+            worker.words += 1
+            if worker.words > MAX_WORDS:
+                self._cut_short(now, Side.WORKER, session)
+                return
             if worker.stalled:
                 worker.stalled = False
                 self.scheduler.touch(worker.model, worker)
@@ -164,16 +195,16 @@ class BrokerCore:
             case protocol.Report():
                 self.scheduler.report(now, worker, message)
             case protocol.State():
-                self._worker_state(worker, message)
+                self._worker_state(now, worker, message)
             case protocol.Part():
                 self._part(now, Side.WORKER, worker, message)
             case protocol.PartOk():
-                worker.sender.ok()
+                worker.words -= worker.sender.ok()
                 self._dirty[worker] = None
             case protocol.Ping():
                 pass
             case _:
-                self._refuse_malformed(Side.WORKER, session, "not for a broker")
+                self._refuse_malformed(now, Side.WORKER, session, "not for a broker")
 
     def on_gone(self, now: float, side: Side, session: bytes) -> None:
         """A session cannot be reached any more: its connection is closed or silent."""
@@ -190,6 +221,7 @@ class BrokerCore:
         """The broker itself stood still; nobody is to be judged by that time."""
         for worker in self.workers.values():
             worker.heard += seconds
+            worker.moved += seconds
         for client in self.clients.values():
             client.lost_at += seconds
 
@@ -197,12 +229,20 @@ class BrokerCore:
         """A message of this session could not be handled: the fault is here, the others go on."""
         self.counts["failures"] += 1
         error = errors.BadRequest("the broker failed on a message; its log says how")
-        self._refuse(side, session, error)
+        self._refuse(now, side, session, error)
         self.on_gone(now, side, session)
+
+    def deaf(self, side: Side) -> dict[bytes, float]:
+        """Return the sessions that are not to be heard, as long as they are not."""
+        return self.patience[side].deaf
 
     def sessions(self, side: Side) -> list[bytes]:
         """Return the routing ids of one side, to be probed."""
         return list(self.client_sessions if side is Side.CLIENT else self.workers)
+
+    def knows(self, side: Side, session: bytes) -> bool:
+        """Whether a session has said HELLO and is not gone."""
+        return session in (self.client_sessions if side is Side.CLIENT else self.workers)
 
     def drain(self) -> None:
         """Take no new work; what is queued or running goes on."""
@@ -217,14 +257,26 @@ class BrokerCore:
 
     def snapshot(self, now: float) -> dict[str, object]:
         """Return its state in plain values, as `zstreamer.broker.snapshot` describes them."""
-        broker: dict[str, object] = {
+        return snapshot.of(self.scheduler, self._own_state(now), now)
+
+    def _own_state(self, now: float) -> dict[str, object]:
+        return {
             "epoch": self.epoch,
             "uptime": now - self.born,
             "draining": self.draining,
             "clients": len(self.client_sessions),
             "workers": len(self.workers),
         }
-        return snapshot.of(self.scheduler, broker, now)
+
+    def largest(self, count: int) -> list[tuple[int, str]]:
+        """Return the bytes that the largest sessions hold here, and who they are."""
+        clients = [
+            (c.held, f"client={c.id} {introduction.words(c.info)}") for c in self.clients.values()
+        ]
+        workers = [
+            (w.held, f"worker={w.id} {introduction.words(w.info)}") for w in self.workers.values()
+        ]
+        return sorted(clients + workers, reverse=True)[:count]
 
     # What leaves
 
@@ -234,14 +286,27 @@ class BrokerCore:
             self._tick(now)
         self.scheduler.dispatch(now)
         out, self._out = self._out, []
-        for peer in self._dirty:
-            if isinstance(peer, Worker):
-                if peer.session in self.workers:
-                    out.extend(Send(Side.WORKER, peer.session, f) for f in peer.flush(now))
-            elif peer.session is not None:
-                out.extend(Send(Side.CLIENT, peer.session, f) for f in peer.flush())
+        dirty = list(self._dirty)
         self._dirty.clear()
+        for peer in dirty:
+            try:
+                if isinstance(peer, Worker):
+                    if peer.session in self.workers:
+                        out.extend(Send(Side.WORKER, peer.session, f) for f in peer.flush(now))
+                elif peer.session is not None:
+                    out.extend(Send(Side.CLIENT, peer.session, f) for f in peer.flush())
+            except Exception as error:  # noqa: BLE001  # the driver logs it
+                self.troubles.append(error)
+                self._give_up_sending(now, peer)
         return out
+
+    def _give_up_sending(self, now: float, peer: Client | Worker) -> None:
+        """What was for this peer cannot be sent: it alone is to lose by that."""
+        if isinstance(peer, Worker):
+            self.give_up_on(now, Side.WORKER, peer.session)
+        elif peer.session is not None:
+            self.give_up_on(now, Side.CLIENT, peer.session)
+            self._forget(peer)  # what it would resume could not be sent either
 
     def wake_at(self) -> float:
         """Return the monotonic seconds at which `poll` must be called at the latest."""
@@ -250,7 +315,7 @@ class BrokerCore:
     # Sessions
 
     def _hello_client(self, now: float, session: bytes, hello: protocol.Hello) -> None:
-        if not self._acceptable(Side.CLIENT, session, hello, Role.CLIENT):
+        if not self._acceptable(now, Side.CLIENT, session, hello, Role.CLIENT):
             return
         self.on_gone(now, Side.CLIENT, session)
         client = self.clients.get(hello.id)
@@ -258,52 +323,56 @@ class BrokerCore:
         if client is None:
             client = self.clients[hello.id] = Client(hello.id, self.config.max_payload)
         if client.session is not None:
+            self._replace(now, Side.CLIENT, client.session)
             self.client_sessions.pop(client.session, None)
         waits = hello.info.get("open", [])
         waits_for = {i for i in waits if type(i) is int} if isinstance(waits, list) else set()
         self.scheduler.cancel(client, [id for id in client.items if id not in waits_for])
         known = client.resume(session, waits_for)
-        client.info = {**hello.info, "open": None}
+        client.info = introduction.kept(hello.info)
         self.client_sessions[session] = client
         self._welcome(client, self.config.window_items, resumed, known)
+        for model in {lot.model: None for lot in client.items.values()}:
+            if not model.warm:
+                self._tell_state(client, model.name)
         if self.draining:
             self._tell_draining(client)
 
     def _hello_worker(self, now: float, session: bytes, hello: protocol.Hello) -> None:
-        if not self._acceptable(Side.WORKER, session, hello, Role.WORKER):
+        if not self._acceptable(now, Side.WORKER, session, hello, Role.WORKER):
             return
-        name, batch, pool = (hello.info.get(key) for key in ("model", "batch_size", "pool"))
-        if not (isinstance(name, str) and 0 < len(name) <= protocol.MAX_NAME):
-            self._refuse(Side.WORKER, session, errors.BadRequest("bad model name"))
+        job = introduction.job(hello.info, protocol.MAX_NAME)
+        if isinstance(job, str):
+            self._refuse(now, Side.WORKER, session, errors.BadRequest(job))
             return
-        if (
-            type(batch) is not int
-            or type(pool) is not int
-            or not 1 <= batch <= MAX_BATCH > pool >= 0
-        ):
-            words = f"batch_size must be 1 to {MAX_BATCH:,}, and pool no more"
-            self._refuse(Side.WORKER, session, errors.BadRequest(words))
+        if job.model not in self.models and self.scheduler.is_full:
+            self._refuse(now, Side.WORKER, session, errors.Overloaded("there are too many models"))
             return
         for other in [w for w in self.workers.values() if w.id == hello.id]:
+            if other.session != session:
+                self._replace(now, Side.WORKER, other.session)
             self.on_gone(now, Side.WORKER, other.session)
         self.on_gone(now, Side.WORKER, session)
-        model = self.scheduler.model(name)
+        model = self.scheduler.model(job.model)
         model.known = True
-        worker = Worker(session, hello.id, model, batch, pool, self.config, hello.info, now)
+        info = introduction.kept(hello.info)
+        worker = Worker(session, hello.id, model, job, self.config, info, now)
         self.workers[session] = model.workers[session] = worker
         model.gave_up = False
-        model.queue.fit(batch)
+        model.queue.fit(job.batch_size)
         self._welcome(worker, worker.window_items, False, [])
 
     def _acceptable(
-        self, side: Side, session: bytes, hello: protocol.Hello, role: protocol.Role
+        self, now: float, side: Side, session: bytes, hello: protocol.Hello, role: protocol.Role
     ) -> bool:
-        if hello.version != protocol.VERSION:
+        if self.knows(side, session) and not self.patience[side].fault(now, session):
+            self._go_deaf(now, side, session)
+        elif hello.version != protocol.VERSION:
             words = f"this broker speaks version {protocol.VERSION}, its peer {hello.version}"
-            self._refuse(side, session, errors.VersionMismatch(words))
+            self._refuse(now, side, session, errors.VersionMismatch(words))
         elif hello.role != role:
             words = f"this port is for {side.value}s; check that the two ports are not exchanged"
-            self._refuse(side, session, errors.BadRequest(words))
+            self._refuse(now, side, session, errors.BadRequest(words))
         else:
             return True
         return False
@@ -316,47 +385,87 @@ class BrokerCore:
         peer.tell(welcome)
         self._dirty[peer] = None
 
-    def _refuse(self, side: Side, session: bytes, error: ZStreamerError) -> None:
+    def _refuse(self, now: float, side: Side, session: bytes, error: ZStreamerError) -> None:
         self.counts["refused"] += 1
         frames = protocol.plain(protocol.Refuse(errors.to_wire(error)))
         self._out.append(Send(side, session, frames))
+        if not self.patience[side].fault(now, session):
+            self._go_deaf(now, side, session)
 
-    def _refuse_malformed(self, side: Side, session: bytes, words: str) -> None:
+    def _replace(self, now: float, side: Side, session: bytes) -> None:
+        words = "another connection has said HELLO with the id of this one and takes its place"
+        self._refuse(now, side, session, errors.BadRequest(words))
+
+    def _refuse_malformed(self, now: float, side: Side, session: bytes, words: str) -> None:
         self.counts["malformed"] += 1
-        self._refuse(side, session, errors.BadRequest(words))
+        self._refuse(now, side, session, errors.BadRequest(words))
+
+    def _refuse_unknown(self, now: float, side: Side, session: bytes) -> None:
+        self._refuse(now, side, session, errors.BadRequest("unknown session: HELLO first"))
+
+    def _cut_short(self, now: float, side: Side, session: bytes) -> None:
+        """It talks faster than it can be listened to, and says nothing."""
+        words = "messages that bring nothing forward come faster than they can be read"
+        self._refuse(now, side, session, errors.Overloaded(words))
+        self.patience[side].give_up(now, session)
+        self._go_deaf(now, side, session)
+
+    def _go_deaf(self, now: float, side: Side, session: bytes) -> None:
+        """It goes on although it was refused again and again: it is not heard any more."""
+        self.counts["deaf"] += 1
+        self.on_gone(now, side, session)
 
     def _part(self, now: float, side: Side, peer: Client | Worker, message: protocol.Part) -> None:
         session = peer.session or b""
         most = self.config.window_bytes + self.config.max_payload
         if peer.receiver.bytes + len(message.data) > most:
-            self._refuse(side, session, errors.TooLarge("parts of more payloads than the window"))
+            error = errors.TooLarge("parts of more payloads than the window")
+            self._refuse(now, side, session, error)
             self.on_gone(now, side, session)
             return
+        peer.words -= len(message.data) >= WORTH_ITS_WORD
         peer.receiver.part(message.transfer, message.data)
         peer.tell(protocol.PartOk(message.transfer))
         self._dirty[peer] = None
+
+    def _tell_status(self, now: float, session: bytes, asked: protocol.Status) -> None:
+        state = self._own_state(now)
+        found = snapshot.page(self.scheduler, state, now, asked.info.get("from"))
+        page = protocol.plain(protocol.Status(found))
+        if self.patience[Side.CLIENT].ask(now, session, len(page[0])):
+            self._out.append(Send(Side.CLIENT, session, page))
+        else:
+            words = "STATUS is asked faster than it can be read"
+            self._refuse(now, Side.CLIENT, session, errors.Overloaded(words))
 
     # Items
 
     def _submit(self, now: float, client: Client, run: protocol.Run) -> None:
         self._dirty[client] = None
-        if self.admission.submit(now, client, run):
-            model = self.models[run.model]
-            if not model.warm and model.name not in client.noticed:
-                self._tell_state(client, model.name)
+        taken = self.admission.submit(now, client, run)
+        if taken:
+            client.words -= 1
+        # One that has other brokers hears of a model that was not ready when it is.
+        if (taken or run.flags & _READY) and run.model not in client.noticed:
+            model = self.models.get(run.model)
+            if model is None or not model.warm:
+                self._tell_state(client, run.model)
 
     # Models' states
 
-    def _worker_state(self, worker: Worker, message: protocol.State) -> None:
+    def _worker_state(self, now: float, worker: Worker, message: protocol.State) -> None:
+        before = worker.model.state_in_words()
         try:
             worker.state = WorkerState(message.state)
         except ValueError:
             words = f"no such state {message.state}"
-            self._refuse_malformed(Side.WORKER, worker.session, words)
+            self._refuse_malformed(now, Side.WORKER, worker.session, words)
             return
+        worker.moved = now
         model = worker.model
         if worker.state in (WorkerState.RESTARTING, WorkerState.BROKEN):
-            model.trouble = message.text
+            worker.failures += 1
+            worker.trouble = model.trouble = errors.shortened(message.text, MAX_TROUBLE)
             model.gave_up = worker.state is WorkerState.BROKEN
         elif worker.state is WorkerState.WARM:
             model.trouble = ""
@@ -367,11 +476,12 @@ class BrokerCore:
             self._dirty[worker] = None
         model.forget_speed()
         self.scheduler.touch(model, worker)
-        self._tell_all(model)
+        if model.state_in_words() != before:  # a worker that repeats itself must not flood clients
+            self._tell_all(model)
 
     def _tell_state(self, client: Client, name: str) -> None:
         """Tell a client whether a model is ready, and again when that changes."""
-        full = len(client.noticed) >= MAX_NOTICES or len(name) > protocol.MAX_NAME
+        full = len(client.noticed) >= MAX_NOTICES or not 0 < len(name) <= protocol.MAX_NAME
         if full and name not in client.noticed:
             return
         model = self.models.get(name)
@@ -384,10 +494,20 @@ class BrokerCore:
         client.tell(protocol.Notice(name, errors.to_wire(error) if words else []))
         self._dirty[client] = None
 
+    def _hand_back(self, client: Client, name: str) -> None:
+        """Another broker is ready for a model: what waits here without a worker goes there."""
+        model = self.models.get(name)
+        if model is not None and not model.warm:
+            self.scheduler.hand_back(model, client, parked=True)
+
     def _tell_all(self, model: Model) -> None:
-        for client in self.client_sessions.values():
-            if model.name in client.noticed:
+        cold = not model.warm
+        for client in self.clients.values():
+            waits = cold and any(lot.model is model for lot in client.items.values())
+            if client.session and (waits or model.name in client.noticed):
                 self._tell_state(client, model.name)
+            if waits and not model.broken:
+                self.scheduler.hand_back(model, client)
         if model.broken:
             error = errors.NoWorker(model.state_in_words(), final=True)
             self.scheduler.fail_waiting(model, error)
@@ -401,28 +521,58 @@ class BrokerCore:
     def _tick(self, now: float) -> None:
         seconds = now - self._next_tick + TICK
         self._next_tick = now + TICK
-        for worker in self.workers.values():
-            if not worker.stalled and now - worker.heard > STALL:
-                worker.stalled = True
-                worker.model.look_at(worker)
-                self.counts["stalls"] += 1
-        for client in list(self.clients.values()):
-            if client.session is None and now - client.lost_at > self.config.resume_grace:
-                self._forget(client)
-            elif client.unread > self.config.unread_bytes:
-                self._reset(client)
+        self._look_at_workers(now)
+        self._look_at_clients(now)
         for model in self.models.values():
             model.measure(seconds, RATE_WEIGHT)
+        self.scheduler.forget_idle(now)
+        for patience in self.patience.values():
+            patience.forget(now)
         if now - self.born >= self.config.model_grace:
             for model in [m for m in self.models.values() if not m.known]:
                 del self.models[model.name]
                 self.scheduler.fail_waiting(model, self.admission.model_not_found(model.name))
 
+    def _look_at_workers(self, now: float) -> None:
+        for worker in list(self.workers.values()):
+            if not worker.stalled and now - worker.heard > STALL:
+                worker.stalled = True
+                worker.model.look_at(worker)
+                self.counts["stalls"] += 1
+            worker.words = max(0, worker.words - int(FEWER_WORDS * TICK))
+            if not worker.tickets:
+                worker.moved = now
+            elif now - worker.moved > worker.longest_silence:
+                self._take_all_back(now, worker)
+            elif worker.told > self.config.unread_bytes:
+                self._reset_worker(now, worker)
+
+    def _look_at_clients(self, now: float) -> None:
+        for client in list(self.clients.values()):
+            client.words = max(0, client.words - int(FEWER_WORDS * TICK))
+            if client.session is None and now - client.lost_at > self.config.resume_grace:
+                self._forget(client)
+            elif client.unread + client.told > self.config.unread_bytes:
+                self._reset(now, client)
+
     def _forget(self, client: Client) -> None:
         self.scheduler.cancel(client, list(client.items))
         del self.clients[client.id]
 
-    def _reset(self, client: Client) -> None:
+    def _take_all_back(self, now: float, worker: Worker) -> None:
+        """It says that it is there, and nothing of what it holds."""
+        self.counts["stuck"] += 1
+        words = f"nothing was heard of its tickets for {now - worker.moved:.0f} s"
+        self._refuse(now, Side.WORKER, worker.session, errors.DeadlineExceeded(words))
+        self.on_gone(now, Side.WORKER, worker.session)
+
+    def _reset_worker(self, now: float, worker: Worker) -> None:
+        self.counts["resets"] += 1
+        error = errors.Overloaded("what was asked for was not read; the connection is reset")
+        self._refuse(now, Side.WORKER, worker.session, error)
+        self.on_gone(now, Side.WORKER, worker.session)
+
+    def _reset(self, now: float, client: Client) -> None:
         """It does not read what it asked for; it must not cost the others their memory."""
         self.counts["resets"] += 1
         session = client.session
@@ -431,4 +581,4 @@ class BrokerCore:
         if session is not None:
             self.client_sessions.pop(session, None)
             error = errors.Overloaded("answers were not read; the connection is reset")
-            self._refuse(Side.CLIENT, session, error)
+            self._refuse(now, Side.CLIENT, session, error)

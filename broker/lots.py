@@ -36,6 +36,7 @@ class Lot:
         size: bytes of all payloads.
         arrived: monotonic seconds.
         once: they must never be run twice.
+        movable: their client has other brokers, and gets them back where no worker is ready.
         worker: who holds them; None while they are queued.
         ticket: number of the first one's ticket there; the others follow.
         deaths: how often a model's process died while running it with no other item.
@@ -53,6 +54,7 @@ class Lot:
         "lane",
         "losses",
         "model",
+        "movable",
         "once",
         "payloads",
         "priority",
@@ -73,6 +75,7 @@ class Lot:
         priority: int = 0,
         lane: int = 0,
         once: bool = False,
+        movable: bool = False,
     ) -> None:
         self.client = client
         self.model = model
@@ -84,6 +87,7 @@ class Lot:
         self.priority = priority
         self.lane = lane
         self.once = once
+        self.movable = movable
         self.worker: Worker | None = None
         self.ticket = 0
         self.deaths = 0
@@ -169,6 +173,7 @@ class Lot:
             self.priority,
             self.lane,
             self.once,
+            self.movable,
         )
         lot.deaths, lot.losses, lot.suspect = self.deaths, self.losses, self.suspect
         self.client.items.update(dict.fromkeys(ids, lot))

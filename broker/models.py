@@ -71,6 +71,11 @@ class Model:
         return len(self.queue) + sum(len(lot) for group in self.suspects for lot in group)
 
     @property
+    def idle(self) -> bool:
+        """Whether it has neither workers nor items."""
+        return not (self.workers or self.queue.items or self.suspects)
+
+    @property
     def rate(self) -> float:
         """Items a second that the warm workers do in full batches; 0 where not yet known."""
         return self._known_speed()[0]

@@ -21,12 +21,22 @@ from zstreamer.broker.clients import Client
 from zstreamer.broker.lots import Lot
 from zstreamer.broker.models import Model
 from zstreamer.broker.workers import Worker
-from zstreamer.errors import DeadlineExceeded, WorkerLost, ZStreamerError
+from zstreamer.errors import DeadlineExceeded, NoWorker, WorkerLost, ZStreamerError
 from zstreamer.wire.protocol import NO_PAYLOAD, Fate, Report, Slot, WorkerState
 
 MAX_STRIKES = 4
 """A death alone counts 2, a worker lost from sight 1: WorkerLost comes after two deaths alone,
 and an item that takes whole hosts down does not go round for ever."""
+
+MAX_MODELS = 4096
+"""Models of which anything is known."""
+
+FORGET = 900.0
+MAX_IDLE = 1000
+"""Seconds after which a model without workers and items is forgotten; of more, the oldest are."""
+
+MAX_GROUP = 1024
+"""Suspects that run as one batch: they share one message, and each may need a frame of its own."""
 
 
 class Scheduler:
@@ -47,6 +57,22 @@ class Scheduler:
         self._ticket = 0
         self._use = 0
         self._ready: dict[Model, None] = {}
+        self._idle: dict[str, float] = {}
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there are as many models as there may be."""
+        return len(self.models) >= MAX_MODELS
+
+    def forget_idle(self, now: float) -> None:
+        """Forget models that have had neither worker nor item for long, or are too many."""
+        idle = {name: self._idle.get(name, now) for name, m in self.models.items() if m.idle}
+        old = [name for name, since in idle.items() if now - since > FORGET]
+        if len(idle) - len(old) > MAX_IDLE:
+            old = sorted(idle, key=idle.__getitem__)[:-MAX_IDLE]
+        for name in old:
+            del self.models[name], idle[name]
+        self._idle = idle
 
     def model(self, name: str) -> Model:
         """Return the model of this name, a new one where there is none."""
@@ -110,8 +136,15 @@ class Scheduler:
 
     def fail(self, lots: Iterable[Lot], error: ZStreamerError) -> None:
         """All items of these have ended with an error."""
+        self._end(lots, errors.to_wire(error))
+
+    def refuse(self, lots: Iterable[Lot], error: ZStreamerError) -> None:
+        """All items of these are not taken after all, or not any more: another broker may."""
+        self._end(lots, errors.refusal(error))
+
+    def _end(self, lots: Iterable[Lot], error: list[object]) -> None:
         for lot in lots:
-            self.finish(lot, lot.ids, [errors.to_wire(error)] * len(lot), lot.size)
+            self.finish(lot, lot.ids, [error] * len(lot), lot.size)
 
     def fail_waiting(self, model: Model, error: ZStreamerError) -> None:
         """Fail everything that waits for a model."""
@@ -119,7 +152,27 @@ class Scheduler:
         while group := model.next_suspects():
             lots.extend(group)
         self._count_out(lots)
-        self.fail(lots, error)
+        self.refuse(lots, error)
+
+    def hand_back(self, model: Model, client: Client, parked: bool = False) -> None:
+        """No worker is ready: items that may go to another broker do not wait for one here.
+
+        Args:
+            model: whose workers are not ready.
+            client: whose items.
+            parked: also those that were sent to wait here.
+        """
+        for lot in dict.fromkeys(client.items.values()):
+            queued = lot.model is model and lot.worker is None
+            # What is known of a suspect is of use as long as a worker may come back.
+            if queued and (parked or lot.movable) and not (lot.suspect and model.workers):
+                back = lot.pick(range(len(lot)))
+                self._count_out([lot])
+                if lot.suspect:
+                    lot.drop(set(lot.ids))
+                else:
+                    model.queue.give_up(lot, set(lot.ids))
+                self.refuse([back], NoWorker(model.state_in_words()))
 
     # Out to the workers
 
@@ -158,7 +211,7 @@ class Scheduler:
         group = self._next_suspects(now, model) if model.open else []
         if not group:
             return
-        most = max(w.window_items for w in model.open)
+        most = min(MAX_GROUP, max(w.window_items for w in model.open))
         if len(group) > most:  # the worker it died on had larger batches than those that are left
             self._suspect(model, group[most:], first=True)
             group = group[:most]
@@ -191,15 +244,13 @@ class Scheduler:
     def report(self, now: float, worker: Worker, report: Report) -> None:
         """A worker says what has begun and what is done."""
         model = worker.model
-        model.others += report.backlog - worker.others
-        worker.others = report.backlog
-        worker.beta, worker.alpha = report.beta / 1e6, report.alpha / 1e6
+        model.others += worker.hear(report)
         if report.begun:
             worker.start(now, report.begun)
         # What is no answer is rare, and much has to be known of it.
         answers = NO_PAYLOAD.isdisjoint(map(type, report.slots))
         batch = None if answers else _Batch(worker.running.intersection(report.done))
-        for lot, tickets, slots in _by_lot(worker.release(report.done), report):
+        for lot, tickets, slots in _by_lot(worker.release(now, report.done), report):
             if lot is None:
                 self.counts["fenced"] += len(tickets)
                 for slot in slots:
@@ -295,8 +346,11 @@ class Scheduler:
         group = [lot for lot in lots if lot.suspect]
         if group:
             self._suspect(model, group)
+        cold = not model.warm
         for lot in lots:
-            if not lot.suspect:
+            if cold and lot.movable and not lot.suspect:
+                self.refuse([lot], NoWorker(model.state_in_words()))
+            elif not lot.suspect:
                 self._count_in(lot)
                 model.queue.push_returned(lot)
 

@@ -12,19 +12,26 @@ import gc
 import logging
 import math
 import secrets
+import shutil
+import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeAlias
 
 import zmq
 
-from zstreamer.broker import memory
+from zstreamer.broker import descriptors, memory
 from zstreamer.broker.admin import Admin
 from zstreamer.broker.core import BrokerCore, Send, Side
+from zstreamer.broker.descriptors import Descriptors
+from zstreamer.broker.journal import Journal
+from zstreamer.broker.patience import DEAF
 from zstreamer.config import BrokerConfig
 from zstreamer.system import logs
 from zstreamer.system.exitcodes import ExitCode
-from zstreamer.system.process import Owner, read_config
+from zstreamer.system.logs import Sparing
+from zstreamer.system.process import FOLDER_FLAG, Owner, read_config
 from zstreamer.system.signals import StopRequests
 from zstreamer.wire import protocol, transport
 from zstreamer.wire.protocol import Frames
@@ -32,7 +39,11 @@ from zstreamer.wire.protocol import Frames
 log = logging.getLogger(__name__)
 
 MESSAGES_A_TURN = 256
-"""Messages read from one socket before the other one and the sends have their turn."""
+SECONDS_A_TURN = 0.02
+"""What is read from one socket before the other one and the sends have their turn."""
+
+LAST_WORDS = 0.25
+"""Seconds in which a session may read why it is not heard any more, before its connection ends."""
 
 PAUSE = 0.5
 """Seconds between two turns beyond which the broker discounts its own absence."""
@@ -40,11 +51,20 @@ PAUSE = 0.5
 OWNER_CHECK = 0.5
 """Seconds between two looks at whether the owner still lives."""
 
+LOG_EVERY = 10.0
+"""Seconds between two lines on faults of one kind."""
+DRAIN_NOTICE = 0.25
+"""Seconds for which a broker that drains stays although it is idle: what clients had sent before
+they read that it drains is refused, so that it goes elsewhere, rather than lost."""
+
 PROBE_PAUSE = 0.05
 """Seconds between two rounds of probes; many peers often go at once."""
 
 Handler: TypeAlias = Callable[[float, bytes, Frames], None]
 
+_EVENTS = zmq.EVENT_DISCONNECTED | zmq.EVENT_ACCEPTED | zmq.EVENT_ACCEPT_FAILED
+
+_HELLO = bytes([protocol.Kind.HELLO])
 _PING = protocol.plain(protocol.Ping())
 
 
@@ -68,14 +88,20 @@ class Server:
             Side.WORKER: transport.router(config.worker_endpoint, options),
             Side.CLIENT: transport.router(config.client_endpoint, options),
         }
+        self._inboxes = {
+            side: transport.Inbox(socket, self.core.deaf(side))
+            for side, socket in self.sockets.items()
+        }
         self._handlers: dict[Side, Handler] = {
             Side.WORKER: self.core.on_worker,
             Side.CLIENT: self.core.on_client,
         }
         self._monitors = {
-            side: socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
-            for side, socket in self.sockets.items()
+            side: socket.get_monitor_socket(_EVENTS) for side, socket in self.sockets.items()
         }
+        self._descriptors = Descriptors()
+        self._speakers: dict[int, tuple[Side, bytes]] = {}  # who said HELLO last, by descriptor
+        self._sparing = Sparing(LOG_EVERY)
         for socket in (*self.sockets.values(), *self._monitors.values()):
             self.poller.register(socket, zmq.POLLIN)
         if owner is not None:
@@ -89,36 +115,77 @@ class Server:
         if now - self._turn_at > PAUSE:
             self.core.on_pause(now - self._turn_at)
         self._turn_at = now
-        for side, handle in self._handlers.items():
-            if self.sockets[side] in ready:
-                self._read(now, side, handle)
+        for side, socket in self.sockets.items():
+            if socket in ready:
+                self._read(now, side)
             if self._monitors[side] in ready or side in self._probe_at:
                 self._look_for_the_gone(now, side)
         while sends := self.core.poll(now):
             for send in sends:
                 self._send(now, send)
+        while self.core.troubles:
+            self._report(now, "messages for a peer could not be made", self.core.troubles.pop())
 
-    def _read(self, now: float, side: Side, handle: Handler) -> None:
-        socket = self.sockets[side]
-        for _ in range(MESSAGES_A_TURN):
-            message = transport.receive_routed(socket)
-            if message is None:
+    def _read(self, now: float, side: Side) -> None:
+        inbox = self._inboxes[side]
+        end = time.monotonic() + SECONDS_A_TURN
+        left = MESSAGES_A_TURN
+        while left and (message := inbox.receive()):
+            session, frames = message
+            if frames:
+                left -= 1
+                self._hear(now, side, session, frames)
+            else:
+                self._cut(now, side, session)
+            if time.monotonic() > end:
                 return
-            try:
-                handle(now, *message)
-            except Exception:
-                # One peer's message must not be the end of all the others' work.
-                log.exception("a message could not be handled side=%s", side.value)
-                self.core.give_up_on(now, side, message[0])
+
+    def _hear(self, now: float, side: Side, session: bytes, frames: Frames) -> None:
+        if frames[0][1:2] == _HELLO:  # type: ignore[index]  # heads are bytes
+            self._speakers[self._inboxes[side].descriptor] = side, session
+        try:
+            self._handlers[side](now, session, frames)
+        except Exception as error:  # noqa: BLE001  # it is logged, with its traceback
+            # One peer's message must not be the end of all the others' work.
+            self._report(now, f"a message could not be handled side={side.value}", error)
+            self.core.give_up_on(now, side, session)
+
+    def _cut(self, now: float, side: Side, session: bytes) -> None:
+        """End the connection of a session that is not heard any more.
+
+        The descriptor may have become another's: that of a session that has said HELLO there is
+        left alone, and one that has not yet can begin anew.
+        """
+        if now < self.core.deaf(side).get(session, 0.0) - DEAF + LAST_WORDS:
+            return
+        descriptor = self._inboxes[side].descriptor
+        speaker = self._speakers.get(descriptor)
+        if speaker in (None, (side, session)) or not self.core.knows(*speaker):
+            self._speakers.pop(descriptor, None)
+            descriptors.shut(descriptor)
 
     def _send(self, now: float, send: Send) -> None:
-        if not transport.send(self.sockets[send.side], [send.session, *send.frames]):
-            self.core.on_gone(now, send.side, send.session)
+        try:
+            if transport.send(self.sockets[send.side], [send.session, *send.frames]):
+                return
+        except (zmq.ZMQError, TypeError, ValueError) as error:
+            self._report(now, f"a message could not be sent side={send.side.value}", error)
+        self.core.on_gone(now, send.side, send.session)
+
+    def _report(self, now: float, words: str, error: Exception) -> None:
+        """Log a fault of this program, with its traceback, but not each time."""
+        if count := self._sparing.admit(now, words):
+            log.error("%s times=%d", words, count, exc_info=error)
 
     def _look_for_the_gone(self, now: float, side: Side) -> None:
         """A ROUTER's monitor says that a peer has gone, not which: probe them all, once a while."""
-        while transport.monitored(self._monitors[side]):
-            self._probe_at.setdefault(side, now + PROBE_PAUSE)
+        while event := transport.event(self._monitors[side]):
+            if event.kind == zmq.EVENT_ACCEPTED:
+                self._descriptors.accepted(now, event.value)
+            elif event.kind == zmq.EVENT_ACCEPT_FAILED:
+                self._descriptors.failed(now)
+            else:
+                self._probe_at.setdefault(side, now + PROBE_PAUSE)
         if self._probe_at.get(side, math.inf) <= now:
             for session in self.core.sessions(side):
                 self._send(now, Send(side, session, _PING))
@@ -145,6 +212,10 @@ def run(config: BrokerConfig, owner: Owner | None = None) -> int:
     The first signal refuses new work and waits up to ``drain_grace`` seconds for what runs,
     the second ends at once. Where ``owner`` is given, its death ends the broker at once.
     """
+    descriptors.allow_all()
+    limit = memory.limit(config.max_memory, config.max_bytes)
+    # A queue that is full is to be a reason to refuse, not to end.
+    config = replace(config, max_bytes=min(config.max_bytes, limit // 2))
     try:
         server = Server(config, owner)
     except zmq.ZMQError as error:
@@ -159,37 +230,64 @@ def run(config: BrokerConfig, owner: Owner | None = None) -> int:
     gc.freeze()
     with StopRequests() as stop, Admin(config, server.core) as admin:
         log.info(
-            "serving clients=%s workers=%s http=%s",
+            "serving clients=%s workers=%s http=%s max_memory=%dMiB max_bytes=%dMiB",
             config.client_endpoint,
             config.worker_endpoint,
             admin.port or "none",
+            limit // 2**20,
+            config.max_bytes // 2**20,
         )
         server.poller.register(stop, zmq.POLLIN)
         try:
-            return _serve(server, stop, admin)
+            return _serve(server, stop, admin, memory.Guard(limit))
         finally:
             server.close()
 
 
-def _serve(server: Server, stop: StopRequests, admin: Admin) -> int:
+def _serve(server: Server, stop: StopRequests, admin: Admin, guard: memory.Guard) -> int:
+    journal = Journal(server.core)
     while not stop.requests:
         server.turn()
-        admin.publish(time.monotonic())
+        now = time.monotonic()
+        journal.look(now)
+        admin.publish(now)
+        if used := guard.exceeded(now):
+            _log_memory(server, used, guard.limit)
+            return ExitCode.MEMORY
         if server.owner_gone():
             return ExitCode.OK
     log.info("draining grace=%gs", server.config.drain_grace)
     server.core.drain()
-    end = time.monotonic() + server.config.drain_grace
-    while not server.core.idle:
+    start = time.monotonic()
+    end = start + server.config.drain_grace
+    told = start + DRAIN_NOTICE if server.core.client_sessions else start
+    while not server.core.idle or time.monotonic() < told:
         server.turn()
+        journal.look(time.monotonic())
         if stop.requests > 1 or time.monotonic() > end or server.owner_gone():
             log.warning("stopped with work unfinished items=%d", server.core.scheduler.queued_items)
             return ExitCode.NOT_DRAINED
+    log.info("drained and stopped")
     return ExitCode.OK
+
+
+def _log_memory(server: Server, used: int, limit: int) -> None:
+    log.critical(
+        "ending: %d MiB of memory are in use, and max_memory is %d MiB; the sessions that hold "
+        "most follow, but a message that is not at its end is not counted",
+        used // 2**20,
+        limit // 2**20,
+    )
+    for size, who in server.core.largest(5):
+        log.critical("holds bytes=%d %s", size, who)
 
 
 def main() -> int:
     """Run the broker that another program of ours started."""
-    config, owner = read_config(BrokerConfig)
-    logs.start(config.log_level)
-    return run(config, owner)
+    try:
+        config, owner = read_config(BrokerConfig)
+        logs.start(config.log_level)
+        return run(config, owner)
+    finally:
+        if FOLDER_FLAG in sys.argv:  # the owner may have been killed
+            shutil.rmtree(sys.argv[sys.argv.index(FOLDER_FLAG) + 1], ignore_errors=True)

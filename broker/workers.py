@@ -6,15 +6,34 @@ from collections.abc import Sequence
 from itertools import accumulate, repeat, takewhile
 
 from zstreamer.broker import dispatch
+from zstreamer.broker.introduction import Job
 from zstreamer.broker.lots import Lot
 from zstreamer.broker.models import Model
+from zstreamer.broker.patience import WORDS_AN_ITEM
 from zstreamer.config import BrokerConfig
 from zstreamer.wire import protocol
-from zstreamer.wire.protocol import BUNDLE, INLINE, Buffer, Flag, Frames, Slot, WorkerState
+from zstreamer.wire.protocol import (
+    BUNDLE,
+    MAX_BUDGET,
+    MAX_ROWS,
+    Buffer,
+    Flag,
+    Frames,
+    Report,
+    Slot,
+    WorkerState,
+)
 from zstreamer.wire.transfer import Receiver, Sender, cut
 
 STALL = 3.0
 """Seconds of silence after which a worker gets nothing new; it says something every second."""
+
+MAX_BACKLOG = 10**9
+MAX_MICROSECONDS = MAX_BUDGET * 1000
+"""What a worker may say of its backlog and its speed; beyond, it is taken for this."""
+
+SLOW = 10
+"""Times as long as its measured speed says a worker may take for what it holds."""
 
 
 class Worker:
@@ -24,6 +43,13 @@ class Worker:
         tickets: for each item that it holds, wanted or not, the lot that it went out in.
         running: those tickets that its model has begun.
         others: items that it holds from other brokers.
+        info: what people may want to know of it.
+        words, declared: bytes that its host and device, and its inputs and outputs, may take.
+        heard: when it said anything last, in monotonic seconds.
+        moved: when it last had no ticket, or said something of one.
+        words: messages that it has sent lately, less what its items pay for; see `patience`.
+        told: bytes of what it was told besides its items; it is not known to have read them.
+        failures: how often its model's process has failed, and `trouble` why the last time.
     """
 
     def __init__(
@@ -31,8 +57,7 @@ class Worker:
         session: bytes,
         id: int,
         model: Model,
-        batch_size: int,
-        pool: int,
+        job: Job,
         config: BrokerConfig,
         info: dict[str, object],
         now: float,
@@ -40,14 +65,25 @@ class Worker:
         self.session = session
         self.id = id
         self.model = model
-        self.batch_size = batch_size
+        self.batch_size = job.batch_size
+        self.patience = job.patience
         # One batch runs while the next gathers; with less the batches average half.
-        self.window_items = 2 * batch_size + pool
+        self.window_items = 2 * job.batch_size + job.pool
         self.window_bytes = config.window_bytes
         self.info = info
+        words = ("host", "device")
+        self.words = sum(4 * len(str(info.get(key, ""))) for key in words)
+        self.declared = sum(
+            len(repr(value).encode()) for key, value in info.items() if key not in words
+        )
         self.state = WorkerState.BOOTING
+        self.failures = 0
+        self.trouble = ""
         self.stalled = False
         self.heard = now
+        self.moved = now
+        self.told = 0
+        self.words = 0
         self.tickets: dict[int, Lot] = {}
         self.running: set[int] = set()
         self.bytes = 0
@@ -65,6 +101,11 @@ class Worker:
         self._plain: list[Frames] = []
 
     @property
+    def held(self) -> int:
+        """Bytes that are kept on its account."""
+        return self.told + self.bytes + self.receiver.bytes
+
+    @property
     def open(self) -> bool:
         """Whether it may be given items now."""
         return (
@@ -73,6 +114,12 @@ class Worker:
             and len(self.tickets) < self.window_items
             and (self.bytes < self.window_bytes or not self.tickets)
         )
+
+    @property
+    def longest_silence(self) -> float:
+        """Seconds that it may hold tickets and say nothing of any of them."""
+        batches = 1 + self.waiting // self.batch_size
+        return max(self.patience, SLOW * batches * self.batch_time(self.batch_size))
 
     @property
     def waiting(self) -> int:
@@ -118,7 +165,14 @@ class Worker:
         self.bytes += lot.size
         self.model.out += len(lot)
 
-    def release(self, tickets: Sequence[int]) -> list[Lot | None]:
+    def hear(self, report: Report) -> int:
+        """Take down its speed and its backlog; return by how much that has grown."""
+        self.beta = min(report.beta, MAX_MICROSECONDS) / 1e6
+        self.alpha = min(report.alpha, MAX_MICROSECONDS) / 1e6
+        before, self.others = self.others, min(report.backlog, MAX_BACKLOG)
+        return self.others - before
+
+    def release(self, now: float, tickets: Sequence[int]) -> list[Lot | None]:
         """Take tickets back and give the window their room; the owner settles `bytes`.
 
         Returns the lot of each, None for one that is not this worker's.
@@ -126,7 +180,12 @@ class Worker:
         lots = list(map(self.tickets.pop, tickets, repeat(None)))
         if self.running:
             self.running.difference_update(tickets)
-        self.model.out -= len(lots) - lots.count(None)
+        known = len(lots) - lots.count(None)
+        if known:
+            self.model.out -= known
+            self.words -= WORDS_AN_ITEM * known
+            self.moved = now
+            self.told = 0  # it has read WORK, and so what came before that
         return lots
 
     def give_back(self) -> tuple[list[Lot], list[Lot]]:
@@ -149,6 +208,8 @@ class Worker:
         begun = set(tickets)
         if not begun <= self.tickets.keys():
             begun &= self.tickets.keys()
+        if not begun <= self.running:
+            self.moved = now
         if begun:
             self.running |= begun
             self.free_at = now + (self.batch_time(len(begun)) or dispatch.UNKNOWN_BETA)
@@ -157,14 +218,16 @@ class Worker:
         """An item is no longer wanted: take its ticket back if WORK has not left, else say so."""
         lot = self.tickets[ticket]
         if lot.large and self.sender.give_up(lot):
-            self.release([ticket])
+            self.release(self.moved, [ticket])
             self.bytes -= lot.size
         else:
             self._cancels.append(ticket)
 
     def tell(self, message: protocol.Message) -> None:
         """Send it a message without items."""
-        self._plain.append(protocol.plain(message))
+        frames = protocol.plain(message)
+        self.told += protocol.cost(frames)
+        self._plain.append(frames)
 
     def flush(self, now: float) -> list[Frames]:
         """Return the messages that are to leave now, in order."""
@@ -188,16 +251,16 @@ class Worker:
                 messages.append(protocol.work(flags, [lot.ticket], lot.left(now), [transfer], []))
         if self._cancels:
             tickets, self._cancels = self._cancels, []
-            messages.append(protocol.plain(protocol.Cancel(tickets)))
+            messages.extend(protocol.cancels(tickets))
         return messages
 
     def _bundles(self, now: float, lots: list[Lot], flags: int) -> list[Frames]:
         tickets, budgets = _columns(now, lots)
         payloads: list[Buffer] = [payload for lot in lots for payload in lot.payloads]
         size = sum(lot.size for lot in lots)
-        if size <= INLINE:  # so each of them is, and the head holds all
+        if protocol.fits_inline(size, len(tickets)):  # the head holds all
             return [protocol.work(flags, tickets, budgets, payloads, [])]  # type: ignore[arg-type]  # list is invariant
-        if size <= BUNDLE:
+        if size <= BUNDLE and len(tickets) <= MAX_ROWS:
             slots, frames = protocol.lay_out(payloads)  # type: ignore[arg-type]  # list is invariant
             return [protocol.work(flags, tickets, budgets, slots, frames)]
         messages = []
@@ -219,7 +282,8 @@ class Worker:
             else:
                 payloads.extend(lot.payloads)
         flags = Flag.ALONE | (Flag.ONCE if group[0].once else 0)
-        slots, frames = protocol.lay_out(payloads)
+        small = sum(lot.size for lot in group if not lot.large) <= BUNDLE
+        slots, frames = protocol.lay_out(payloads) if small else protocol.all_apart(payloads)
         return [*messages, protocol.work(flags, *_columns(now, group), slots, frames)]
 
 

@@ -18,6 +18,7 @@ from zstreamer.setting import (
     ANY_TEXT,
     BYTES,
     COUNT,
+    DEVICES,
     INDEX,
     JSON_LIST,
     JSON_OBJECT,
@@ -28,6 +29,7 @@ from zstreamer.setting import (
     SWITCH,
     TARGET,
     TEXT,
+    WINDOW,
     ConfigError,
     choice,
     optional,
@@ -95,10 +97,16 @@ class BrokerConfig(Config):
     max_bytes: int = setting(2 * GiB, BYTES, "Payload bytes queued in all.")
     client_items: int = setting(50_000, COUNT, "Items queued for one client.")
     client_bytes: int = setting(1 * GiB, BYTES, "Payload bytes queued for one client.")
-    window_items: int = setting(4096, COUNT, "Items that a session may have unanswered.")
+    window_items: int = setting(4096, WINDOW, "Items that a session may have unanswered.")
     window_bytes: int = setting(64 * MiB, BYTES, "Payload bytes a session may have unanswered.")
     unread_bytes: int = setting(256 * MiB, BYTES, "Answers a session may leave unread, in bytes.")
     max_payload: int = setting(64 * MiB, BYTES, "Largest input or output of one item, in bytes.")
+    max_memory: int | None = setting(
+        None,
+        optional(BYTES, "auto"),
+        "Memory in use beyond which the broker ends, with exit code 6; auto: half of the machine's "
+        "or the control group's, and no more than four times max_bytes.",
+    )
     heartbeat: float = setting(0.5, SECONDS, "Seconds between heartbeats.")
     heartbeat_timeout: float = setting(2.0, SECONDS, "Seconds of silence before a peer is lost.")
     resume_grace: float = setting(
@@ -147,7 +155,7 @@ class WorkerConfig(Config):
     model: str = setting("default", TEXT, "Name that clients ask for.")
     num: int = setting(1, COUNT, "Worker processes.")
     devices: tuple[str, ...] = setting(
-        (), NAMES, "GPUs, dealt to the workers in turn as CUDA_VISIBLE_DEVICES; none: untouched."
+        (), DEVICES, "GPUs, dealt to the workers in turn as CUDA_VISIBLE_DEVICES; none: untouched."
     )
     batch_size: int = setting(32, COUNT, "Most items that one predict runs.")
     max_latency: float = setting(

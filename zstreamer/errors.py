@@ -13,6 +13,7 @@ losing its type, and says in ``retryable`` whether the same call may succeed whe
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from typing import ClassVar
@@ -206,9 +207,88 @@ CLASSES: Mapping[int, type[ZStreamerError]] = {
 }
 
 
+MAX_TEXT = 18 * 1024
+MAX_DETAIL = 36 * 1024
+"""Characters of an error's text, and of one of its details such as a traceback; what a model
+raises is cut to a little less."""
+
+MAX_DETAILS = 16
+MAX_LISTED = 1000
+"""Details of one error, and elements of one that is an array."""
+
+_MAX_WORD = 255
+"""Characters of a detail's name, and of each text in an array."""
+
+
+def shortened(text: str, most: int = MAX_TEXT) -> str:
+    """Return a text of at most ``most`` characters: its begin and its end, which say the most."""
+    if len(text) <= most:
+        return text
+    half = max(0, most - 3) // 2
+    return f"{text[:half]}…{text[len(text) - half :]}"
+
+
 def to_wire(error: ZStreamerError) -> list[object]:
     """Return ``[code, message, details]``, the form of an error in a message."""
-    return [int(error.code), error.message, error.details()]
+    return bounded([int(error.code), error.message, error.details()])
+
+
+def bounded(wire: list[object]) -> list[object]:
+    """Return an error's form with short texts and flat details, whatever it held before.
+
+    What passes is kept, moved on and packed by others, none of whom should have to ask how large
+    or how deep it is.
+    """
+    code, text, details = wire
+    message = shortened(text) if isinstance(text, str) else ""
+    known = details if isinstance(details, dict) else {}
+    return [code, message, _flat(known) if known else {}]
+
+
+def _flat(details: Mapping[object, object]) -> dict[str, object]:
+    flat: dict[str, object] = {}
+    for name, value in details.items():
+        if len(flat) == MAX_DETAILS:
+            break
+        if not isinstance(name, str) or len(name) > _MAX_WORD:
+            continue
+        if isinstance(value, str):
+            flat[name] = shortened(value, MAX_DETAIL)
+        elif isinstance(value, list | tuple):
+            flat[name] = [_word(each) for each in value[:MAX_LISTED] if _is_plain(each)]
+        elif _is_plain(value):
+            flat[name] = value
+    return flat
+
+
+def _word(value: object) -> object:
+    return shortened(value, _MAX_WORD) if isinstance(value, str) else value
+
+
+def _is_plain(value: object) -> bool:
+    """Whether msgpack and JSON can both hold it as it is."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, int):
+        return -(2**63) <= value < 2**64
+    return value is None or isinstance(value, str)
+
+
+def refusal(error: ZStreamerError) -> list[object]:
+    """Return the form of an error which says that a broker did not take the item: it has not run,
+    and another broker may take it.
+    """
+    code, message, details = to_wire(error)
+    return [code, message, {**details, _ADMITTED: False}]  # type: ignore[dict-item]  # a dict
+
+
+def is_refusal(wire: Sequence[object]) -> bool:
+    """Whether `refusal` wrote this."""
+    details = wire[2] if len(wire) == 3 else None
+    return isinstance(details, dict) and details.get(_ADMITTED) is False
+
+
+_ADMITTED = "admitted"
 
 
 def from_wire(wire: Sequence[object]) -> ZStreamerError:

@@ -83,7 +83,8 @@ def _can_be_sent(error: ZStreamerError) -> bool:
     """Whether the model has filled an error of ours with what belongs there."""
     try:
         wire = errors.to_wire(error)
+        whole = [int(error.code), error.message, error.details()]
         size = len(msgpack.packb(wire))
     except BaseException:  # noqa: BLE001  # details() may be the user's; without a code it raises
         return False
-    return isinstance(wire[1], str) and size <= WHOLE
+    return wire == whole and size <= WHOLE

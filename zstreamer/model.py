@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, TypeAlias
 
@@ -45,6 +46,7 @@ class ManagedModel:
                 return [self.factor * x for x in batch]
 
     Attributes:
+        model: None; `init_model` may keep what it loads there.
         gpu_id: the device that the worker was given, or None. CUDA_VISIBLE_DEVICES is set to
             it already, so that to this process it is device 0.
         example: inputs that are run once before the worker takes work, so that the first
@@ -53,12 +55,25 @@ class ManagedModel:
             `zstreamer.Tensor`; None where items are plain.
     """
 
+    model: Any = None
+    gpu_id: str | int | None = None
     example: ClassVar[Sequence[object] | None] = None
     inputs: ClassVar[Sequence[Tensor] | None] = None
     outputs: ClassVar[Sequence[Tensor] | None] = None
 
     def __init__(self, gpu_id: str | int | None = None) -> None:
+        self.model = None
         self.gpu_id = gpu_id
+        self.set_gpu_id(gpu_id)
+
+    @staticmethod
+    def set_gpu_id(gpu_id: str | int | None = None) -> None:
+        """Have this process see one CUDA device alone; None changes nothing.
+
+        A worker's process sees its own already. Elsewhere it helps as long as CUDA is untouched.
+        """
+        if gpu_id is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu_id)
 
     def init_model(self, *args: Any, **kwargs: Any) -> None:
         """Load the model. Called once, in the worker's process, before anything else."""
@@ -113,7 +128,7 @@ class Loaded:
     def __init__(
         self,
         source: object,
-        gpu_id: str | None = None,
+        gpu_id: str | int | None = None,
         args: Sequence[object] = (),
         kwargs: dict[str, object] | None = None,
     ) -> None:
@@ -143,7 +158,7 @@ class Loaded:
         self.outputs = declared(own.outputs)
 
     @staticmethod
-    def _make(source: type, gpu_id: str | None) -> object:
+    def _make(source: type, gpu_id: str | int | None) -> object:
         return source(gpu_id) if issubclass(source, ManagedModel) else source()
 
     @property

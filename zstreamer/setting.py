@@ -171,6 +171,14 @@ def _names(value: object) -> tuple[str, ...]:
     raise ValueError("give names separated by commas")
 
 
+def _devices(value: object) -> tuple[str, ...]:
+    names = _names(value)
+    one = r"(\d+|(GPU|MIG)-[\w./-]+)"
+    if all(re.fullmatch(rf"{one}(,{one})*", name) for name in names):
+        return names
+    raise ValueError("give the numbers of CUDA devices, such as 0,1, or their ids (GPU-…, MIG-…)")
+
+
 def _json(value: object, expected: str) -> object:
     try:
         return json.loads(value) if isinstance(value, str) else value
@@ -227,6 +235,7 @@ TEXT = Kind("TEXT", _text)
 TARGET = Kind("MODULE:NAME", _target)
 COUNT = Kind("N", _count(1))
 INDEX = Kind("N", _count(0))
+WINDOW = Kind("N", _count(1, 50_000))  # as many as one HELLO may name: `messages.MAX_OPEN`
 ANY_TEXT = Kind("TEXT", str)
 PORT = Kind("PORT", _count(1, 65535))
 PORT_OR_NONE = Kind("PORT", _count(0, 65535))
@@ -237,5 +246,6 @@ AMOUNT = Kind(
 )
 SWITCH = Kind("", _switch, lambda value: "on" if value else "off")
 NAMES = Kind("A,B,…", _names, ",".join)
+DEVICES = Kind("A,B,…", _devices, ",".join)
 JSON_LIST = Kind("JSON", _list, lambda value: json.dumps(list(value)))
 JSON_OBJECT = Kind("JSON", _object, json.dumps)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 DATATYPES: Final = (
     *("BOOL", "BYTES", "FP16", "FP32", "FP64"),
@@ -62,6 +64,36 @@ class Tensor:
             "shape": list(self.shape),
             "text": self.text,
         }
+
+
+MAX_EXAMPLE = 1000
+"""Characters of an example as JSON; a longer one is of no use to a page."""
+
+
+def example_text(example: object) -> str:
+    """Return the first item of a model's example as the JSON that a caller over HTTP would send.
+
+    Args:
+        example: as a model has it, None for none. Bytes become ``{"b64": …}``, arrays lists.
+
+    Returns:
+        The text; empty where there is none, or it is no JSON or too long.
+    """
+    try:
+        item = next(iter(() if example is None else example))  # type: ignore[call-overload]
+        text = json.dumps(item, default=_plain, ensure_ascii=False, allow_nan=False)
+        text.encode()
+    except Exception:  # noqa: BLE001  # of the user's classes, which may raise anything
+        return ""
+    return text if len(text) <= MAX_EXAMPLE else ""
+
+
+def _plain(value: Any) -> object:
+    if isinstance(value, bytes):
+        return {"b64": base64.b64encode(value).decode()}
+    if value.size > MAX_EXAMPLE:  # an array
+        raise ValueError
+    return value.tolist()
 
 
 def declared(given: object) -> list[dict[str, object]] | None:

@@ -53,7 +53,7 @@ def draw(name: str, points: Sequence[Point], folder: Path) -> Path:
     # The same figures give the same bytes, so that a repository shows only what has changed.
     with matplotlib.rc_context({"svg.hashsalt": "zstreamer", "svg.fonttype": "none"}):
         figure = Figure(figsize=(9, 6), layout="constrained")
-        grid = figure.subplots(2, len(models), sharex=True, squeeze=False)
+        grid = figure.subplots(2, len(models), sharex="col", squeeze=False)
         for column, model in enumerate(models):
             own = [point for point in points if point.model == model]
             _draw(grid[0][column], own, "rate")

@@ -109,6 +109,16 @@ class Gate(ManagedModel):
         return [[item, os.getpid()] for item in batch]
 
 
+class Costly(ManagedModel):
+    """Echoes text, which costs its length."""
+
+    def cost(self, item):
+        return len(item)
+
+    def predict(self, batch):
+        return batch
+
+
 class Device(ManagedModel):
     """Tells which devices its process saw before anything was imported, and its gpu_id."""
 

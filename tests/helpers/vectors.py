@@ -64,6 +64,8 @@ def _plain(form: Json) -> Json:
     if isinstance(form, dict) and form.keys() in ({"bin"}, {"frame"}):
         (shown,) = form.values()
         return bytes.fromhex(shown)
+    if isinstance(form, dict) and form.keys() == {"int"}:
+        return int(form["int"])
     if isinstance(form, dict):
         return {name: _plain(value) for name, value in form.items()}
     return [_plain(each) for each in form] if isinstance(form, list) else form
@@ -108,14 +110,22 @@ def _frames_of(form: Json) -> list[bytes]:
 
 def value(form: Json) -> object:
     """Return the Python value of a payload's vector."""
-    if isinstance(form, dict) and form.keys() == {"bin"}:
-        return bytes.fromhex(form["bin"])
-    if isinstance(form, dict) and form.keys() == {"dtype", "shape", "elements"}:
-        array = np.array(form["elements"], form["dtype"]).reshape(form["shape"])
-        return array if form["shape"] else array[()]
-    if isinstance(form, dict):
-        return {name: value(inner) for name, inner in form.items()}
-    return [value(each) for each in form] if isinstance(form, list) else form
+    if isinstance(form, list):
+        return [value(each) for each in form]
+    return _value_of(form) if isinstance(form, dict) else form
+
+
+def _value_of(form: Json) -> object:
+    match list(form):
+        case ["bin" | "int"]:
+            return _plain(form)
+        case ["map"]:
+            return {value(key): value(inner) for key, inner in form["map"]}
+        case ["dtype", "scalar"]:
+            return np.dtype(form["dtype"]).type(value(form["scalar"]))
+        case ["dtype", "shape", "elements"]:
+            return np.array(form["elements"], form["dtype"]).reshape(form["shape"])
+    return {name: value(inner) for name, inner in form.items()}
 
 
 def message_table(vectors: Json) -> str:
@@ -133,6 +143,18 @@ def payload_table(vectors: Json) -> str:
     for vector in vectors["payloads"]:
         shown = _compact(vector["value"])
         rows.append(f"| {vector['what']} | `{shown}` | `{vector['payload']}` |")
+    return "\n".join(rows)
+
+
+def refused_table(vectors: Json) -> str:
+    """Return what must be refused as docs/protocol.md shows it."""
+    rows = ["| what | frames, or payload |", "| --- | --- |"]
+    for vector in vectors["refused"]["messages"]:
+        frames = "<br>".join(f"`{f}`" if f else "(empty)" for f in vector["frames"])
+        rows.append(f"| message: {vector['what']} | {frames} |")
+    for vector in vectors["refused"]["payloads"]:
+        payload = f"`{vector['payload']}`" if vector["payload"] else "(empty)"
+        rows.append(f"| payload: {vector['what']} | {payload} |")
     return "\n".join(rows)
 
 
@@ -155,6 +177,7 @@ def tables() -> dict[str, str]:
         "errors": error_table(),
         "messages": message_table(vectors),
         "payloads": payload_table(vectors),
+        "refused": refused_table(vectors),
     }
 
 

@@ -257,6 +257,65 @@ def test_status_on_a_narrow_terminal_cuts_no_number(monkeypatch, capsys, columns
     assert columns < 80 or max(map(len, out.splitlines())) <= columns
 
 
+RED = "\x1b[31mred\x07\x1b]0;title\x07"
+
+
+def test_status_shows_what_peers_say_without_obeying_it(fetched, run, monkeypatch):
+    worker = {**WORKER, "host": RED, "device": "\u202e0", "pid": [RED]}
+    monkeypatch.setitem(STATUS, "models", {RED: {**MODEL, "trouble": RED, "workers": [worker]}})
+    code, out, _ = run("status")
+    assert code == 0
+    assert not {"\x1b", "\x07", "\u202e"} & set(out)
+    assert out.count(r"\x1b[31mred\x07") >= 5
+
+
+def test_status_has_the_last_line_of_a_traceback_in_its_table_and_the_rest_below(
+    fetched, run, monkeypatch
+):
+    trace = (
+        'Traceback (most recent call last):\n  File "x.py", line 1\nOSError: no \x1b[1mweights\n'
+    )
+    monkeypatch.setitem(STATUS["models"]["bert"], "trouble", trace)
+    table, _, below = run("status")[1].partition("why no worker of model bert is ready:")
+    assert r"OSError: no \x1b[1mweights" in table
+    assert "Traceback" not in table
+    assert below.splitlines() == [
+        "",
+        *("  " + each for each in trace.replace("\x1b", r"\x1b").splitlines()),
+    ]
+
+
+def printed(program, **variables):
+    """What a program of its own prints, as bytes."""
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, **variables},
+        capture_output=True,
+        check=True,
+        timeout=50,
+    ).stdout
+
+
+def test_names_are_shown_as_an_ascii_terminal_can():
+    text = f"from zstreamer.cli import status\nstatus._show('tcp://a:1', {STATUS!r})"
+    text = text.replace("'bert'", "'b\\u00ebrt \\u6a21'")
+    out = printed(text, PYTHONIOENCODING="ascii")
+    assert rb"b\xebrt \u6a21" in out
+    assert "bërt 模".encode() in printed(text, PYTHONIOENCODING="utf-8")
+
+
+def test_call_prints_what_an_ascii_terminal_cannot_show_as_escapes():
+    text = "import zstreamer, tests.processes.test_cli as t\nzstreamer.Client = t.FakeClient\n"
+    text += "from zstreamer.cli import main\nmain(['call', 'ab\\u00fc'])"
+    assert printed(text, PYTHONIOENCODING="ascii", PYTHONPATH=str(ROOT)) == b"\\xfcba\n"
+
+
+def test_call_obeys_no_answer_on_a_terminal_and_changes_none_in_a_pipe(client, run, monkeypatch):
+    assert run("call", RED[::-1])[1] == RED + "\n"
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert run("call", RED[::-1])[1] == r"\x1b[31mred\x07\x1b]0;title\x07" + "\n"
+
+
 def test_status_gives_no_rate_that_rests_on_times_too_short_to_measure(fetched, run, monkeypatch):
     monkeypatch.setitem(STATUS["models"]["bert"], "capacity", 16_000_000.0)
     assert "16,000,000" not in run("status")[1]

@@ -3,17 +3,24 @@
 import asyncio
 import inspect
 import os
+import re
+import shutil
 import signal
+import subprocess
+import sys
+import tempfile
 import threading
 import time
 from concurrent import futures
 
+import numpy as np
 import psutil
 import pytest
 
 from tests.helpers import models
 from tests.helpers.closed_loop import settled
-from tests.helpers.program import finish, running, succeed
+from tests.helpers.cluster import Gated
+from tests.helpers.program import ROOT, finish, running, succeed
 from tests.helpers.waiting import all_gone, descendants, is_gone, until
 from zstreamer import Streamer, errors
 
@@ -143,7 +150,7 @@ def test_devices_are_dealt_out_in_turn_and_seen_before_the_model_is_imported(mon
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "7"
     assert sorted(fact["at import"] for fact in seen.values()) == ["0", "0", "3", "3"]
     for fact in seen.values():
-        assert fact["gpu_id"] == fact["at import"]
+        assert fact["gpu_id"] == int(fact["at import"])
         assert fact["arguments"] == [["a"], {"b": {"c": [1, 2]}}]
         assert not fact["torch"]
 
@@ -188,9 +195,54 @@ def test_arguments_that_make_no_sense_are_refused_and_leave_nothing(arguments, w
     assert all_gone(set(descendants(os.getpid())) - set(before))
 
 
-def test_what_the_older_library_had_for_waiting_says_what_to_do_instead(streamer):
-    with pytest.raises(AttributeError, match=r"Streamer\(…, wait_for_worker_ready=True\)"):
-        streamer._wait_for_worker_ready(timeout=60)
+@pytest.mark.parametrize("devices", ["-1", "0,1", [-1], [0.5], [True], [None], 0, ["cuda:0"], [""]])
+def test_devices_that_mean_nothing_are_refused(devices):
+    with pytest.raises(ValueError, match="cuda_devices"):
+        Streamer(models.double, 4, cuda_devices=devices)
+
+
+@pytest.mark.parametrize(
+    ("devices", "gpu_id"),
+    [
+        (np.array([3]), 3),
+        ([np.int64(3)], 3),
+        (["3"], "3"),
+        (["GPU-8932f937-d72c"], "GPU-8932f937-d72c"),
+    ],
+)
+def test_a_device_keeps_its_type_as_gpu_id(devices, gpu_id):
+    with Streamer(models.Device, 1, cuda_devices=devices) as streamer:
+        [fact] = streamer.predict([None])
+    assert (fact["at import"], fact["gpu_id"]) == (str(gpu_id), gpu_id)
+
+
+def test_programs_of_the_older_library_wait_for_a_worker_by_its_name():
+    with Streamer(models.Sleeper, 4, model_init_args=[0.0]) as streamer:
+        streamer._wait_for_worker_ready(timeout=30)
+        begin = time.monotonic()
+        streamer._wait_for_worker_ready()
+        assert time.monotonic() - begin < 5
+    with Streamer(models.Broken, 4) as streamer, pytest.raises(errors.NoWorker):
+        streamer._wait_for_worker_ready(30)
+
+
+@pytest.mark.gevent
+def test_a_call_has_its_own_timeout_priority_and_place_for_errors(streamer):
+    outcomes = streamer.predict([1, {}, 3], return_exceptions=True)
+    assert (outcomes[0], outcomes[2]) == (2, 6)
+    assert (type(outcomes[1]), outcomes[1].index) == (errors.PredictError, 1)
+    assert streamer.submit([1], timeout=10, priority=5).result(10) == [2]
+    for bad in ({"timeout": 0}, {"timeout": "soon"}):
+        with pytest.raises(ValueError, match="timeout"):
+            streamer.predict([1], **bad)
+
+
+def test_a_call_ends_when_its_own_timeout_says_so():
+    with Streamer(models.Sleeper, 1, model_init_args=[1.0], wait_for_worker_ready=True) as streamer:
+        begin = time.monotonic()
+        with pytest.raises(errors.DeadlineExceeded):
+            streamer.predict([1], timeout=0.3)
+        assert time.monotonic() - begin < 0.9
 
 
 @pytest.mark.gevent
@@ -300,14 +352,16 @@ def test_with_fork_a_model_may_be_anything_that_the_program_holds(tmp_path):
 # Ends
 
 
-def test_destroy_workers_ends_all_processes_and_open_calls():
+def test_destroy_workers_ends_all_processes_and_hung_calls():
     before = set(descendants(os.getpid()))
-    streamer = Streamer(models.Sleeper, 1, worker_num=2, model_init_kwargs={"seconds": 30})
+    streamer = Streamer(
+        models.Sleeper, 1, worker_num=2, model_init_kwargs={"seconds": 30}, worker_timeout=2
+    )
     streamer._client.wait_ready(30)
     # Broker, supervisor, 2 agents and 2 models, of which the second may come later.
     until(lambda: len(set(descendants(os.getpid())) - before) == 6)
     started = set(descendants(os.getpid())) - before
-    future = streamer.submit([1])
+    future = streamer.submit([1], timeout=60)
     with pytest.raises(futures.TimeoutError):
         future.result(0.2)
     begin = time.monotonic()
@@ -319,6 +373,24 @@ def test_destroy_workers_ends_all_processes_and_open_calls():
         with pytest.raises(errors.Cancelled, match="the streamer is closed"):
             call([1])
     streamer.destroy_workers()
+
+
+@pytest.mark.gevent
+def test_destroy_workers_lets_the_running_batch_end_and_its_callers_have_their_answers(tmp_path):
+    gated = Gated(tmp_path)
+    streamer = Streamer(models.Gate, 1, model_init_args=[str(tmp_path)], wait_for_worker_ready=True)
+    running = streamer.submit(["running"])
+    gated.wait_begun("running")
+    waiting = [streamer.submit([f"waiting {i}"]) for i in range(9)]
+    ending = threading.Thread(target=streamer.destroy_workers)
+    ending.start()
+    with pytest.raises(errors.Cancelled):
+        until(lambda: streamer.predict(["too late"]))
+    gated.open()
+    ending.join()
+    assert running.result(0)[0][0] == "running"
+    assert isinstance(waiting[-1].exception(0), errors.Cancelled)
+    assert "waiting 8" not in gated.begun
 
 
 def test_a_streamer_that_is_forgotten_ends_its_processes():
@@ -384,6 +456,117 @@ def test_ctrl_c_at_the_terminal_leaves_no_process(tmp_path):
         program.send_signal(signal.SIGINT)
         program.wait(10)
         assert all_gone(started)
+
+
+@pytest.fixture
+def temporary(tmp_path, monkeypatch):
+    """A folder of its own for temporary files."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    return folder
+
+
+def test_the_folder_of_a_streamer_is_gone_once_it_is_closed(temporary):
+    for method in ("spawn", "fork"):
+        with Streamer(models.double, 4, mp_start_method=method) as streamer:
+            assert streamer.predict([1]) == [2]
+            assert len(list(temporary.iterdir())) == 1
+        assert list(temporary.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+@pytest.mark.parametrize("how", ["spawn", "fork"])
+def test_a_program_that_a_signal_ends_leaves_no_folder(tmp_path, temporary, number, how):
+    with running(tmp_path, HOLDER, how) as program:
+        program.stdout.readline()
+        assert len(list(temporary.iterdir())) == 1
+        program.send_signal(number)
+        program.wait(10)
+        until(lambda: not list(temporary.iterdir()), 10)
+
+
+def test_temporary_files_may_be_in_a_folder_of_a_long_or_odd_name(temporary, monkeypatch):
+    for name in ("deep" * 30, "with, comma and ünï"):
+        folder = temporary / name
+        folder.mkdir()
+        monkeypatch.setattr(tempfile, "tempdir", str(folder))
+        with Streamer(models.double, 4) as streamer:
+            assert streamer.predict([1]) == [2]
+
+
+def test_where_no_folder_has_room_for_a_socket_that_is_said(temporary, monkeypatch):
+    monkeypatch.setattr("zstreamer.local.folder.SHORT_PLACES", ())
+    folder = temporary / ("deep" * 30)
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    with pytest.raises(ValueError, match="set TMPDIR to a folder of a short name"):
+        Streamer(models.double, 4)
+    assert list(folder.iterdir()) == []
+
+
+NOWHERE = """
+from zstreamer import ManagedModel, Streamer
+
+class Model(ManagedModel):
+    def predict(self, batch):
+        return batch
+
+def run(batch):
+    return batch
+
+class Held:
+    pass
+
+for arguments in ([run], [Model], [len, [Held()]]):
+    try:
+        Streamer(arguments[0], 8, model_init_args=arguments[1:])
+    except TypeError as error:
+        print("refused:", error)
+with Streamer(run, 8, mp_start_method="fork") as streamer:
+    assert streamer.predict([1]) == [1]
+with Streamer(len, 8) as streamer:
+    pass
+print("fine")
+"""
+
+
+@pytest.mark.parametrize(
+    "place", ["python -c", "standard input", "python -m", "zip file", "notebook"]
+)
+def test_a_model_that_no_process_can_import_is_refused_at_once(tmp_path, place):
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "__main__.py").write_text(NOWHERE)
+    (package / "__init__.py").touch()
+    notebook = "import sys, types\nmain = sys.modules['__main__'] = types.ModuleType('__main__')\n"
+    notebook += f"main.get_ipython = None\nexec({NOWHERE!r}, vars(main))"
+    arguments, given, words = {
+        "python -c": (["-c", NOWHERE], None, "`python -c`"),
+        "standard input": (["-"], NOWHERE, "what Python reads from|an interactive session"),
+        "python -m": (["-m", "package"], None, r"run as python -m package"),
+        "zip file": (["package.zip"], None, "a folder or zip file"),
+        "notebook": (["-c", notebook], None, "a notebook"),
+    }[place]
+    shutil.make_archive(str(package), "zip", package)
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        input=given or "",
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert done.stdout.split()[-1:] == ["fine"], done.stderr
+    refused = [line for line in done.stdout.splitlines() if line.startswith("refused: ")]
+    assert len(refused) == 3, done.stdout
+    for line in refused:
+        assert re.search(words, line)
+        assert "Put it into a module" in line
+        assert 'mp_start_method="fork"' in line
 
 
 @pytest.mark.gevent

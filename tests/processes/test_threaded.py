@@ -12,6 +12,7 @@ import pytest
 from tests.helpers import models
 from tests.helpers.closed_loop import settled
 from tests.helpers.program import succeed
+from tests.helpers.waiting import until
 from zstreamer import ManagedModel, ThreadedStreamer, errors
 
 
@@ -47,8 +48,11 @@ def test_submit_gives_a_future():
         future = streamer.submit([1, 2])
         assert isinstance(future, Future)
         assert future.done() is False
-        with pytest.raises(futures.TimeoutError):
-            future.result(timeout=0.05)
+        for kind in (futures.TimeoutError, TimeoutError):
+            with pytest.raises(kind):
+                future.result(timeout=0.05)
+            with pytest.raises(kind):
+                future.exception(timeout=0.05)
         release.set()
         assert future.result(timeout=10) == [1, 2]
         assert future.done() is True
@@ -207,23 +211,131 @@ def test_done_callbacks_may_block_and_make_calls_themselves():
     assert found == [[4]]
 
 
-@pytest.mark.gevent
-def test_destroy_workers_ends_open_calls_with_cancelled():
-    release = threading.Event()
+class Gate:
+    """A model that answers once it is opened, and notes what it has begun."""
 
-    def predict(batch):
-        while not release.is_set():
+    def __init__(self):
+        self.begun = []
+        self.opened = threading.Event()
+
+    def __call__(self, batch):
+        self.begun += batch
+        while not self.opened.is_set():
             time.sleep(0.005)
         return batch
 
-    streamer = ThreadedStreamer(predict, 1)
-    future = streamer.submit([1])
-    streamer.destroy_workers()
-    assert isinstance(future.exception(10), errors.Cancelled)
+    def wait_begun(self, item):
+        until(lambda: item in self.begun)
+
+
+@pytest.mark.gevent
+def test_destroy_workers_waits_for_the_running_batch_whose_callers_are_answered():
+    gate = Gate()
+    streamer = ThreadedStreamer(gate, 1)
+    running = streamer.submit(["running"])
+    called_back = threading.Event()
+    running.add_done_callback(lambda _: called_back.set())
+    gate.wait_begun("running")
+    waiting = streamer.submit(["waiting"])
+    ending = threading.Thread(target=streamer.destroy_workers)
+    ending.start()
+    assert isinstance(waiting.exception(10), errors.Cancelled)
+    assert not running.done()
+    assert ending.is_alive()
     with pytest.raises(errors.Cancelled, match="closed"):
         streamer.predict([1])
+    gate.opened.set()
+    ending.join(10)
+    assert running.result(0) == ["running"]
+    assert called_back.wait(10)
+    assert gate.begun == ["running"]
     streamer.destroy_workers()
-    release.set()
+
+
+def test_destroy_workers_leaves_a_predict_behind_that_hangs_and_says_so(caplog):
+    gate = Gate()
+    streamer = ThreadedStreamer(gate, 1, worker_timeout=0.3)
+    future = streamer.submit([1], timeout=60)
+    gate.wait_begun(1)
+    streamer.destroy_workers()
+    gate.opened.set()
+    assert "predict has run for more than 0.3 s" in caplog.text
+    assert isinstance(future.exception(10), errors.Cancelled)
+
+
+@pytest.mark.gevent
+def test_a_model_may_close_its_own_streamer():
+    def predict(batch):
+        streamer.destroy_workers()
+        return batch
+
+    streamer = ThreadedStreamer(predict, 1)
+    begin = time.monotonic()
+    with pytest.raises(errors.Cancelled):
+        streamer.predict([1])
+    assert time.monotonic() - begin < 5
+
+
+@pytest.mark.gevent
+def test_a_call_may_have_a_timeout_of_its_own():
+    gate = Gate()
+    with ThreadedStreamer(gate, 1) as streamer:
+        patient = streamer.submit([1], timeout=60)
+        gate.wait_begun(1)
+        begin = time.monotonic()
+        hasty = [streamer.submit([2], timeout=seconds) for seconds in (30, 0.4, 0.2)]
+        for future in hasty[1:]:
+            assert isinstance(future.exception(10), errors.DeadlineExceeded)
+        with pytest.raises(errors.DeadlineExceeded, match=r"0\.1 s"):
+            streamer.predict([3], timeout=0.1)
+        assert time.monotonic() - begin < 5
+        gate.opened.set()
+        assert (patient.result(10), hasty[0].result(10)) == ([1], [2])
+        for bad in (0, -1, "soon", float("nan")):
+            with pytest.raises(ValueError, match="timeout"):
+                streamer.predict([1], timeout=bad)
+        assert streamer.predict([4], timeout=float("inf")) == [4]
+    with pytest.raises(ValueError, match="worker_timeout"):
+        ThreadedStreamer(gate, 1, worker_timeout=0)
+
+
+@pytest.mark.gevent
+def test_what_is_more_urgent_runs_first_and_the_oldest_among_equals():
+    gate = Gate()
+    with ThreadedStreamer(gate, 2) as streamer:
+        futures = [streamer.submit(["first"])]
+        gate.wait_begun("first")
+        calls = (("b", 0), ("c", 0), ("z", -1), ("a", 7), ("d", 0))
+        futures += [streamer.submit([name, name], priority=urgency) for name, urgency in calls]
+        gate.opened.set()
+        assert all(future.result(10) for future in futures)
+        assert gate.begun == ["first", *"aabbccddzz"]
+        with pytest.raises(TypeError):
+            streamer.predict([1], priority="high")
+
+
+@pytest.mark.gevent
+def test_errors_may_stand_in_their_items_places():
+    class Half(ManagedModel):
+        def prepare(self, item):
+            return 1 / item
+
+        def predict(self, batch):
+            return models.picky(["boom" if each == 1 else each for each in batch])
+
+    with ThreadedStreamer(Half, 8) as streamer:
+        for answers in (
+            streamer.predict([2, 0, 4, 1], return_exceptions=True),
+            streamer.submit([2, 0, 4, 1], return_exceptions=True).result(10),
+        ):
+            assert (answers[0], answers[2]) == (0.5, 0.25)
+            assert [(type(e), e.type, e.index) for e in answers[1::2]] == [
+                (errors.PredictError, "ZeroDivisionError", 1),
+                (errors.PredictError, "ValueError", 3),
+            ]
+        with pytest.raises(errors.PredictError) as caught:
+            streamer.predict([2, 0, 4, 1])
+        assert caught.value.index == 1
 
 
 @pytest.mark.gevent

@@ -9,6 +9,7 @@ from zstreamer.client import actions as client_actions
 from zstreamer.client.calls import Call
 from zstreamer.client.core import ClientCore
 from zstreamer.config import AgentConfig, BrokerConfig
+from zstreamer.wire.messages import Kind
 from zstreamer.worker import actions as worker_actions
 from zstreamer.worker import pipe
 from zstreamer.worker.core import WorkerCore
@@ -46,6 +47,21 @@ class SimBroker(Process):
         self.last_turn = self.world.now
         self.wake(self.world.now)
 
+    def drain(self, seconds):
+        """SIGTERM, and a new broker so many seconds after this one has ended."""
+        self.world.note(self.name, "is asked to drain")
+        self.core.drain()
+        self._drained_at = self.world.now + 0.25
+        self._away = seconds
+        self.wake(self.world.now)
+
+    def _exit(self):
+        self.world.note(self.name, "has drained")
+        self.alive = False
+        for wire in list(self.wires.values()):
+            self.world.after(0.1, wire.cut, 0.001)  # what was sent last still arrives: LINGER
+        self.world.after(self._away, self._restart)
+
     def crash(self, seconds):
         """SIGKILL, and a new broker after so many seconds."""
         self.world.note(self.name, "crashes")
@@ -55,6 +71,8 @@ class SimBroker(Process):
         self.world.after(seconds, self._restart)
 
     def _restart(self):
+        if self.alive:
+            return
         self.world.note(self.name, "is back")
         self.alive = True
         self._start()
@@ -97,6 +115,8 @@ class SimBroker(Process):
                     self.wires.pop(session, None)
                     self.core.on_gone(now, side, session)
         self.check()
+        if self.core.draining and self.core.idle and now >= self._drained_at:
+            self._exit()
         return self.core.wake_at()
 
     def check(self):
@@ -197,6 +217,7 @@ class SimChild:
         self.plan = []
         self.serial = 0
         self.running = []
+        self.broken = False  # as a model whose CUDA context is: its next batch ends the process
         self.world.after(boot, self._booted)
 
     def _booted(self):
@@ -242,6 +263,9 @@ class SimChild:
     def _finish(self, batch, seconds):
         if not self.alive or self.running is not batch:
             return
+        if self.broken:
+            self.die("FatalError")
+            return
         self.running = []
         outcomes = [
             [500, "bad item", {"type": "ValueError"}] if b"bad" in payload else b"=" + payload
@@ -276,6 +300,7 @@ class SimWorker(Peer):
         self.beta, self.alpha = beta, alpha
         self.child = None
         self.exited = False
+        self.mute = False  # it says PING, and reports nothing
         self.core = WorkerCore(config, world.random.getrandbits(63), world.now, world.random.random)
         self.boot = world.random.uniform(0.05, 0.3)
         self.wake(world.now)
@@ -290,6 +315,10 @@ class SimWorker(Peer):
             self.child.alive = False
         for wire in list(self.wires.values()):
             wire.cut(0.001)
+
+    def send(self, link, frames):
+        if not (self.mute and frames[0][1] == Kind.REPORT):
+            super().send(link, frames)
 
     def from_child(self, child, message):
         self.receive(self._from_child, child, message)
@@ -360,13 +389,13 @@ class SimClient(Peer):
         self.crashed_at = float("inf")
         self.completed = {}
 
-    def submit(self, payloads, timeout, *, once=False, priority=0):
+    def submit(self, payloads, timeout, *, model="m", once=False, priority=0):
         """Make a call; its outcomes are kept item by item."""
         now = self.world.now
-        call = Call(list(payloads), "m", now + timeout, now, priority, once, True)
+        call = Call(list(payloads), model, now + timeout, now, priority, once, True)
         call.token = tuple(payloads)
         self.submitted.append(call)
-        self.world.note(self.name, f"calls timeout={timeout:.2f} once={once}", *payloads)
+        self.world.note(self.name, f"calls {model} timeout={timeout:.2f} once={once}", *payloads)
         self.receive(self.core.submit, call)
         return call
 
@@ -416,4 +445,4 @@ def broker_config(**settings):
 
 def agent_config(addresses, **settings):
     """An agent's configuration for these brokers."""
-    return AgentConfig(target="m:m", model="m", broker=tuple(addresses), **settings)
+    return AgentConfig(target="m:m", broker=tuple(addresses), **settings)

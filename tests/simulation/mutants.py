@@ -15,6 +15,7 @@ from zstreamer.broker.scheduler import Scheduler
 from zstreamer.broker.workers import Worker
 from zstreamer.client.core import ClientCore
 from zstreamer.client.link import Link
+from zstreamer.client.tour import Tours
 from zstreamer.wire.protocol import Fate
 from zstreamer.wire.transfer import Sender
 from zstreamer.worker.backlog import Backlog
@@ -172,3 +173,30 @@ def a_draining_worker_leaves_at_once(drain, self):
 @mutant(ClientCore, "_gives_up_at")
 def calls_do_not_move_from_a_lost_broker_to_another(gives_up_at, self, link):
     return math.inf
+
+
+@mutant(Tours, "refused")
+def a_refusal_is_told_although_another_broker_may_take_the_item(
+    refused, self, link, call, index, error
+):
+    self._fail(call, index, error)
+
+
+@mutant(Scheduler, "refuse")
+def what_a_broker_hands_back_is_no_refusal(refuse, self, lots, error):
+    self.fail(lots, error)
+
+
+@mutant(Scheduler, "hand_back")
+def items_stay_with_a_broker_that_has_lost_its_worker(hand_back, self, *args, **kwargs):
+    pass
+
+
+@mutant(ClientCore, "_call_back")
+def what_waits_for_a_worker_is_not_called_back(call_back, self, model):
+    pass
+
+
+@mutant(Tours, "may_come")
+def a_broker_that_is_out_of_reach_is_not_waited_for(may_come, self, now, link):
+    return False

@@ -23,6 +23,12 @@ a restart, back-offs, and the work that has piled up."""
 LARGE = 5_000_000
 """Bytes of the few payloads that travel in parts."""
 
+SILENT_WORKERS = False
+"""Whether workers fall silent but for PING: not before the broker takes back what they hold."""
+
+NOBODY = "nobody's"
+"""A model that no worker serves."""
+
 LATE = 0.05
 """Seconds after its deadline by which a caller has its answer or its error."""
 
@@ -50,6 +56,7 @@ class Scenario:
         self.random = self.world.random
         self.history = History()
         self.faults = []
+        self.lost = set()  # brokers that do not come back
         random = self.random
         tight = random.random() < 0.15
         self.tight = tight
@@ -63,7 +70,11 @@ class Scenario:
         self.batch = random.choice((1, 2, 4, 8))
         self.beta = random.choice((0.001, 0.01, 0.05, 0.4))
         self.max_latency = random.choice((0.0, 0.0, 0.02))
-        self.workers = [self._worker(i) for i in range(random.randint(1, 3))]
+        # Whether each worker is connected to some of the brokers only, and what they serve.
+        self.apart = len(names) > 1 and random.random() < 0.6
+        self.models = random.choice((["m"], ["m", "n"])) if self.apart else ["m"]
+        count = random.randint(len(self.models), 3)
+        self.workers = [self._worker(i, self.models[i % len(self.models)]) for i in range(count)]
         self._next_worker = len(self.workers)
         self.clients = [
             SimClient(self.world, f"client{i}", self.brokers) for i in range(random.randint(1, 3))
@@ -73,13 +84,22 @@ class Scenario:
         self._number = 0
         self._large = False
 
-    def _worker(self, number):
+    def _worker(self, number, model):
+        brokers = self.brokers
+        if self.apart:
+            there = [name for name, broker in brokers.items() if broker not in self.lost]
+            names = self.random.sample(there, self.random.randint(1, len(there)))
+            brokers = {name: brokers[name] for name in names}
         config = agent_config(
-            self.brokers, batch_size=self.batch, max_latency=self.max_latency, boot_attempts=5
+            brokers,
+            model=model,
+            batch_size=self.batch,
+            max_latency=self.max_latency,
+            boot_attempts=5,
         )
         alpha = self.random.choice((0.0005, 0.002))
         return SimWorker(
-            self.world, f"worker{number}", self.brokers, config, self.history, self.beta, alpha
+            self.world, f"worker{number}", brokers, config, self.history, self.beta, alpha
         )
 
     def run(self):
@@ -131,7 +151,8 @@ class Scenario:
         count = random.choice((1, 1, 1, 2, 5, 12, 70 if random.random() < 0.1 else 3))
         payloads = [self._payload() for _ in range(count)]
         priority = random.choice((0, 0, 0, 5))
-        call = client.submit(payloads, timeout, once=once, priority=priority)
+        model = random.choice(self.models) if random.random() > 0.02 else NOBODY
+        call = client.submit(payloads, timeout, model=model, once=once, priority=priority)
         if random.random() < 0.1:
             seconds = random.expovariate(5.0)
             self.cancelled[id(call)] = self.world.now + seconds
@@ -165,7 +186,11 @@ class Scenario:
             self._cut_worker,
             self._block_wire,
             self._kill_client,
+            self._drain_broker,
+            self._break_model,
         ]
+        if SILENT_WORKERS:
+            kinds.append(self._silence_worker)
         for _ in range(self.random.choice((0, 1, 1, 2, 3, 6))):
             at = self.random.uniform(0.0, FAULTS_END - 0.01)
             if self.random.random() < 0.5:  # faults in idle moments show little
@@ -192,10 +217,38 @@ class Scenario:
             worker.crash()
             self.world.after(0.3, self._replace, worker)
 
+    def _break_model(self):
+        worker = self._living(self.workers)
+        if worker and worker.child:
+            self._fault("model broken")
+            self.world.note(worker.name, "has a model that fails with FatalError from now on")
+            worker.child.broken = True
+
+    def _silence_worker(self):
+        if worker := self._living(self.workers):
+            self._fault("worker silent")
+            self.world.note(worker.name, "reports nothing any more")
+            self._lose_running(worker)
+            worker.mute = True
+
+    def _drain_broker(self):
+        """One of several, while the others are well and serve all models: nobody is to notice."""
+        brokers = list(self.brokers.values())
+        well = all(b.alive and not b.frozen and not b.core.draining for b in brokers)
+        victim = self.random.choice(brokers)
+        served = {
+            worker.core.config.model
+            for worker in self.workers
+            if worker.alive and any(broker is not victim for broker in worker.brokers.values())
+        }
+        if well and served.issuperset(self.models):
+            self._fault("broker drained")
+            victim.drain(self.random.choice((0.3, 1.0, 3.0)))
+
     def _replace(self, worker):
-        self.workers.remove(worker)
-        self.workers.append(self._worker(self._next_worker))
-        self._next_worker += 1
+        if worker in self.workers:
+            self.workers.remove(worker)
+            self._add_worker(worker.core.config.model)
 
     def _freeze_agent(self):
         if worker := self._living(self.workers):
@@ -218,10 +271,10 @@ class Scenario:
             self._fault("worker drained")
             self.world.note(worker.name, "is asked to drain")
             worker.receive(worker.core.drain)
-            self.world.after(1.0, self._add_worker)
+            self.world.after(1.0, self._add_worker, worker.core.config.model)
 
-    def _add_worker(self):
-        self.workers.append(self._worker(self._next_worker))
+    def _add_worker(self, model):
+        self.workers.append(self._worker(self._next_worker, model))
         self._next_worker += 1
 
     def _kill_broker(self):
@@ -237,7 +290,17 @@ class Scenario:
             self._fault("broker lost for good")
             for worker in self.workers:
                 self._lose_running(worker)
-            self.random.choice(living).crash(1e6)
+            broker = self.random.choice(living)
+            broker.crash(1e6)
+            self.lost.add(broker)
+            self.world.after(0.5, self._move_workers)
+
+    def _move_workers(self):
+        """Somebody starts those anew whose brokers do not come back."""
+        for worker in [w for w in self.workers if self.lost.issuperset(w.brokers.values())]:
+            if worker.alive:
+                worker.crash()
+            self._replace(worker)
 
     def _freeze_broker(self):
         if broker := self._living(self.brokers.values()):
@@ -357,16 +420,22 @@ class Scenario:
                 assert id(call) in self.cancelled, f"{payload!r} was not cancelled"
             case errors.Overloaded():
                 budget = call.deadline - call.submitted
+                if "shutting down" in error.message and not self.tight:
+                    self._check_not_only_drained(payload, error)
+                    return
                 short = "ahead" in error.message and budget < 5.0 + self._work()
                 assert self.tight or short, f"{payload!r} refused without overload: {error!r}"
             case errors.WorkerLost() if not call.once:
                 strikes = 2 * history.died_alone[payload] + history.lost[payload]
                 assert strikes >= 4, f"{payload!r} was given up after {strikes} strikes: {error!r}"
             case errors.WorkerLost():
-                assert self.faults or any(b"kill" in p for p in history.died), (
-                    f"{payload!r} lost without a fault"
-                )
+                lost = history.died or self._not_only_drained()
+                assert lost, f"{payload!r} lost without a fault"
             case errors.DeadlineExceeded() | errors.NoWorker() | errors.BrokerUnreachable():
+                if call.model == NOBODY:
+                    long = call.deadline - call.submitted > 3.5
+                    assert self.faults or not long, f"{payload!r} of no model got {error!r}"
+                    return
                 patient = call.deadline >= FAULTS_END + HEAL + self._work()
                 unreachable = isinstance(error, errors.BrokerUnreachable) and self.faults
                 assert not patient or unreachable or self.tight, (
@@ -374,9 +443,17 @@ class Scenario:
                 )
             case errors.ModelNotFound():
                 # A broker that has run for 3 s and that no worker has found yet.
-                assert self.faults, f"{payload!r} got {error!r}"
+                if call.model != NOBODY:
+                    self._check_not_only_drained(payload, error)
             case _:
                 raise AssertionError(f"{payload!r} got {error!r}")
+
+    def _not_only_drained(self):
+        """Whether anything has happened but that one of several brokers was drained."""
+        return bool(set(self.faults) - {"broker drained"})
+
+    def _check_not_only_drained(self, payload, error):
+        assert self._not_only_drained(), f"{payload!r} saw that a broker drained: {error!r}"
 
     def _work(self):
         """Seconds of all the items on one worker, in batches half as full as can be."""
@@ -414,4 +491,5 @@ class Scenario:
         for client in self.clients:
             core = client.core
             assert not core.open_calls and not core._lanes, "calls left over"
+            assert not core._tours, "items on their way round are left over"
             assert not any(link.sent or link.sent_bytes for link in core.links), "items left over"

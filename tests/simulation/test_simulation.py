@@ -12,9 +12,11 @@ CHUNK = 250
 ENOUGH = 600  # seeds within which every mutant is found
 
 FINDERS = {
-    "an agent reports tickets of a lost connection on the next": 494,
-    "answers are not kept until they are read": 327,
-    "a dead clients items stay": 356,
+    "an agent reports tickets of a lost connection on the next": 158,
+    "answers are not kept until they are read": 83,
+    "a dead clients items stay": 1677,
+    "calls do not move from a lost broker to another": 298,
+    "a broker that is out of reach is not waited for": 479,
 }
 """The first seeds that found mutants which few find. They are tried before all others, which only
 saves time: a change may let other seeds find them.
@@ -49,4 +51,4 @@ def test_the_same_seed_is_the_same_run():
 
 def test_faults_do_happen():
     faults = {fault for seed in range(200) for fault in outcome_of(seed).faults}
-    assert len(faults) == 12, faults
+    assert len(faults) == 14, faults

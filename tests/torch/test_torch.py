@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import subprocess
 import sys
 import weakref
@@ -16,6 +17,7 @@ from hypothesis import strategies as some
 from torch import nn
 
 from examples.bert_model import ManagedBertModel
+from tests.helpers.cluster import Cluster
 from zstreamer import ItemError, ThreadedStreamer
 from zstreamer.errors import PredictError
 from zstreamer.model import Loaded
@@ -589,3 +591,12 @@ def test_on_cuda_a_batch_that_does_not_fit_runs_in_parts():
     runner = Runner(loaded(Hungry, device="cuda").predict)
     assert runner.run([{"x": i} for i in range(8)], [False] * 8) == [2 * i for i in range(8)]
     assert runner.limit < 8
+
+
+def test_a_worker_logs_which_device_and_dtype_it_chose(capfd):
+    with (
+        Cluster() as cluster,
+        cluster.serving("tests.torch.test_torch:Steps", log_level="info"),
+    ):
+        log = capfd.readouterr().err
+    assert re.search(r"device=\w+ \(asked for auto\) dtype=torch\.\w+ \(asked for auto\)", log), log

@@ -86,11 +86,13 @@ class Room:
         ack: int = 0,
         priority: int = 0,
         once: bool = False,
+        ready: bool = False,
         lane: int = 0,
     ) -> None:
         count = len(ids)
+        flags = (Flag.ONCE if once else 0) | (Flag.READY if ready else 0)
         budgets, slots = [int(budget * 1000)] * count, [payload] * count
-        run = Run(model, priority, int(once), lane, list(ids), budgets, slots)
+        run = Run(model, priority, int(flags), lane, list(ids), budgets, slots)
         self.from_client(name, protocol.submit(ack, [run], []))
 
     def report(
@@ -101,10 +103,11 @@ class Room:
         outcome: protocol.Slot = b"out",
         beta: float = 0.0,
         alpha: float = 0.0,
+        backlog: int = 0,
     ) -> None:
         slots = [outcome] * len(done)
         times = (int(beta * 1e6), int(alpha * 1e6))
-        message = protocol.Report(begun or [], list(done), slots, 0, *times)
+        message = protocol.Report(begun or [], list(done), slots, backlog, *times)
         self.from_worker(name, protocol.report(message, []))
 
     def from_client(self, name: str, frames: protocol.Frames) -> None:
@@ -131,6 +134,10 @@ class Room:
         """Return what a client was answered since it was last asked."""
         found = [m for m in self.take(name) if isinstance(m, protocol.Answer)]
         return {i: slot for m in found for i, slot in zip(m.ids, m.slots, strict=True)}
+
+    def notices(self, name: str) -> list[Any]:
+        """Return the notices that a client was sent since it was last asked."""
+        return [m for m in self.take(name) if isinstance(m, protocol.Notice)]
 
     def codes(self, name: str) -> dict[int, object]:
         """Return the codes of the errors that a client was answered."""
@@ -260,6 +267,18 @@ def test_a_worker_that_comes_again_replaces_its_earlier_self(room):
     room.worker("W again", id=sum(b"W"))
     assert set(room.core.workers) == {b"W again"}
     assert len(room.work("W again")) == 1
+
+
+@pytest.mark.parametrize("side", Side)
+def test_a_session_that_was_replaced_is_told_so(room, side):
+    one, other = "one", "other"
+    for name in (one, other):
+        if side is Side.CLIENT:
+            room.client(name, id=1234)
+        else:
+            room.worker(name, id=1234)
+    assert refusals(room, one) == [Code.BAD_REQUEST]
+    assert refusals(room, other) == []
 
 
 # From SUBMIT to ANSWER
@@ -429,7 +448,7 @@ def test_an_unknown_model_waits_at_first_and_is_refused_later():
     assert wire == [
         404,
         "no worker for model 'brat' has come; served: 'bert'",
-        {"models": ["bert"]},
+        {"models": ["bert"], "admitted": False},
     ]
     room.submit("A", 2, model="brat")
     assert room.codes("A") == {2: Code.MODEL_NOT_FOUND}
@@ -475,6 +494,176 @@ def test_why_items_wait_is_told_once_and_again_when_it_changes():
     assert "ImportError: torch" in room.take("A")[-1].error[1]
     room.state("W", WARM)
     assert room.take("A") == [protocol.Notice("default", [])]
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_who_waits_is_told_that_the_last_worker_has_gone(room, begun):
+    room.client("B")
+    room.submit("A", *range(1, 20))
+    tickets = room.work("W")
+    room.report("W", begun=tickets if begun else [])
+    assert room.notices("A") == []
+    room.lose("W", Side.WORKER)
+    (notice,) = room.notices("A")
+    assert notice.error[0] == Code.NO_WORKER
+    assert room.notices("B") == []
+    room.worker("V")
+    assert room.notices("A") == [protocol.Notice("default", [])]
+
+
+@pytest.mark.parametrize("state", [RESTARTING, DRAINING])
+def test_who_waits_is_told_that_the_last_worker_is_not_ready(room, state):
+    room.submit("A", *range(1, 20))
+    room.state("W", state)
+    assert [n.error[0] for n in room.notices("A")] == [Code.NO_WORKER]
+
+
+def test_who_comes_back_is_told_why_its_items_wait(room):
+    room.submit("A", 1)
+    room.lose("W", Side.WORKER)
+    room.lose("A", Side.CLIENT)
+    hello = protocol.Hello(Role.CLIENT, sum(b"A"), {"open": [1]})
+    room.from_client("A2", protocol.hello(hello))
+    assert [n.error[0] for n in room.notices("A2")] == [Code.NO_WORKER]
+
+
+def test_what_may_go_to_another_broker_is_taken_only_while_a_worker_is_ready(room):
+    room.submit("A", 1, ready=True)
+    assert len(room.work("W")) == 1
+    room.state("W", RESTARTING)
+    assert len(room.notices("A")) == 1
+    room.submit("A", 2, ready=True)
+    room.submit("A", 3)
+    (answer,) = room.take("A")
+    assert answer.ids == [2]
+    assert errors.is_refusal(answer.slots[0])
+    assert answer.slots[0][0] == Code.NO_WORKER
+    room.state("W", WARM)
+    assert room.notices("A") == [protocol.Notice("default", [])]
+
+
+def test_a_model_that_may_yet_come_is_refused_to_whom_another_broker_may_serve():
+    room = Room()
+    room.client("A")
+    room.submit("A", 1, ready=True)
+    notice, answer = room.take("A")
+    assert notice.error[0] == Code.NO_WORKER
+    assert errors.is_refusal(answer.slots[0])
+    room.worker("W")
+    assert room.notices("A") == [protocol.Notice("default", [])]
+
+
+@pytest.mark.parametrize("once", [False, True])
+def test_what_may_go_to_another_broker_goes_back_when_the_last_worker_is_gone(room, once):
+    room.submit("A", *range(1, 20), ready=True, once=once)
+    room.submit("A", 30)
+    tickets = room.work("W")
+    room.state("W", RESTARTING)
+    room.report("W", *tickets, outcome=[Fate.RETURNED, "", {}])
+    answers = room.answers("A")
+    assert sorted(answers) == list(range(1, 20))
+    assert all(errors.is_refusal(slot) and slot[0] == Code.NO_WORKER for slot in answers.values())
+    assert room.core.scheduler.queued_items == 1
+
+
+def test_what_was_running_when_the_last_worker_was_lost_may_go_to_another_broker(room):
+    room.submit("A", 1, ready=True)
+    room.report("W", begun=room.work("W"))
+    room.lose("W", Side.WORKER)
+    assert errors.is_refusal(room.answers("A")[1])
+
+
+@pytest.mark.parametrize("once", [False, True])
+def test_what_waits_is_given_back_to_whom_another_broker_is_ready_for(room, once):
+    elsewhere = protocol.plain(protocol.Notice("default", to_wire(errors.NoWorker("there"))))
+    room.submit("A", *range(1, 20), once=once)
+    room.from_client("A", elsewhere)
+    assert room.answers("A") == {}
+    room.report("W", *room.work("W"))
+    room.state("W", RESTARTING)
+    room.take("A")
+    room.from_client("A", elsewhere)
+    back = room.answers("A")
+    assert len(back) == 3
+    assert all(errors.is_refusal(slot) for slot in back.values())
+    assert room.core.scheduler.queued_items == room.core.scheduler.queued_bytes == 0
+
+
+def test_a_suspect_stays_where_it_is_known(room):
+    room.submit("A", 1, 2, ready=True)
+    tickets = room.work("W")
+    room.report("W", begun=tickets)
+    room.report("W", *tickets, outcome=[Fate.LOST, "", {"batch": 2}])
+    room.state("W", RESTARTING)
+    assert room.answers("A") == {}
+    room.state("W", WARM)
+    assert len(room.work("W")) == 1
+
+
+def test_a_suspect_goes_to_another_broker_when_no_worker_is_left_here(room):
+    room.submit("A", 1, 2, ready=True)
+    tickets = room.work("W")
+    room.report("W", begun=tickets)
+    room.report("W", *tickets, outcome=[Fate.LOST, "", {"batch": 2}])
+    room.lose("W", Side.WORKER)
+    assert sorted(room.answers("A")) == [1, 2]
+    scheduler = room.core.scheduler
+    assert scheduler.queued_items == scheduler.queued_bytes == 0
+    room.worker("V")
+    assert room.work("V") == []
+
+
+@pytest.mark.parametrize("reason", ["draining", "full", "unknown", "given up"])
+def test_a_refusal_says_that_the_item_was_not_taken(reason):
+    room = Room(max_bytes=1 if reason == "full" else 100)
+    if reason != "unknown":
+        room.worker("W", state=BROKEN if reason == "given up" else WARM)
+    room.client("A")
+    room.turn(5.0)
+    if reason == "draining":
+        room.core.drain()
+    room.submit("A", 1)
+    (wire,) = room.answers("A").values()
+    assert errors.is_refusal(wire)
+    assert not errors.is_refusal(errors.to_wire(errors.from_wire(wire)))
+
+
+def test_a_lost_workers_backlog_leaves_the_estimate(room):
+    room.worker("V")
+    for name in ("V", "W"):
+        room.report(name, beta=0.1, alpha=0.1, backlog=100 if name == "V" else 0)
+    room.submit("A", *range(1, 20))
+    room.submit("A", 20, budget=8.0)
+    assert room.codes("A") == {20: Code.OVERLOADED}
+    room.lose("V", Side.WORKER)
+    room.submit("A", 21, budget=8.0)
+    assert room.codes("A") == {}
+
+
+def test_parts_of_a_fenced_outcome_are_freed(room):
+    room.submit("A", 1)
+    (ticket,) = room.work("W")
+    room.report("W", ticket)
+    for data in (bytes(PART), bytes(PART)):
+        room.from_worker("W", protocol.part(7, data))
+    assert room.core.workers[b"W"].receiver.bytes == 2 * PART
+    room.report("W", ticket, outcome=7)
+    assert room.core.counts["fenced"] == 1
+    assert room.core.workers[b"W"].receiver.bytes == 0
+
+
+def test_a_suspect_that_is_given_up_gives_its_bytes_back(room):
+    room.submit("A", 1, 2, payload=b"12345")
+    tickets = room.work("W")
+    room.report("W", begun=tickets)
+    room.state("W", RESTARTING)
+    room.report("W", *tickets, outcome=[Fate.LOST, "", {"batch": 2}])
+    scheduler = room.core.scheduler
+    assert (scheduler.queued_items, scheduler.queued_bytes) == (2, 10)
+    room.from_client("A", protocol.plain(protocol.Cancel([1])))
+    assert (scheduler.queued_items, scheduler.queued_bytes) == (1, 5)
+    room.from_client("A", protocol.plain(protocol.Cancel([2])))
+    assert (scheduler.queued_items, scheduler.queued_bytes) == (0, 0)
 
 
 def test_items_fail_at_once_where_every_worker_has_given_up(room):

@@ -398,6 +398,18 @@ def test_an_acknowledgement_rides_on_the_next_items(desk):
     assert desk.take(protocol.Ack) == []
 
 
+def test_a_mebibyte_of_answers_is_acknowledged_without_waiting(desk):
+    call = desk.call("x", "y", "z")
+    desk.turn()
+    desk.take(protocol.Submit)
+    desk.hear(protocol.answer([call.first], [None], [bytes(MiB // 2)]))
+    desk.turn()
+    assert desk.take(protocol.Ack) == []
+    desk.hear(protocol.answer([call.first + 1], [None], [bytes(MiB // 2)]))
+    desk.turn()
+    assert len(desk.take(protocol.Ack)) == 1
+
+
 def test_many_answers_are_acknowledged_without_waiting(desk):
     call = desk.call(*range(64))
     desk.turn()
@@ -490,6 +502,13 @@ def test_closing_ends_everything_and_tells_the_broker(desk):
 
 
 # Budgets
+
+
+def test_a_budget_that_is_sent_is_at_least_a_millisecond(desk):
+    desk.call("x", timeout=0.0004)
+    desk.turn()
+    (submit,) = desk.take(protocol.Submit)
+    assert submit.runs[0].budgets == [1]
 
 
 def test_the_budget_that_is_left_travels_with_the_item(desk):
@@ -653,7 +672,336 @@ def test_nothing_new_goes_to_a_broker_that_drains_where_there_is_another():
     assert len(desk.submitted(desk.links[1])) == 20
 
 
+# What a broker does not take
+
+
+OVERLOADED = errors.Overloaded("full", retry_after=3.0)
+NOT_FOUND = errors.ModelNotFound("no such model", ["bert"])
+NOT_READY = NoWorker("no worker is connected")
+DRAINING = errors.Overloaded("the broker is shutting down")
+GIVEN_UP = NoWorker("no worker could start", final=True)
+
+
+def two_brokers(**options):
+    """A client connected to two brokers, A and B, with no item open."""
+    desk = Desk("tcp://a", "tcp://b", **options)
+    call = desk.call("first")
+    for link in desk.links:
+        desk.connect(link)
+    for link in desk.links:
+        desk.answer(call.first, link=link)
+    desk.turn(1.0)
+    for link in desk.links:
+        desk.said[link].clear()
+    desk.ended.clear()
+    return desk
+
+
+def flags_to(desk, link):
+    return [run.flags for submit in desk.take(protocol.Submit, link) for run in submit.runs]
+
+
+@pytest.mark.parametrize("once", [False, True])
+@pytest.mark.parametrize("error", [OVERLOADED, NOT_FOUND, NOT_READY, DRAINING, GIVEN_UP])
+def test_what_a_broker_refuses_goes_to_the_other_and_its_caller_sees_nothing(error, once):
+    desk = two_brokers()
+    call = desk.call("x", once=once)
+    desk.turn()
+    one, other = desk.links if desk.links[0].sent else reversed(desk.links)
+    desk.answer(call.first, outcome=errors.refusal(error), link=one)
+    desk.turn()
+    assert desk.submitted(other) == [call.first]
+    desk.answer(call.first, link=other)
+    desk.turn()
+    assert desk.ended == [call]
+    assert call.results() == [f"out {call.first}"]
+
+
+def test_an_error_of_the_model_is_not_taken_for_a_refusal():
+    desk = two_brokers()
+    call = desk.call("x", once=True)
+    desk.turn()
+    (link,) = (link for link in desk.links if link.sent)
+    desk.answer(call.first, outcome=errors.to_wire(OVERLOADED), link=link)
+    desk.turn()
+    assert error_of(call).message == "full"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "heard"),
+    [
+        (NOT_FOUND, OVERLOADED, "full"),
+        (OVERLOADED, NOT_FOUND, "full"),
+        (DRAINING, NOT_FOUND, "the broker is shutting down"),
+        (GIVEN_UP, NOT_FOUND, "no worker could start"),
+    ],
+)
+def test_its_caller_hears_the_most_telling_refusal_when_no_broker_is_left(first, second, heard):
+    desk = two_brokers()
+    call = desk.call("x")
+    desk.turn()
+    one, other = desk.links if desk.links[0].sent else reversed(desk.links)
+    for link, error in ((one, first), (other, second)):
+        assert not call.done
+        desk.answer(call.first, outcome=errors.refusal(error), link=link)
+        desk.turn()
+    assert error_of(call).message == heard
+    assert not desk.core.open_calls and not desk.core._tours
+
+
+def test_a_model_that_no_broker_knows_names_those_that_all_of_them_serve():
+    desk = two_brokers()
+    call = desk.call("x")
+    for models in (["bert", "gpt"], ["bert", "clip"]):
+        desk.turn()
+        (link,) = (link for link in desk.links if link.sent)
+        error = errors.ModelNotFound("none", models)
+        desk.answer(call.first, outcome=errors.refusal(error), link=link)
+    desk.turn()
+    error = error_of(call)
+    assert isinstance(error, errors.ModelNotFound)
+    assert error.models == ("bert", "clip", "gpt")
+
+
+def test_every_broker_is_asked_for_one_with_a_ready_worker_before_the_item_waits_at_any():
+    desk = two_brokers()
+    call = desk.call("x")
+    desk.turn()
+    one, other = desk.links if desk.links[0].sent else reversed(desk.links)
+    assert flags_to(desk, one) == [protocol.Flag.READY]
+    desk.answer(call.first, outcome=errors.refusal(NOT_READY), link=one)
+    desk.turn()
+    assert flags_to(desk, other) == [protocol.Flag.READY]
+    desk.answer(call.first, outcome=errors.refusal(NOT_FOUND), link=other)
+    desk.turn()
+    assert flags_to(desk, one) == [0]
+    assert not flags_to(desk, other)
+    assert not call.done
+
+
+def test_a_large_payload_that_waits_for_a_worker_is_not_sent_back():
+    desk = two_brokers()
+    call = desk.raw_call(bytes(2 * MiB))
+    for expected in (protocol.Flag.READY, protocol.Flag.READY, 0):
+        desk.turn()
+        (link,) = (link for link in desk.links if link.sent)
+        assert flags_to(desk, link) == [expected]
+        desk.hear(protocol.PartOk(1), link)
+        desk.hear(protocol.PartOk(1), link)
+        desk.answer(call.first, outcome=errors.refusal(NOT_READY), link=link)
+
+
+def test_a_client_of_one_broker_leaves_its_items_there():
+    desk = Desk()
+    call = desk.call("x")
+    desk.connect()
+    assert flags_to(desk, desk.link) == [0]
+    desk.answer(call.first, outcome=errors.refusal(OVERLOADED))
+    desk.turn()
+    assert error_of(call).message == "full"
+
+
+def test_a_broker_that_has_no_worker_is_asked_last():
+    desk = two_brokers()
+    a, b = desk.links
+    desk.hear(protocol.Notice("default", errors.to_wire(NOT_READY)), a)
+    desk.call(*range(10))
+    desk.turn()
+    assert (len(a.sent), len(b.sent)) == (0, 10)
+    desk.hear(protocol.Notice("default", []), a)
+    desk.call(*range(4))
+    desk.turn()
+    assert (len(a.sent), len(b.sent)) == (4, 10)
+
+
+def test_a_broker_that_was_just_lost_may_yet_take_what_the_other_does_not_know():
+    desk = two_brokers()
+    a, b = desk.links
+    desk.lose(b)
+    call = desk.call("x")
+    desk.turn()
+    desk.answer(call.first, outcome=errors.refusal(NOT_FOUND), link=a)
+    desk.turn()
+    assert not call.done
+    desk.connect(b, WELCOME._replace(epoch=2))
+    assert desk.submitted(b)[-1:] == [call.first]
+
+
+def test_a_broker_that_stays_away_is_not_waited_for_beyond_the_time_to_connect():
+    desk = two_brokers(connect_timeout=1.0)
+    a, b = desk.links
+    desk.lose(b)
+    call = desk.call("x")
+    desk.turn()
+    desk.answer(call.first, outcome=errors.refusal(NOT_FOUND), link=a)
+    start = desk.now
+    while not call.done:
+        desk.turn(max(0.001, desk.core.wake_at() - desk.now))
+        if b.state is LinkState.CONNECTING:
+            desk.lose(b)
+    assert desk.now == pytest.approx(start + 1.0, abs=0.01)
+    later = desk.call("y")
+    desk.turn()
+    desk.answer(later.first, outcome=errors.refusal(NOT_FOUND), link=a)
+    desk.turn()
+    assert later.done
+
+
+def test_too_much_work_is_told_at_once_though_another_broker_was_just_lost():
+    desk = two_brokers()
+    a, b = desk.links
+    desk.lose(b)
+    call = desk.call("x")
+    desk.turn()
+    desk.answer(call.first, outcome=errors.refusal(OVERLOADED), link=a)
+    desk.turn()
+    assert isinstance(error_of(call), errors.Overloaded)
+
+
+def test_a_broker_that_drained_is_asked_again_after_its_restart():
+    desk = two_brokers()
+    a, b = desk.links
+    desk.lose(b)
+    call = desk.call("x")
+    desk.turn()
+    desk.hear(protocol.Notice("", errors.to_wire(DRAINING)), a)
+    desk.answer(call.first, outcome=errors.refusal(DRAINING), link=a)
+    desk.lose(a)
+    desk.connect(a, WELCOME._replace(epoch=2))
+    assert desk.submitted(a)[-1:] == [call.first]
+    assert not call.done
+
+
+def test_a_broker_that_drained_was_lost_and_came_back_gets_new_work_beside_another():
+    desk = two_brokers()
+    a, b = desk.links
+    desk.hear(protocol.Notice("", errors.to_wire(DRAINING)), a)
+    desk.lose(a)
+    desk.connect(a, WELCOME._replace(epoch=2))
+    desk.call(*range(10))
+    desk.turn()
+    assert (len(a.sent), len(b.sent)) == (5, 5)
+
+
+def test_an_item_that_was_refused_ends_on_time_and_says_why():
+    desk = two_brokers()
+    a, b = desk.links
+    desk.lose(b)
+    call = desk.call("x", timeout=0.3)
+    desk.turn()
+    desk.answer(call.first, outcome=errors.refusal(NOT_FOUND), link=a)
+    desk.turn(0.3)
+    assert isinstance(error_of(call), errors.ModelNotFound)
+
+
+def test_an_item_that_another_broker_has_taken_ends_on_time_for_that_reason():
+    desk = two_brokers()
+    call = desk.call("x", timeout=0.3)
+    desk.turn()
+    (link,) = (link for link in desk.links if link.sent)
+    desk.answer(call.first, outcome=errors.refusal(NOT_FOUND), link=link)
+    desk.turn()
+    desk.turn(0.3)
+    assert isinstance(error_of(call), DeadlineExceeded)
+
+
+def test_a_call_given_up_on_its_way_round_leaves_nothing_behind():
+    desk = two_brokers()
+    a, b = desk.links
+    desk.lose(b)
+    call = desk.call("x")
+    desk.turn()
+    desk.answer(call.first, outcome=errors.refusal(NOT_FOUND), link=a)
+    desk.turn()
+    desk.core.cancel(call)
+    desk.turn()
+    assert not desk.core._tours
+    assert desk.take(protocol.Cancel, a) == []
+
+
+def test_a_worker_that_comes_to_a_broker_that_had_none_is_used():
+    desk = two_brokers()
+    a, b = desk.links
+    desk.lose(b)
+    call = desk.call("x")
+    desk.turn()
+    desk.hear(protocol.Notice("default", errors.to_wire(NOT_READY)), a)
+    desk.answer(call.first, outcome=errors.refusal(NOT_READY), link=a)
+    desk.turn()
+    assert not a.sent
+    desk.hear(protocol.Notice("default", []), a)
+    desk.turn()
+    assert list(a.sent) == [call.first]
+
+
+def test_what_waits_for_a_worker_moves_to_the_broker_that_gets_one_first():
+    desk = two_brokers()
+    a, b = desk.links
+    call = desk.call("x", once=True)
+    for link, error in ((a, NOT_READY), (b, NOT_READY)):
+        desk.hear(protocol.Notice("default", errors.to_wire(error)), link)
+    for _ in range(2):
+        desk.turn()
+        (link,) = (link for link in desk.links if link.sent)
+        desk.answer(call.first, outcome=errors.refusal(NOT_READY), link=link)
+    desk.turn()
+    one, other = desk.links if desk.links[0].sent else reversed(desk.links)
+    for link in desk.links:
+        desk.said[link].clear()
+    desk.hear(protocol.Notice("default", []), other)
+    desk.turn()
+    (notice,) = desk.take(protocol.Notice, one)
+    assert (notice.model, notice.error[0]) == ("default", errors.Code.NO_WORKER)
+    desk.answer(call.first, outcome=errors.refusal(NOT_READY), link=one)
+    desk.turn()
+    assert desk.submitted(other) == [call.first]
+
+
+def test_what_waits_for_a_worker_is_called_back_as_often_as_another_broker_may_have_one():
+    desk = two_brokers()
+    call = desk.call("x")
+    for link in desk.links:
+        desk.hear(protocol.Notice("default", errors.to_wire(NOT_READY)), link)
+    for _ in range(2):
+        desk.turn()
+        (link,) = (link for link in desk.links if link.sent)
+        desk.answer(call.first, outcome=errors.refusal(NOT_READY), link=link)
+    desk.turn()
+    one, other = desk.links if desk.links[0].sent else reversed(desk.links)
+    desk.hear(protocol.Notice("default", []), other)
+    desk.hear(protocol.Notice("default", []), one)  # it runs there, and its worker is lost
+    desk.turn()
+    desk.said[one].clear()
+    desk.hear(protocol.Notice("default", errors.to_wire(NOT_READY)), one)
+    desk.turn()
+    assert len(desk.take(protocol.Notice, one)) == 1
+
+
+def test_a_broker_that_comes_back_is_asked_for_the_models_that_items_wait_for():
+    desk = two_brokers()
+    a, b = desk.links
+    desk.lose(b)
+    call = desk.call("x")
+    desk.turn()
+    desk.answer(call.first, outcome=errors.refusal(NOT_READY), link=a)
+    desk.connect(b, WELCOME._replace(epoch=2))
+    assert protocol.Notice("default", []) in desk.take(protocol.Notice, b)
+
+
 # Watches
+
+
+def test_a_watch_goes_on_while_another_broker_may_have_a_worker():
+    desk = two_brokers()
+    a, b = desk.links
+    watch = Watch("bert", desk.now + 5, desk.now)
+    desk.core.watch(watch)
+    desk.hear(protocol.Notice("bert", errors.to_wire(GIVEN_UP)), a)
+    desk.turn()
+    assert not watch.done
+    desk.hear(protocol.Notice("bert", errors.to_wire(GIVEN_UP)), b)
+    desk.turn()
+    assert isinstance(watch.error, NoWorker)
 
 
 def test_a_watch_ends_when_the_model_is_ready(desk):

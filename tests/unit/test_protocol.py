@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import time
+import tracemalloc
 from itertools import pairwise
 
 import msgpack
@@ -13,13 +16,15 @@ from hypothesis import strategies as some
 from tests.helpers import vectors
 from tests.helpers.wire import received
 from zstreamer import codec
+from zstreamer.errors import BadRequest
 from zstreamer.wire import protocol
-from zstreamer.wire.protocol import BUNDLE, INLINE, Kind, ProtocolError, Run
+from zstreamer.wire.protocol import BUNDLE, INLINE, MAX_ROWS, Kind, ProtocolError, Run
 from zstreamer.wire.transfer import Receiver
 
 VECTORS = vectors.load()
 MESSAGES = VECTORS["messages"]
 PAYLOADS = VECTORS["payloads"]
+REFUSED = VECTORS["refused"]
 
 uints = some.integers(0, 2**64 - 1)
 names = some.text(max_size=20)
@@ -29,7 +34,9 @@ plain = some.recursive(
     max_leaves=8,
 )
 maps = some.dictionaries(names, plain, max_size=4)
-failures = some.tuples(uints, names, maps).map(list)
+words = some.none() | some.booleans() | uints | names
+details = some.dictionaries(names, words | some.lists(words, max_size=3), max_size=4)
+failures = some.tuples(uints, names, details).map(list)
 
 
 @some.composite
@@ -90,12 +97,34 @@ def test_the_payload_of_a_vector_is_its_value(vector):
     assert type(again) is type(value)
 
 
+@pytest.mark.parametrize("vector", REFUSED["messages"], ids=lambda vector: vector["what"])
+def test_a_message_that_must_be_refused_is(vector):
+    with pytest.raises(ProtocolError):
+        protocol.decode([bytes.fromhex(frame) for frame in vector["frames"]])
+
+
+@pytest.mark.parametrize("vector", REFUSED["payloads"], ids=lambda vector: vector["what"])
+def test_a_payload_that_must_be_refused_is(vector):
+    with pytest.raises(BadRequest):
+        codec.decode(bytes.fromhex(vector["payload"]))
+
+
+def test_the_vectors_hold_no_integer_that_a_reader_of_json_may_round():
+    def integers(form):
+        if isinstance(form, list | dict):
+            inner = form.values() if isinstance(form, dict) else form
+            return [found for each in inner for found in integers(each)]
+        return [form] if isinstance(form, int) else []
+
+    assert max(map(abs, integers(VECTORS))) <= 2**53
+
+
 def test_there_is_a_vector_for_every_kind_of_message():
     assert {vector["message"]["kind"] for vector in MESSAGES} == {kind.name for kind in Kind}
     assert VECTORS["version"] == protocol.VERSION
 
 
-@pytest.mark.parametrize("mark", ["errors", "messages", "payloads"])
+@pytest.mark.parametrize("mark", ["errors", "messages", "payloads", "refused"])
 def test_the_document_shows_what_the_data_and_the_code_hold(mark):
     assert vectors.shown(mark) == vectors.tables()[mark], "run: python -m tests.helpers.vectors"
 
@@ -274,6 +303,79 @@ def test_a_head_with_bytes_after_its_end_is_refused():
         protocol.decode([msgpack.packb([Kind.PING]) + b"\x00"])
 
 
+# Bounds
+
+
+def nested(depth, inner=None):
+    for _ in range(depth):
+        inner = [inner]
+    return inner
+
+
+COSTLY = {
+    "an array of empty arrays": b"\x92\x01" + b"\xdd\x00\x07\x00\x00" + 0x70000 * b"\x90",
+    "an array of empty arrays in a bundle": b"\x92\x07\xdd\x00\x0f\x00\x00" + 0xF0000 * b"\x90",
+    "maps in a bundle": b"\x92\x07\xdd\x00\x0f\x00\x00" + 0xF0000 * b"\x80",
+    "arrays that claim more than there is": 1000 * b"\xdc\xff\xff" + bytes(70_000),
+    "a HELLO with much to say": msgpack.packb([1, "ZSP", 1, 1, 1, {"a": bytes(600_000)}]),
+    "a HELLO of many ids": msgpack.packb([1, "ZSP", 1, 1, 1, {"open": [2**62] * 100_000}]),
+    "a STATE of much text": msgpack.packb([14, 3, "x" * 300_000]),
+    "a bundle of more than a frame": msgpack.packb([7, [1], [bytes(2 * 2**20)]]),
+    "a map of many keys": msgpack.packb([1, "ZSP", 1, 1, 1, dict.fromkeys(range(10_000))]),
+    "nothing but depth": 5000 * b"\x91" + b"\xc0",
+}
+
+
+@pytest.mark.parametrize("head", COSTLY.values(), ids=COSTLY)
+def test_a_costly_head_is_refused_before_it_costs(head):
+    begin = time.process_time()
+    tracemalloc.start()
+    try:
+        with pytest.raises(ProtocolError) as refused:
+            protocol.decode([head])
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert time.process_time() - begin < 0.5
+    assert peak < 24 * 2**20
+    assert len(str(refused.value)) < 200
+
+
+def test_a_head_may_be_written_in_another_form_whatever_its_size():
+    """A longer integer, a longer array: the same message."""
+    head = msgpack.packb([7, [1], [bytes(10_000)]])
+    assert head[:2] == b"\x93\x07"
+    assert protocol.decode([b"\xdc\x00\x03\xcd\x00\x07" + head[2:]]) == protocol.decode([head])
+
+
+def test_what_follows_a_bad_head_is_read_as_if_it_had_not_been():
+    good = msgpack.packb([7, [1], [bytes(5000)]])
+    for bad in (good + b"\xc0", good[:-1], b"\xc1" * 2000, good[:3000]):
+        with pytest.raises(ProtocolError):
+            protocol.decode([bad])
+        assert protocol.decode([good]) == protocol.Answer([1], [bytes(5000)])
+
+
+@given(
+    some.lists(some.one_of(plain, some.just(nested(700)), some.just("x" * 100_000)), min_size=3),
+    some.integers(0, 2**64 - 1),
+)
+def test_an_error_that_is_passed_on_is_flat_and_short_whatever_it_was(parts, code):
+    error = [code, parts[0], {"a": parts[1], "b": parts[2], "c": "y" * 100_000}]
+    [slot] = protocol.decode(protocol.report(protocol.Report([], [1], [error], 0, 0, 0), [])).slots
+    packed = protocol.answer([1], [slot], [])
+    assert len(packed[0]) < 300_000
+    assert protocol.size(slot) < 200_000
+    json.dumps(slot, allow_nan=False)
+
+
+def test_a_malformed_message_is_not_repeated_in_the_words_that_refuse_it():
+    for head in ([b"secret"], [1, "secret"], [13, "secret"], ["secret"], {"secret": 1}):
+        with pytest.raises(ProtocolError) as refused:
+            protocol.decode([msgpack.packb(head) + b"secret"])
+        assert "secret" not in str(refused.value)
+
+
 # Bundles
 
 
@@ -288,6 +390,16 @@ def test_small_payloads_lie_in_the_head_and_larger_ones_in_frames_of_their_own()
 def test_laying_out_small_payloads_copies_nothing():
     slots: list[protocol.Slot] = [b"a", b"b"]
     assert protocol.lay_out(slots)[0] is slots
+
+
+def test_a_bundle_of_tiny_payloads_is_closed_before_its_head_is_too_large():
+    rows = list(range(2**62, 2**62 + 40_000))
+    cut = list(protocol.bundles(rows, lambda _: 0))
+    assert [row for bundle in cut for row in bundle] == rows
+    most = bytes(BUNDLE // MAX_ROWS + 8)
+    for bundle in cut:
+        report = protocol.Report(bundle, bundle, [most] * len(bundle), 0, 0, 0)
+        assert protocol.decode(protocol.report(report, [])) == report
 
 
 @given(some.lists(some.integers(0, 2 * BUNDLE), max_size=40))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from tests.helpers.cluster import Cluster
 from tests.helpers.waiting import until
 from zstreamer import ManagedModel, Tensor, aio, errors
 from zstreamer.model import Loaded
-from zstreamer.signature import declared, understood
+from zstreamer.signature import MAX_EXAMPLE, declared, example_text, understood
 
 
 class Scores(ManagedModel):
@@ -106,3 +107,51 @@ async def test_an_awaited_call_may_name_its_model():
 def test_what_cannot_be_a_models_name_is_refused_before_anything_is_sent(client_of, name):
     with pytest.raises(errors.BadRequest, match="1 to 255 characters"):
         client_of("double").predict([1], model=name)
+
+
+class Rude:
+    """Raises whatever is asked of it."""
+
+    def __getattr__(self, name):
+        raise RuntimeError(name)
+
+
+@pytest.mark.parametrize(
+    ("example", "text"),
+    [
+        (None, ""),
+        ([], ""),
+        (["ünï"], '"ünï"'),
+        (({"a": [1, 2.5, None]}, 2), '{"a": [1, 2.5, null]}'),
+        ([b"\x00\xff"], '{"b64": "AP8="}'),
+        ([np.arange(3)], "[0, 1, 2]"),
+        (np.zeros((2, 2)), "[0.0, 0.0]"),
+        ([{"x": np.float32(0.5)}], '{"x": 0.5}'),
+        ([np.zeros((10**4, 10**4), "u1")], ""),
+        (["x" * MAX_EXAMPLE], ""),
+        ([float("nan")], ""),
+        (["a lone \udc80"], ""),
+        ([object()], ""),
+        (5, ""),
+    ],
+)
+def test_an_example_is_told_as_the_json_that_a_caller_sends(example, text):
+    assert example_text(example) == text
+
+
+def test_an_example_that_cannot_be_looked_at_is_none():
+    assert example_text(Rude()) == example_text([Rude()]) == ""
+
+
+class Greeter(ManagedModel):
+    example = ("hello", "more")
+
+    def predict(self, batch):
+        return batch
+
+
+def test_whoever_asks_the_broker_has_the_example_of_a_warm_model():
+    with Cluster() as cluster:
+        cluster.worker(f"{__name__}:Greeter", model="greeter")
+        cluster.wait_warm(1, "greeter")
+        assert cluster.model("greeter")["example"] == '"hello"'

@@ -145,7 +145,9 @@ def test_hello_says_what_the_worker_serves_and_state_follows_welcome():
     bench = Bench(model="bert", batch_size=32)
     bench.connect()
     hello, state = bench.said[bench.link]
-    assert hello == protocol.Hello(2, 7, {"model": "bert", "batch_size": 32, "pool": 0})
+    assert hello == protocol.Hello(
+        2, 7, {"model": "bert", "batch_size": 32, "pool": 0, "patience": 60.0}
+    )
     assert state == protocol.State(WorkerState.BOOTING, "")
     bench.boot()
     assert bench.said[bench.link][-1] == protocol.State(WorkerState.WARM, "")

@@ -53,7 +53,12 @@ def test_another_method_is_a_405_that_says_which_to_use(path, method):
     [
         ("/v1/models/default", "/v1/models/default:predict"),
         ("/v1/models/default/predict", "/v1/models/default:predict"),
+        ("/v1/models/default/", "/v1/models/default:predict"),
+        ("/v1/models/default/predict/", "/v1/models/default:predict"),
+        ("/v1/models/default/infer", "/v1/models/default:predict"),
         ("/v2/models/default", "/v2/models/default/infer"),
+        ("/v2/models/default:predict", "/v2/models/default/infer"),
+        ("/v2/models/default/", "/v2/models/default/infer"),
     ],
 )
 def test_whoever_posts_beside_the_path_is_told_it(path, meant):
@@ -137,6 +142,21 @@ def test_a_snapshot_of_another_shape_is_read_as_far_as_it_goes(odd):
     assert answer(site.get("/v1/models"))["models"] in ([], ["a"])
 
 
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [
+        ("/v1/models/default:predict/", "POST to /v1/models/default:predict"),
+        ("/v1/models/a/b:predict//", "POST to /v1/models/a/b:predict"),
+        ("/v2/models/default/infer/", "POST to /v2/models/default/infer"),
+        ("/stream/", "it is /stream"),
+        ("/healthz/", "it is /healthz"),
+    ],
+)
+def test_a_slash_too_many_is_told(path, meant, method):
+    assert problem(Site().ask(method, path), 404)["detail"].endswith(meant)
+
+
 # For people and programs
 
 
@@ -154,9 +174,16 @@ def test_the_page_is_whole_in_itself_and_runs_its_own_script_alone():
     assert header(response, "content-type") == "text/html; charset=utf-8"
     assert not re.search(r"""(src|href)=["']?(https?:)?//""", text)
     assert "innerHTML" not in text
+    assert "birthday" not in text
     policy = header(response, "content-security-policy")
     assert "default-src 'none'" in policy
     assert len(re.findall(r"'sha256-[^']{44}'", policy)) == 2
+
+
+def test_the_page_finds_a_models_own_example():
+    site = Site(brokers=snapshot(default={"example": '"Happy birthday to [MASK]."'}))
+    assert answer(site.get("/v1/models"))["states"][0]["example"] == '"Happy birthday to [MASK]."'
+    assert answer(site.get("/v1/models/default"))["example"] == '"Happy birthday to [MASK]."'
 
 
 def test_the_interface_brings_neither_gevent_nor_torch_nor_numpy():

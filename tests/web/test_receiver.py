@@ -239,3 +239,28 @@ def test_a_responses_head():
     )
     assert b"content-length: 3\r\n" in head(Response(200, b"abc").bare(), b"")
     assert head(Response(299, b""), b"").startswith(b"HTTP/1.1 299 \r\n")
+
+
+CHUNKED = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "framing",
+    [
+        lambda n: b"1;" + 500 * b"e" + b"\r\na\r\n",
+        lambda n: (b"0\r\n" if n == 0 else b"") + b"T: " + 500 * b"t" + b"\r\n",
+    ],
+    ids=["extensions", "trailers"],
+)
+def test_what_a_chunked_body_brings_besides_itself_counts_as_headers(framing):
+    pieces = [framing(n) for n in range(2 * MAX_HEAD // 500)]
+    few = received(CHUNKED, *pieces[:20], max_body=10**6)
+    assert not few.refused
+    sink = received(CHUNKED, *pieces, max_body=10**6)
+    assert [status for status, _ in sink.refused] == [431]
+    assert not sink.requests
+
+
+def test_a_body_of_many_tiny_chunks_is_a_body_like_others():
+    sink = received(CHUNKED, *(10_000 * [b"1\r\na\r\n"]), b"0\r\n\r\n", max_body=10**6)
+    assert [len(request.body) for request, _ in sink.requests] == [10_000]

@@ -10,6 +10,7 @@ import rich_click as click
 
 from zstreamer.cli import call, gateway, serve, status
 from zstreamer.cli.options import PLAIN, example
+from zstreamer.cli.terminal import clean, forgive
 from zstreamer.errors import BrokerUnreachable, ZStreamerError
 from zstreamer.setting import ConfigError
 from zstreamer.system.exitcodes import ExitCode
@@ -49,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(command: click.Command, arguments: Sequence[str] | None = None) -> int:
     """Run one command; its exit code, once any error is printed as a clear line."""
     name = "zstreamer" if command is group else f"python -m {command.name}"
+    forgive()
     try:
         given = None if arguments is None else list(arguments)
         return int(command.main(given, prog_name=name, standalone_mode=False) or ExitCode.OK)
@@ -66,5 +68,5 @@ def run(command: click.Command, arguments: Sequence[str] | None = None) -> int:
 
 def _say(text: str, code: ExitCode) -> ExitCode:
     label = click.style("error:", fg="red", bold=True)
-    click.echo(f"{label} {' '.join(text.split())}", err=True)
+    click.echo(f"{label} {clean(' '.join(text.split()), sys.stderr)}", err=True)
     return code

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 import rich_click as click
 
 from zstreamer.cli.options import PLAIN, configured, example
+from zstreamer.cli.terminal import clean
 from zstreamer.config import ClientConfig
 from zstreamer.setting import ConfigError
 from zstreamer.system.exitcodes import ExitCode
@@ -64,9 +65,15 @@ def _print(answers: Iterable[object], *, as_json: bool) -> int:
     for index, answer in enumerate(answers):
         if isinstance(answer, Exception):
             code = ExitCode.FAILED
-            click.echo(f"input {index}: {type(answer).__name__}: {answer}", err=True)
-        click.echo(_shown(answer, as_json=as_json))
+            click.echo(_lines_of(f"input {index}: {type(answer).__name__}: {answer}"), err=True)
+        shown = _shown(answer, as_json=as_json)
+        # A program reads what was answered; a terminal would obey it. click.echo changes both.
+        sys.stdout.write((_lines_of(shown) if sys.stdout.isatty() else shown) + "\n")
     return code
+
+
+def _lines_of(text: str) -> str:
+    return "\n".join(clean(line) for line in text.splitlines())
 
 
 def _shown(answer: object, *, as_json: bool) -> str:

@@ -16,6 +16,7 @@ from zstreamer.config import BrokerConfig, GatewayConfig, UpConfig, WorkerConfig
 from zstreamer.setting import ConfigError
 from zstreamer.sources import resolve
 from zstreamer.system import logs
+from zstreamer.system.exitcodes import of_child
 from zstreamer.system.process import Process
 from zstreamer.system.signals import StopRequests
 
@@ -116,7 +117,7 @@ def _until_stopped(stop: StopRequests, *processes: Process) -> int:
     """Wait for a request to stop, or for a process to end by itself; then end them in turn."""
     while not stop.requests and all(each.poll() is None for each in processes):
         select.select([stop], [], [], GLANCE)
-    codes = [code for each in processes if (code := each.poll()) is not None]
+    codes = [of_child(code) for each in processes if (code := each.poll()) is not None]
     codes += [_drained(each, stop) for each in processes if each.poll() is None]
     return next((code for code in codes if code), 0)
 
@@ -127,7 +128,7 @@ def _drained(process: Process, stop: StopRequests) -> int:
     while (code := process.wait(GLANCE)) is None:
         if stop.requests > 1:
             process.terminate()
-    return code
+    return of_child(code, stopped=True)
 
 
 def _with_current_folder(config: WorkerConfig) -> WorkerConfig:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from zstreamer.cli.options import PLAIN, configured, example
+from zstreamer.cli.terminal import clean
 from zstreamer.config import ClientConfig
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def status(config: ClientConfig, *, as_json: bool) -> int:
 def _show(address: str, status: Row) -> None:
     from rich.console import Console
 
-    console = Console(width=None if sys.stdout.isatty() else UNLIMITED)
+    console = Console(width=None if sys.stdout.isatty() else UNLIMITED, highlight=False)
     broker = status["broker"]
     state = "draining" if broker.get("draining") else "up"
     console.print(
@@ -61,12 +62,21 @@ def _show(address: str, status: Row) -> None:
         f"({_size(broker.get('queued_bytes', 0))}) queued"
     )
     if not status["models"]:
-        console.print("no worker has come yet: start one with zstreamer worker MODULE:NAME")
+        console.print("no worker is here: start one with zstreamer worker MODULE:NAME")
         return
     models = [{"model": name, **each} for name, each in status["models"].items()]
     _print(console, _table("models", MODEL_COLUMNS, models))
     workers = [{"model": one["model"], **each} for one in models for each in one["workers"]]
     _print(console, _table("workers", WORKER_COLUMNS, workers))
+    for one in models:
+        _print_trouble(one["model"], str(one.get("trouble") or "").strip().splitlines())
+
+
+def _print_trouble(model: str, lines: Sequence[str]) -> None:
+    """Show a traceback below the tables, in which its last line stands."""
+    if len(lines) > 1:
+        sys.stdout.write(f"\nwhy no worker of model {clean(model)} is ready:\n")
+        sys.stdout.writelines(f"  {clean(line)}\n" for line in lines)
 
 
 def _print(console: Console, table: Table) -> None:
@@ -96,7 +106,12 @@ def _table(title: str, columns: Columns, rows: Sequence[Row]) -> Table:
 
 
 def _cell(value: object, show: Callable[[Any], str]) -> str:
-    return show(value) if value or value == 0 else "–"
+    return clean(show(value) if value or value == 0 else "–")
+
+
+def _last_line(text: str) -> str:
+    """The last line of a traceback says what was raised; the others stand below the table."""
+    return (text.strip().splitlines() or [""])[-1].strip()
 
 
 def _amount(value: float) -> str:
@@ -138,7 +153,7 @@ MODEL_COLUMNS: Columns = (
     ("served", "served", _amount),
     ("items/s\nat most", "capacity", _rate),
     ("ready", "ready", _yes),
-    ("trouble", "trouble", str),
+    ("trouble", "trouble", _last_line),
 )
 
 WORKER_COLUMNS: Columns = (

@@ -8,6 +8,8 @@ descriptor ready, or timer ─────────────┘
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import threading
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
@@ -15,8 +17,9 @@ from types import TracebackType
 from zstreamer import errors
 from zstreamer.client.calls import Call, Watch
 from zstreamer.client.driver import Driver
+from zstreamer.client.items import Items
 from zstreamer.client.link import Link
-from zstreamer.client.settings import Items, Settings
+from zstreamer.client.settings import Settings, positive_seconds
 from zstreamer.wire import transport
 
 SWEEP = 1.0
@@ -24,13 +27,19 @@ SWEEP = 1.0
 
 
 class AsyncioDriver(Driver):
-    """Serves the coroutines of the running loop; see `Driver` for the arguments."""
+    """Serves the coroutines of the running loop; see `Driver` for the arguments.
+
+    Attributes:
+        loop: the event loop.
+        thread: where that loop runs, or ran when last asked for.
+    """
 
     def __init__(
         self, addresses: Sequence[str], connect_timeout: float, options: transport.Options
     ) -> None:
         super().__init__(addresses, connect_timeout, options)
         self.loop = asyncio.get_running_loop()
+        self.thread = threading.get_ident()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._scheduled = False
@@ -58,15 +67,30 @@ class AsyncioDriver(Driver):
         self.core.cancel(call)
         self._schedule()
 
+    @property
+    def here(self) -> bool:
+        """Whether its loop is the one that runs in the caller's thread."""
+        return self.loop.is_running() and self.thread == threading.get_ident()
+
     def close(self) -> None:
-        """End all calls and close the connections."""
+        """End all calls and close the connections; also of a loop that is closed."""
         self.shut_down()
         if self._timer is not None:
             self._timer.cancel()
 
+    def close_from_outside(self) -> None:
+        """The same from where its loop does not run."""
+        if self.loop.is_running():
+            with contextlib.suppress(RuntimeError):  # it has ended meanwhile
+                self.loop.call_soon_threadsafe(self.close)
+                return
+        self.close()
+
     def complete(self, call: Call | Watch) -> None:
         """Wake the coroutine that awaits it, or call back."""
         token = call.token
+        if self.loop.is_closed():
+            return  # nobody is left there who waits
         if isinstance(token, asyncio.Future):
             if not token.done():
                 token.set_result(None)
@@ -74,7 +98,8 @@ class AsyncioDriver(Driver):
             token(call)
 
     def _schedule(self) -> None:
-        if not self._scheduled:
+        # A coroutine may be thrown away, and give its call up, after its loop was closed.
+        if not (self._scheduled or self.loop.is_closed()):
             self._scheduled = True
             self.loop.call_soon(self._turn)
 
@@ -106,13 +131,15 @@ class AsyncioDriver(Driver):
     def unwatch(self, link: Link) -> None:
         """Have the loop forget them."""
         for fileno in self._filenos.pop(link):
-            self.loop.remove_reader(fileno)
+            if not self.loop.is_closed():
+                self.loop.remove_reader(fileno)
 
 
 class Client:
     """`zstreamer.Client` for coroutines; the arguments are the same.
 
-    Belongs to the event loop in which it makes its first call.
+    May be used in several event loops, one after the other or, each in its thread, at once: it
+    has connections of its own for each, and closes those of a loop that was closed.
     """
 
     def __init__(
@@ -129,7 +156,9 @@ class Client:
         self._settings = Settings(
             address, model, timeout, connect_timeout, keys, heartbeat, heartbeat_timeout
         )
-        self._running: AsyncioDriver | None = None
+        self._latest: AsyncioDriver | None = None
+        self._drivers: dict[asyncio.AbstractEventLoop, AsyncioDriver] = {}
+        self._lock = threading.Lock()
         self._closed = False
 
     async def predict(
@@ -190,20 +219,21 @@ class Client:
         `predict`. Returns the call, which `cancel` gives up.
         """
         call = self._settings.call(items, model, timeout, priority, idempotent, return_exceptions)
-        # Not `_driver`: to ask which loop runs costs a system call before Python 3.12.
-        driver = self._running or self._driver()
-        driver.start(call, done)
+        self._driver().start(call, done)
         return call
 
     def cancel(self, call: Call) -> None:
-        """Give up a call of `start`: its items leave all queues, and it ends as cancelled."""
-        if self._running is not None:
-            self._running.cancel(call)
+        """Give up a call of `start`: its items leave all queues, and it ends as cancelled.
+
+        Called in the event loop in which the call was begun.
+        """
+        if not self._closed:  # which has ended it
+            self._driver().cancel(call)
 
     async def wait_ready(self, timeout: float | None = None, *, model: str | None = None) -> None:
         """Wait until a warm worker serves the model; as `zstreamer.Client.wait_ready`."""
         now = time.monotonic()
-        budget = self._settings.timeout if timeout is None else timeout
+        budget = self._settings.timeout if timeout is None else positive_seconds("timeout", timeout)
         watch = Watch(self._settings.named(model), now + budget, now)
         await self._wait(watch)
         if watch.error is not None:
@@ -211,10 +241,14 @@ class Client:
 
     async def close(self) -> None:
         """End all calls, with `Cancelled`, and all connections. Closing twice is fine."""
-        self._closed = True
-        if self._running is not None:
-            self._running.close()
-            self._running = None
+        with self._lock:
+            self._closed = True
+            drivers, self._drivers, self._latest = list(self._drivers.values()), {}, None
+        for driver in drivers:
+            if driver.here:
+                driver.close()
+            else:
+                driver.close_from_outside()
 
     async def __aenter__(self) -> Client:
         return self
@@ -237,15 +271,23 @@ class Client:
             raise
 
     def _driver(self) -> AsyncioDriver:
-        if self._closed:
-            raise errors.Cancelled("the client is closed")
-        settings = self._settings
-        if self._running is None:
-            self._running = AsyncioDriver(
-                settings.addresses, settings.connect_timeout, settings.options
-            )
-        elif self._running.loop is not asyncio.get_running_loop():
-            raise RuntimeError(
-                "this client belongs to another event loop; make one client for each loop"
-            )
-        return self._running
+        """Return the driver of the loop that runs."""
+        # Mostly the latest; to ask which loop runs costs a system call before Python 3.12.
+        latest = self._latest
+        if latest is not None and latest.here:
+            return latest
+        loop = asyncio.get_running_loop()
+        with self._lock:
+            if self._closed:
+                raise errors.Cancelled("the client is closed")
+            for other in [each for each in self._drivers if each.is_closed()]:
+                self._drivers.pop(other).close()
+            driver = self._drivers.get(loop)
+            if driver is None:
+                settings = self._settings
+                driver = self._drivers[loop] = AsyncioDriver(
+                    settings.addresses, settings.connect_timeout, settings.options
+                )
+            driver.thread = threading.get_ident()
+            self._latest = driver
+            return driver

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from zstreamer.client.calls import Watch
 from zstreamer.client.future import Future
-from zstreamer.client.settings import Items, Settings, positive_seconds
+from zstreamer.client.items import Items
+from zstreamer.client.settings import Settings, positive_seconds
 from zstreamer.client.threads import ThreadsDriver
 from zstreamer.errors import Cancelled
 from zstreamer.system import native
@@ -69,6 +70,11 @@ class Client:
         """The brokers' client addresses."""
         return tuple(self._settings.addresses)
 
+    @property
+    def open_calls(self) -> int:
+        """How many calls of this process have not ended."""
+        return sum(driver.core.open_calls for driver in list(self._drivers.values()))
+
     def predict(
         self,
         items: Items,
@@ -83,7 +89,8 @@ class Client:
 
         Args:
             items: a list or tuple of anything that `codec.encode` takes: text, bytes,
-                numbers, None, lists, dicts, numpy arrays.
+                numbers, None, lists, dicts, numpy arrays. Of an array each row is an item; deques
+                and views of a dict will do too.
             model: whom to call; the client's own where None.
             timeout: seconds for the whole call; the client's own where None.
             priority: higher goes first.
@@ -92,7 +99,7 @@ class Client:
             return_exceptions: put each failed item's error in its place instead of raising.
 
         Raises:
-            TypeError: ``items`` is no list or tuple.
+            TypeError: ``items`` is one item, or has no order.
             ValueError: another argument makes no sense.
             ZStreamerError: see `zstreamer.errors`; with several failed items the error of the
                 lowest index is raised and the others are cancelled.

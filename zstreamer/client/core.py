@@ -6,8 +6,9 @@
     completed                           calls that have ended since it was last asked
     wake_at                             when poll must be called again although nothing happens
 
-This file knows calls and brokers; what leaves next is in lanes.py. No socket, clock, thread or
-random source in here. The states of an item are in docs/protocol.md.
+This file knows calls and brokers; what leaves next is in lanes.py, and what becomes of an item that
+a broker did not take in tour.py. No socket, clock, thread or random source in here. The states of
+an item are in docs/protocol.md.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from zstreamer.client.actions import Action, Close, Connect, Send
 from zstreamer.client.calls import Call, Watch
 from zstreamer.client.lanes import Lanes
 from zstreamer.client.link import Link, LinkState
+from zstreamer.client.tour import Tours
 from zstreamer.errors import BrokerUnreachable, DeadlineExceeded, NoWorker, WorkerLost
 from zstreamer.wire import protocol
 from zstreamer.wire.protocol import Frames, ProtocolError
@@ -58,7 +60,7 @@ class ClientCore:
         info: dict[str, object] | None = None,
     ) -> None:
         self.id = id
-        self.links = [Link(address, now) for address in addresses]
+        self.links = [Link(address, now, len(addresses) == 1) for address in addresses]
         self._connect_timeout = connect_timeout
         self._jitter = jitter
         self._info = info or {}
@@ -66,6 +68,7 @@ class ClientCore:
         self._calls: dict[int, Call] = {}
         self._watches: list[Watch] = []
         self._lanes = Lanes(self._fail_item)
+        self._tours = Tours(self._fail_item, connect_timeout)
         self._deadlines: list[tuple[float, int, Call]] = []
         self._unready_since = now
         self._completed: list[Call | Watch] = []
@@ -163,7 +166,7 @@ class ClientCore:
             case protocol.Refuse():
                 self._refused(now, link, errors.from_wire(message.error))
             case protocol.Notice():
-                self._notice(link, message)
+                self._notice(now, link, message)
             case protocol.Part():
                 link.receiver.part(message.transfer, message.data)
                 link.tell(protocol.PartOk(message.transfer))
@@ -194,7 +197,7 @@ class ClientCore:
 
     def wake_at(self) -> float:
         """Return the monotonic seconds at which `poll` must be called at the latest."""
-        wake = self._deadlines[0][0] if self._deadlines else math.inf
+        wake = min(self._deadlines[0][0] if self._deadlines else math.inf, self._tours.wake_at)
         ready = False
         for link in self.links:
             if link.state is LinkState.READY:
@@ -225,6 +228,8 @@ class ClientCore:
             self._move(link)
         if link.state is LinkState.DOWN:
             if now >= link.retry_at and self._wanted(link):
+                if not link.attempts:
+                    link.lost_at = now
                 link.enter(LinkState.CONNECTING, now)
                 self._actions.append(Connect(link))
         elif link.state is not LinkState.READY and now >= link.since + GREETING_TIMEOUT:
@@ -260,6 +265,7 @@ class ClientCore:
             if call.once and words:
                 self._fail_item(call, index, WorkerLost(words))
             else:
+                self._tours.start_again(id)
                 self._lanes.push_again(call, index)
 
     def _welcome(self, now: float, link: Link, welcome: protocol.Welcome) -> None:
@@ -278,8 +284,8 @@ class ClientCore:
         lost = [id for id in link.sent if id not in known]
         words = f"the broker at {link.address} was restarted; this item may have run already"
         self._resend(link, lost, "" if welcome.resumed else words)
-        for watch in self._watches:
-            link.tell(protocol.Notice(watch.model, []))
+        for model in {watch.model for watch in self._watches} | self._tours.models():
+            link.tell(protocol.Notice(model, []))
 
     def _refused(self, now: float, link: Link, error: errors.ZStreamerError) -> None:
         greeting = link.state is LinkState.GREETING
@@ -290,25 +296,48 @@ class ClientCore:
             for watch in list(self._watches):
                 self._end_watch(watch, error)
 
-    def _notice(self, link: Link, notice: protocol.Notice) -> None:
+    def _notice(self, now: float, link: Link, notice: protocol.Notice) -> None:
         if not notice.model:
             link.draining = True
+            link.lost_at = now
             return
         error = errors.from_wire(notice.error) if notice.error else None
         if error is None:
             link.notices.pop(notice.model, None)
         else:
             link.notices[notice.model] = error
-        if error is None or (isinstance(error, NoWorker) and error.final):
+        self._call_back(notice.model)
+        if error is None:
+            self._tours.ready(link, notice.model)
+        if error is None or all(self._has_given_up(now, each, notice.model) for each in self.links):
             for watch in [w for w in self._watches if w.model == notice.model]:
                 self._end_watch(watch, error)
+
+    def _call_back(self, model: str) -> None:
+        """What waits at brokers without a worker may go to one that may have one."""
+        links = self._ready_links()
+        if all(model in link.notices for link in links):
+            return
+        for link in links:
+            if model in link.notices and self._tours.wait_at(link, model):
+                elsewhere = NoWorker("another broker may have a worker")
+                link.tell(protocol.Notice(model, errors.to_wire(elsewhere)))
+
+    def _has_given_up(self, now: float, link: Link, model: str) -> bool:
+        """Whether no worker of this broker will start for a model, or the broker is away."""
+        if link.state is not LinkState.READY:
+            return not self._tours.may_come(now, link)
+        notice = link.notices.get(model)
+        return isinstance(notice, NoWorker) and notice.final
 
     # Items
 
     def _fill_windows(self, now: float) -> None:
         if not self._calls:  # what still waits has ended too
             self._lanes.clear()
+            self._tours.clear()
             return
+        self._tours.feed(now, self.links)
         links = self._ready_links()
         links = [link for link in links if not link.draining] or links
         if links:
@@ -318,6 +347,7 @@ class ClientCore:
         failed: dict[Call, None] = {}
         sent_at = 0.0
         sent = link.sent
+        elsewhere = len(self.links) > 1
         for id, slot in zip(answer.ids, answer.slots, strict=True):
             outcome = link.receiver.take(slot) if type(slot) is int else slot
             call = sent.pop(id, None)
@@ -325,6 +355,9 @@ class ClientCore:
                 continue
             index = id - call.first
             link.sent_bytes -= len(call.payloads[index])
+            if type(outcome) is list and elsewhere and errors.is_refusal(outcome):
+                self._tours.refused(link, call, index, errors.from_wire(outcome))
+                continue
             if outcome is None or type(outcome) is int:
                 outcome = errors.to_wire(errors.BadRequest("an answer without payload"))
             call.put(index, outcome)
@@ -360,6 +393,7 @@ class ClientCore:
             for link in self.links:
                 self._cancel_items(link, call)
         call.payloads = []
+        self._tours.forget(call)
         if len(self._deadlines) > 64 + 2 * len(self._calls):
             self._deadlines = [entry for entry in self._deadlines if not entry[2].done]
             heapq.heapify(self._deadlines)
@@ -400,10 +434,15 @@ class ClientCore:
                 return self._refusal() or BrokerUnreachable(f"{words} (budget {seconds})")
             return DeadlineExceeded(f"no answer within {seconds}: {words}")
         for link in ready:
-            if call.model in link.notices:
+            there = len(ready) == 1 or isinstance(call, Watch) or link.holds(call)
+            if there and call.model in link.notices:
                 return NoWorker(f"{link.notices[call.model].message} (waited {seconds})")
         if isinstance(call, Watch):
             return NoWorker(f"model {call.model!r} was not ready within {seconds}")
+        if not any(link.holds(call) for link in ready) and (
+            error := self._tours.error_of(call, ready)
+        ):
+            return error
         return DeadlineExceeded(f"no answer within {seconds} ({call.left} items open)")
 
     def _unreachable_at(self) -> float:

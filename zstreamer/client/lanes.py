@@ -113,8 +113,13 @@ class Lanes:
         return True
 
     def _add(self, now: float, links: Sequence[Link], call: Call, index: int) -> bool:
-        """Send one item on the least busy link; whether there was room."""
-        link = links[0] if len(links) == 1 else min(links, key=lambda link: len(link.sent))
+        """Send one item on the least busy link; whether there was room.
+
+        Those that have a worker for it go before those that have said otherwise.
+        """
+        link = links[0]
+        if len(links) > 1:
+            link = min(links, key=lambda link: (call.model in link.notices, len(link.sent)))
         size = len(call.payloads[index])
         if size > link.max_payload:
             words = f"an item of {size} bytes exceeds the broker's limit of {link.max_payload}"

@@ -15,6 +15,12 @@ ACK_AFTER_MESSAGES = 64
 ACK_AFTER_SECONDS = 0.05
 """An ACK rides on the next SUBMIT; alone it leaves when this much has gone unacknowledged."""
 
+_RUN = 96
+"""Bytes that a run takes in a head besides its items and its model's name."""
+
+
+_ONCE, _READY = int(Flag.ONCE), int(Flag.READY)  # an enum's operators are slow
+
 
 class LinkState(Enum):
     """Where the relation stands."""
@@ -28,18 +34,25 @@ class LinkState(Enum):
 class Link:
     """One broker as the client sees it.
 
+    Args:
+        address: where it is.
+        now: monotonic seconds.
+        alone: the client has no other; what it cannot run at once waits there.
+
     Attributes:
         sent: items sent on it that have no answer, by id; they outlive its connections.
         since: monotonic seconds at which `state` was entered.
-        lost_at: monotonic seconds at which it was READY last, over all attempts since.
+        lost_at: monotonic seconds at which it was READY last, over all attempts since, or first
+            tried, or began to drain.
         retry_at: when DOWN, the monotonic seconds of the next attempt.
         draining: it takes no new work.
         notices: by model, why items wait there.
         refusal: why it would not speak with us.
     """
 
-    def __init__(self, address: str, now: float) -> None:
+    def __init__(self, address: str, now: float, alone: bool = True) -> None:
         self.address = address
+        self._alone = alone
         self.state = LinkState.DOWN
         self.since = now
         self.lost_at = now
@@ -59,8 +72,9 @@ class Link:
     def _fresh(self) -> None:
         self.receiver = Receiver(2**62)
         self.sender: Sender[tuple[int, Call]] = Sender()
+        self._waits: set[int] = set()  # transfers whose items stay although no worker is ready
         self._runs: dict[tuple[str, int, int, int], Run] = {}
-        self._runs_bytes = 0
+        self._runs_bytes = self._runs_items = 0
         self._full: list[list[Run]] = []
         self._cancels: list[int] = []
         self._plain: list[Frames] = []
@@ -84,39 +98,52 @@ class Link:
             self.sent_bytes + size <= self.window_bytes or not self.sent
         )
 
-    def add(self, now: float, call: Call, index: int) -> None:
-        """Send one item."""
+    def add(self, now: float, call: Call, index: int, wait: bool = False) -> None:
+        """Send one item; with ``wait`` it stays there also while no worker is ready."""
         id = call.first + index
         payload = call.payloads[index]
         self.sent[id] = call
         self.sent_bytes += len(payload)
         if len(payload) > protocol.PART:
             self.sender.start(payload, (id, call))
+            if wait:
+                self._waits.add(id)
         else:
-            self._put(now, call, id, payload, len(payload))
+            self._put(now, call, id, payload, len(payload), wait)
 
-    def _put(self, now: float, call: Call, id: int, slot: Slot, size: int) -> None:
-        key = (call.model, call.priority, int(call.once), call.lane)
+    def _put(self, now: float, call: Call, id: int, slot: Slot, size: int, wait: bool) -> None:
+        flags = (_ONCE if call.once else 0) | (0 if wait or self._alone else _READY)
+        key = (call.model, call.priority, flags, call.lane)
         run = self._runs.get(key)
         if run is None:
-            flags = Flag.ONCE if call.once else 0
-            run = Run(call.model, call.priority, int(flags), call.lane, [], [], [])
+            run = Run(call.model, call.priority, flags, call.lane, [], [], [])
             self._runs[key] = run
+            self._runs_bytes += _RUN + 4 * len(call.model)
         run.ids.append(id)
         run.budgets.append(max(1, int((call.deadline - now) * 1000)))
         run.slots.append(slot)
         self._runs_bytes += size
-        if self._runs_bytes > protocol.BUNDLE:
-            self._full.append(list(self._runs.values()))
-            self._runs = {}
-            self._runs_bytes = 0
+        self._runs_items += 1
+        if self._runs_bytes > protocol.BUNDLE or self._runs_items == protocol.MAX_ROWS:
+            self._full.append(self._take_runs())
+
+    def _take_runs(self) -> list[Run]:
+        runs = list(self._runs.values())
+        self._runs = {}
+        self._runs_bytes = self._runs_items = 0
+        return runs
 
     def forget(self, id: int, size: int) -> Call | None:
         """Take an item off the window; None if it is not on it."""
         call = self.sent.pop(id, None)
         if call is not None:
             self.sent_bytes -= size
+            self._waits.discard(id)
         return call
+
+    def holds(self, call: Call) -> bool:
+        """Whether an item of this call is open there."""
+        return any(id in self.sent for id in range(call.first, call.first + len(call.outcomes)))
 
     def cancel(self, id: int) -> None:
         """Tell the broker that an item is no longer wanted."""
@@ -147,16 +174,15 @@ class Link:
         messages.extend(parts)
         for transfer, (id, call) in done:
             if id in self.sent:
-                self._put(now, call, id, transfer, 0)
+                self._put(now, call, id, transfer, 0, id in self._waits)
+                self._waits.discard(id)
         bundles, self._full = self._full, []
         if self._runs:
-            bundles.append(list(self._runs.values()))
-            self._runs = {}
-            self._runs_bytes = 0
+            bundles.append(self._take_runs())
         messages.extend(self._submit(runs) for runs in bundles)
         if self._cancels:
             ids, self._cancels = self._cancels, []
-            messages.append(protocol.plain(protocol.Cancel(ids)))
+            messages.extend(protocol.cancels(ids))
         if self.ack_at <= now:
             self._acknowledged()
             messages.append(protocol.plain(protocol.Ack(self._read)))

@@ -8,11 +8,10 @@ from collections.abc import Sequence
 
 from zstreamer import codec
 from zstreamer.client.calls import Call
+from zstreamer.client.items import Items, listed
 from zstreamer.errors import BadRequest
 from zstreamer.wire import transport
 from zstreamer.wire.protocol import MAX_BUDGET, MAX_NAME
-
-Items = Sequence[object]
 
 
 class Settings:
@@ -60,10 +59,10 @@ class Settings:
         return_exceptions: bool,
     ) -> Call:
         """Return the call of these items, encoded."""
-        check_items(items)
+        rows = listed(items)
         budget = self.timeout if timeout is None else positive_seconds("timeout", timeout)
         now = time.monotonic()
-        payloads = codec.encode_all(items)
+        payloads = codec.encode_all(rows)
         return Call(
             payloads,
             self.named(model),
@@ -89,13 +88,6 @@ def addresses_of(given: str | Sequence[str]) -> list[str]:
         if not each.startswith(("tcp://", "ipc://")):
             raise ValueError(f"address {each!r} must look like tcp://HOST:7787 or ipc://PATH")
     return addresses
-
-
-def check_items(items: object) -> None:
-    """Raise TypeError where ``items`` is no list or tuple; a lone str is a frequent mistake."""
-    if not isinstance(items, list | tuple):
-        mend = "; wrap it: [item]" if isinstance(items, str | bytes | dict) else ""
-        raise TypeError(f"items must be a list or tuple, not {type(items).__name__}{mend}")
 
 
 def positive_seconds(name: str, value: float) -> float:

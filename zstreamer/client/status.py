@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
+from typing import Any
 
 import zmq
 
@@ -48,6 +50,7 @@ def _ask(connection: transport.Connection, timeout: float) -> dict[str, object] 
     poller.register(connection.socket, zmq.POLLIN)
     poller.register(connection.monitor, zmq.POLLIN)
     end = time.monotonic() + timeout
+    found: dict[str, object] = {}
     while (left := end - time.monotonic()) > 0:
         poller.poll(math.ceil(left * 1000))
         for event in connection.events():
@@ -57,7 +60,24 @@ def _ask(connection: transport.Connection, timeout: float) -> dict[str, object] 
         for frames in connection.receive():
             message = protocol.decode(frames)
             if isinstance(message, protocol.Status):
-                return message.info
+                following = message.info.pop("next", None)
+                _add(found, message.info)
+                if following is None:
+                    return found
+                connection.send(protocol.plain(protocol.Status({"from": following})))
             if isinstance(message, protocol.Refuse):
                 raise from_wire(message.error)
     return None
+
+
+def _add(found: dict[str, object], page: dict[str, object]) -> None:
+    """Add a page of the snapshot to those before; a model may be on several, with its workers."""
+    models, more = found.get("models"), page.get("models")
+    if not isinstance(models, dict) or not isinstance(more, dict):
+        found.update(page)
+        return
+    for name, model in more.items():
+        known: Any = models.setdefault(name, model)
+        if known is not model:
+            with contextlib.suppress(TypeError, KeyError):  # no broker of ours
+                known["workers"] += model["workers"]

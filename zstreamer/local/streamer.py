@@ -6,28 +6,39 @@ Streamer            caller ─> Client ─> private broker ─> workers, over Un
 
 from __future__ import annotations
 
+import operator
 import os
 import shutil
-import tempfile
+import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from types import TracebackType
-from typing import NoReturn
+from typing import Any
 
 from zstreamer.client.client import Client
 from zstreamer.client.future import Future
-from zstreamer.client.settings import Items
+from zstreamer.client.items import Items
 from zstreamer.config import AgentConfig, BrokerConfig
 from zstreamer.errors import Cancelled
+from zstreamer.local.folder import socket_folder
 from zstreamer.local.threaded import Batches
 from zstreamer.model import Loaded, PredictFunction
 from zstreamer.setting import ConfigError
-from zstreamer.system.process import Process
+from zstreamer.system.process import FOLDER_FLAG, Process
 from zstreamer.worker import target
 from zstreamer.worker.forkserver import ForkServer
 
 READY_TIMEOUT = 600.0
 """Seconds that `wait_for_worker_ready` waits for a model to load."""
+
+
+MAX_GRACE = 24 * 3600.0
+"""Seconds that a drain may take, however long the calls may."""
+
+QUIET = 0.1
+LAST_ANSWERS = 1.0
+"""Seconds without an answer, or in all, after which the last one has come from ended workers."""
 
 
 class ThreadedStreamer:
@@ -59,22 +70,46 @@ class ThreadedStreamer:
     ) -> None:
         self._batches = Batches(predict_function, batch_size, max_latency, worker_timeout)
 
-    def predict(self, batch: Items) -> list[object]:
+    def predict(
+        self,
+        batch: Items,
+        *,
+        timeout: float | None = None,
+        priority: int = 0,
+        return_exceptions: bool = False,
+    ) -> list[object]:
         """Return one output for each input, in order.
+
+        Args:
+            batch: a list or tuple of inputs; an array, of which each row is one; a deque …
+            timeout: seconds that this call may take; ``worker_timeout`` where None.
+            priority: higher goes first.
+            return_exceptions: put each failed input's error in its place instead of raising.
 
         Raises:
             PredictError: the model failed on an item; ``index`` says which.
-            DeadlineExceeded: ``worker_timeout`` has passed.
+            DeadlineExceeded: the call's time has passed.
             Cancelled: the streamer was closed.
         """
-        return self._batches.predict(batch)
+        return self._batches.predict(batch, timeout, priority, return_exceptions)
 
-    def submit(self, batch: Items) -> Future:
+    def submit(
+        self,
+        batch: Items,
+        *,
+        timeout: float | None = None,
+        priority: int = 0,
+        return_exceptions: bool = False,
+    ) -> Future:
         """Return at once, with the future of what `predict` would return or raise."""
-        return self._batches.submit(batch)
+        return self._batches.submit(batch, timeout, priority, return_exceptions)
 
     def destroy_workers(self) -> None:
-        """End the model's thread; open calls fail with `Cancelled`."""
+        """End the model's thread once the batch that runs is done, and its callers answered.
+
+        Calls that wait fail with `Cancelled` at once. A predict that hangs is waited for as long
+        as ``worker_timeout``, then left behind with a line in the log.
+        """
         self._batches.close()
 
     close = destroy_workers
@@ -107,7 +142,8 @@ class Streamer:
             return: those who were just answered and, as measured before, ask again at once. A
             lone caller is never held. 0 is greedy: a free model runs what is there.
         worker_num: how many workers.
-        cuda_devices: device ids, dealt to the workers in turn as CUDA_VISIBLE_DEVICES.
+        cuda_devices: device ids, dealt to the workers in turn as CUDA_VISIBLE_DEVICES; numbers,
+            an array of them, or ids as "GPU-…".
         model_init_args, model_init_kwargs: passed to ``init_model``.
         wait_for_worker_ready: return only when a worker has loaded its model.
         mp_start_method: "spawn"; "fork" lets a model be anything this process holds, and
@@ -127,7 +163,7 @@ class Streamer:
         batch_size: int,
         max_latency: float = 0.1,
         worker_num: int = 1,
-        cuda_devices: Sequence[int | str] | None = None,
+        cuda_devices: Collection[int | str] | None = None,
         model_init_args: Sequence[object] | None = None,
         model_init_kwargs: dict[str, object] | None = None,
         wait_for_worker_ready: bool = False,
@@ -136,7 +172,8 @@ class Streamer:
     ) -> None:
         if mp_start_method not in ("spawn", "fork"):
             raise ValueError(f'mp_start_method must be "spawn" or "fork", not {mp_start_method!r}')
-        if mp_start_method == "fork" and cuda_devices:
+        devices = _devices(cuda_devices)
+        if mp_start_method == "fork" and devices:
             raise ValueError(
                 'mp_start_method="fork" cannot be used with cuda_devices: CUDA does not survive '
                 'a fork; use "spawn"'
@@ -145,26 +182,29 @@ class Streamer:
         model = predict_function_or_model
         args, kwargs = tuple(model_init_args or ()), dict(model_init_kwargs or {})
         forked = mp_start_method == "fork"
-        pickled = "" if forked else target.freeze(model, args, kwargs)
-        folder = tempfile.mkdtemp(prefix="zstreamer-")
+        pickled = "" if forked else target.freeze(model, args, kwargs, dict(devices))
+        folder = socket_folder()
         fork_address = f"{folder}/fork" if forked else ""
         clients, workers = f"ipc://{folder}/clients", f"ipc://{folder}/workers"
         self._owner = os.getpid()
+        self._grace = worker_timeout
         try:
-            self._client = Client(clients, timeout=worker_timeout)
+            self._client = Client([clients], timeout=worker_timeout)
             config = AgentConfig(
                 broker=(workers,),
                 num=worker_num,
-                devices=tuple(str(device) for device in cuda_devices or ()),
+                devices=tuple(name for name, _ in devices),
                 batch_size=batch_size,
                 max_latency=max_latency,
+                drain_grace=min(worker_timeout, MAX_GRACE),
                 pickled=pickled,
                 fork_address=fork_address,
                 log_level="error",
             )
         except ConfigError as error:
             shutil.rmtree(folder)
-            raise ValueError(str(error).replace("AgentConfig.", "")) from None
+            words = str(error).replace("AgentConfig.devices", "cuda_devices")
+            raise ValueError(words.replace("AgentConfig.", "")) from None
         except BaseException:
             shutil.rmtree(folder)
             raise
@@ -176,11 +216,12 @@ class Streamer:
             BrokerConfig(
                 client_address=clients, worker_address=workers, http_port=0, log_level="error"
             ),
+            # It outlives this process by a moment, also where that is killed.
+            args=(FOLDER_FLAG, folder),
         )
         self._workers = Process("zstreamer.worker.supervisor", config)
-        self._end = weakref.finalize(
-            self, _end, self._owner, self._workers, self._broker, forks, self._client, folder
-        )
+        self._parts = _Parts(self._owner, self._workers, self._broker, forks, self._client, folder)
+        self._end = weakref.finalize(self, self._parts.end)
         if wait_for_worker_ready:
             try:
                 self._client.wait_ready(READY_TIMEOUT)
@@ -188,24 +229,53 @@ class Streamer:
                 self.destroy_workers()
                 raise
 
-    def predict(self, batch: Items) -> list[object]:
+    def predict(
+        self,
+        batch: Items,
+        *,
+        timeout: float | None = None,
+        priority: int = 0,
+        return_exceptions: bool = False,
+    ) -> list[object]:
         """Return one output for each input, in order.
+
+        Args:
+            batch: a list or tuple of inputs; an array, of which each row is one; a deque …
+            timeout: seconds that this call may take; ``worker_timeout`` where None.
+            priority: higher goes first.
+            return_exceptions: put each failed input's error in its place instead of raising.
 
         Raises:
             ZStreamerError: as `Client.predict` does; `NoWorker` where the model cannot start,
                 `Cancelled` where the streamer is closed.
         """
         self._refuse_closed()
-        return self._client.predict(batch)
+        return self._client.predict(
+            batch, timeout=timeout, priority=priority, return_exceptions=return_exceptions
+        )
 
-    def submit(self, batch: Items) -> Future:
+    def submit(
+        self,
+        batch: Items,
+        *,
+        timeout: float | None = None,
+        priority: int = 0,
+        return_exceptions: bool = False,
+    ) -> Future:
         """Return at once, with the future of what `predict` would return or raise."""
         self._refuse_closed()
-        return self._client.submit(batch)
+        return self._client.submit(
+            batch, timeout=timeout, priority=priority, return_exceptions=return_exceptions
+        )
 
     def destroy_workers(self) -> None:
-        """End the workers and the broker; open calls fail. In a forked child only its client."""
-        self._end()
+        """End the workers and the broker. In a forked child only its client.
+
+        Batches that run are waited for, up to ``worker_timeout`` seconds, and their callers have
+        their answers; all other calls fail with `Cancelled`.
+        """
+        if self._end.detach() is not None:
+            self._parts.end(self._grace)
 
     close = destroy_workers
 
@@ -213,13 +283,14 @@ class Streamer:
         if not self._end.alive:
             raise Cancelled("the streamer is closed")
 
-    def _wait_for_worker_ready(self, *_: object, **__: object) -> NoReturn:
-        """Tell programs of the older library, which call this, what does it here."""
-        raise AttributeError(
-            "Streamer has no _wait_for_worker_ready(): make it with "
-            "Streamer(…, wait_for_worker_ready=True), which returns once a worker is ready; "
-            "without that, calls wait for the first worker by themselves"
-        )
+    def _wait_for_worker_ready(self, timeout: float | None = None) -> None:
+        """Wait until a worker is ready; for programs of the older library, which call this.
+
+        Raises:
+            NoWorker: none is within so many seconds, ten minutes where None.
+        """
+        self._refuse_closed()
+        self._client.wait_ready(READY_TIMEOUT if timeout is None else timeout)
 
     def __enter__(self) -> Streamer:
         return self
@@ -233,21 +304,74 @@ class Streamer:
         self.destroy_workers()
 
 
-def _end(
-    owner: int,
-    workers: Process,
-    broker: Process,
-    forks: ForkServer | None,
-    client: Client,
-    folder: str,
-) -> None:
-    client.close()
-    if os.getpid() != owner:
-        return
-    for process in (workers, broker):
-        process.terminate()
-    for process in (workers, broker):
-        process.close()
-    if forks is not None:
-        forks.close()
-    shutil.rmtree(folder, ignore_errors=True)
+def _devices(given: Any) -> list[tuple[str, str | int]]:
+    """Return the name and the plain value of each device.
+
+    Raises:
+        ValueError: they are no device ids.
+    """
+    words = f"cuda_devices must be a list of device ids, such as [0, 1], not {given!r:.100}"
+    if isinstance(given, str | bytes) or not (given is None or isinstance(given, Iterable)):
+        raise ValueError(words)
+    try:
+        plain = [_device(each) for each in (() if given is None else given)]
+    except TypeError:
+        raise ValueError(words) from None
+    return [(str(each), each) for each in plain]
+
+
+def _device(given: Any) -> str | int:
+    if isinstance(given, bool):
+        raise TypeError
+    return str(given) if isinstance(given, str) else operator.index(given)
+
+
+def _await_last_answers(client: Client) -> None:
+    """Let through what the workers have answered at last; what waited will not be answered."""
+    end = time.monotonic() + LAST_ANSWERS
+    before = client.open_calls
+    while before and time.monotonic() < end:
+        time.sleep(QUIET)
+        left = client.open_calls
+        if left == before:
+            return
+        before = left
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What a `Streamer` has started, and how it ends.
+
+    Attributes:
+        owner: the process id of the program.
+        folder: of the sockets.
+    """
+
+    owner: int
+    workers: Process
+    broker: Process
+    forks: ForkServer | None
+    client: Client
+    folder: str
+
+    def end(self, grace: float = 0.0) -> None:
+        """End everything; grace: seconds that running batches get while anyone waits for them."""
+        client, workers, broker = self.client, self.workers, self.broker
+        if os.getpid() != self.owner:
+            client.close()
+            return
+        workers.terminate()
+        end = time.monotonic() + grace
+        pause = 0.001
+        while client.open_calls and workers.poll() is None and time.monotonic() < end:
+            time.sleep(pause)
+            pause = min(2 * pause, 0.05)
+        if grace:
+            _await_last_answers(client)
+        client.close()
+        broker.terminate()
+        for process in (workers, broker):
+            process.close()
+        if self.forks is not None:
+            self.forks.close()
+        shutil.rmtree(self.folder, ignore_errors=True)

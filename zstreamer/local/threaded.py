@@ -2,12 +2,18 @@
 
     caller ─ queue ─> model's thread: gather ─> prepare ─> predict ─> wake the callers
 
+At the end the running batch is waited for, and its callers have their answers.
+
 The model's thread is one of the operating system, also where gevent has patched Python's own,
 so that a predict which computes does not stop the hub. Greenlets are woken through their hub.
 """
 
 from __future__ import annotations
 
+import contextlib
+import heapq
+import itertools
+import logging
 import operator
 import os
 import time
@@ -19,52 +25,22 @@ from queue import Empty
 from zstreamer import failure
 from zstreamer.batching import Batcher, BatchTime
 from zstreamer.client.future import Future
-from zstreamer.client.settings import Items, check_items
-from zstreamer.errors import Cancelled, DeadlineExceeded, ZStreamerError
+from zstreamer.client.items import Items, listed
+from zstreamer.client.settings import positive_seconds
+from zstreamer.errors import Cancelled, ZStreamerError
+from zstreamer.local.calls import Backlog, Call, Item, late
 from zstreamer.model import Loaded, PredictFunction
 from zstreamer.system import native
+from zstreamer.wire.protocol import MAX_BUDGET
 from zstreamer.worker.runner import Runner
 
+log = logging.getLogger(__name__)
 
-class _Call:
-    """Items that were passed together.
+GLANCE = 0.005
+"""Seconds between two looks of a greenlet at whether the model's thread has ended."""
 
-    Attributes:
-        wake: tells the caller, from any thread, that the call has ended.
-    """
-
-    __slots__ = ("__weakref__", "deadline", "done", "error", "left", "outputs", "wake")
-
-    def __init__(self, count: int, deadline: float) -> None:
-        self.outputs: list[object] = [None] * count
-        self.left = count
-        self.deadline = deadline
-        self.error: ZStreamerError | None = None
-        self.done = False
-        self.wake: Callable[[], None] = _nothing
-
-    def results(self) -> list[object]:
-        if self.error is not None:
-            raise self.error
-        return self.outputs
-
-
-class _Item:
-    """One input of a call."""
-
-    __slots__ = ("arrived", "call", "cost", "id", "index", "value")
-
-    def __init__(self, id: int, call: _Call, index: int, value: object, arrived: float) -> None:
-        self.id = id
-        self.call = call
-        self.index = index
-        self.value = value
-        self.arrived = arrived
-        self.cost = 0.0
-
-    @property
-    def deadline(self) -> float:
-        return self.call.deadline
+LONGEST = MAX_BUDGET / 1000
+"""Seconds; whoever asks for longer waits so long, which a lock's timeout can hold."""
 
 
 class Batches:
@@ -83,34 +59,41 @@ class Batches:
         self._runner = Runner(self._model.predict)
         self._batch_size = batch_size
         self._max_latency = max_latency
-        self._timeout = worker_timeout
-        self._inbox: SimpleQueue[list[_Item] | None] = SimpleQueue()
-        self._overdue: SimpleQueue[weakref.ref[_Call] | None] = SimpleQueue()
+        self._timeout = min(positive_seconds("worker_timeout", worker_timeout), LONGEST)
+        self._backlog = Backlog()
+        self._inbox: SimpleQueue[list[Item] | None] = SimpleQueue()
+        self._deadlines: list[tuple[float, int, weakref.ref[Call]]] = []
+        self._numbers = itertools.count()
+        self._sooner: SimpleQueue[None] = SimpleQueue()
         self._callbacks: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._ending = native.lock()
         self._closed = False
-        self._open: weakref.WeakSet[_Call] = weakref.WeakSet()
+        self._open: weakref.WeakSet[Call] = weakref.WeakSet()
         self._next_id = 0
-        self._started: set[str] = set()
+        self._started: dict[str, native.Thread] = {}
         self._process = -1
 
-    def predict(self, items: Items) -> list[object]:
+    def predict(
+        self, items: Items, timeout: float | None, priority: int, keep_errors: bool
+    ) -> list[object]:
         """Return the outputs of one call."""
-        call = self._call(items)
+        call = self._call(items, timeout, priority, keep_errors)
         wait = self._green_wait(call) if _green() else self._thread_wait(call)
-        self._put(call, items)
+        self._put(call)
         try:
             wait()
         except BaseException:
             self._end(call, Cancelled("the caller gave up"))
             raise
         if not call.done:
-            self._end(call, self._late())
+            self._end(call, late(call))
         return call.results()
 
-    def submit(self, items: Items) -> Future:
+    def submit(
+        self, items: Items, timeout: float | None, priority: int, keep_errors: bool
+    ) -> Future:
         """Return the future of the outputs of one call."""
-        call = self._call(items)
+        call = self._call(items, timeout, priority, keep_errors)
         if _green():
             import gevent
 
@@ -125,42 +108,74 @@ class Batches:
             )
             call.wake = lambda: _settle(future, call)
         self._start("watchdog", self._watch)
-        self._overdue.put(weakref.ref(call))
-        self._put(call, items)
+        self._watch_for(call)
+        self._put(call)
         return future
 
     def close(self) -> None:
-        """End the threads; open calls fail."""
-        self._closed = True
-        for queue in (self._inbox, self._overdue, self._callbacks):
-            queue.put(None)
-        for call in list(self._open):
+        """End the threads: what runs is answered, and waited for; what waits is cancelled."""
+        with self._ending:
+            self._closed = True
+            waiting = [call for call in self._open if not call.begun]
+        self._inbox.put(None)
+        self._sooner.put(None)
+        for call in waiting:
             self._end(call, Cancelled("the streamer was closed"))
+        if not self._wait_for_model():
+            log.warning(
+                "predict has run for more than %g s since the streamer was closed, and goes on",
+                self._timeout,
+            )
+        with self._ending:
+            waiting = list(self._open)
+        for call in waiting:
+            self._end(call, Cancelled("the streamer was closed"))
+        self._callbacks.put(None)  # last, so that those of all these calls run
+
+    def _wait_for_model(self) -> bool:
+        """Wait for the model's thread to end; False where it still runs after a call's time."""
+        with self._ending:
+            thread = self._started.get("model") if self._process == os.getpid() else None
+        if thread is None or thread.is_current():  # closed by predict itself
+            return True
+        if not _green():
+            return thread.join(self._timeout)
+        end = time.monotonic() + self._timeout
+        while not thread.join(0.0):
+            if time.monotonic() >= end:
+                return False
+            time.sleep(GLANCE)  # gevent's, which lets other greenlets run
+        return True
 
     # In the callers' threads
 
-    def _call(self, items: Items) -> _Call:
-        check_items(items)
+    def _call(self, items: Items, timeout: float | None, priority: int, keep_errors: bool) -> Call:
+        rows = listed(items)
+        budget = self._timeout if timeout is None else positive_seconds("timeout", timeout)
         if self._closed:
             raise Cancelled("the streamer is closed")
-        return _Call(len(items), time.monotonic() + self._timeout)
+        return Call(rows, min(budget, LONGEST), operator.index(priority), keep_errors)
 
-    def _put(self, call: _Call, items: Items) -> None:
-        if not items:
+    def _put(self, call: Call) -> None:
+        if not call.items:
             self._end(call, None)
             return
         now = time.monotonic()
-        self._open.add(call)
+        with self._ending:
+            if not self._closed:
+                self._open.add(call)
         self._start("model", self._run)
-        self._inbox.put([_Item(0, call, i, value, now) for i, value in enumerate(items)])
+        self._inbox.put([Item(0, call, i, value, now) for i, value in enumerate(call.items)])
+        if self._closed:  # meanwhile, and perhaps before it was seen
+            self._end(call, Cancelled("the streamer was closed"))
 
-    def _thread_wait(self, call: _Call) -> Callable[[], object]:
+    def _thread_wait(self, call: Call) -> Callable[[], object]:
         lock = native.lock()
         lock.acquire()
         call.wake = lock.release
-        return lambda: lock.acquire(timeout=self._timeout)
+        return lambda: lock.acquire(timeout=call.timeout)
 
-    def _green_wait(self, call: _Call) -> Callable[[], object]:
+    def _green_wait(self, call: Call) -> Callable[[], object]:
         import gevent
         from gevent.hub import Waiter
 
@@ -169,7 +184,7 @@ class Batches:
         call.wake = lambda: hub.loop.run_callback_threadsafe(waiter.switch, None)
 
         def wait() -> None:
-            with gevent.Timeout(self._timeout, False):
+            with gevent.Timeout(call.timeout, False):
                 waiter.get()
 
         return wait
@@ -180,10 +195,17 @@ class Batches:
             if self._process != os.getpid():
                 self._process = os.getpid()
                 self._started.clear()
-            if name in self._started:
-                return
-            self._started.add(name)
-        native.start_thread(function)
+            if name not in self._started:
+                self._started[name] = native.Thread(function)
+
+    def _watch_for(self, call: Call) -> None:
+        """Have the watchdog end a call when its time is over."""
+        entry = call.deadline, next(self._numbers), weakref.ref(call)
+        with self._ending:
+            heapq.heappush(self._deadlines, entry)
+            first = self._deadlines[0] is entry
+        if first:
+            self._sooner.put(None)
 
     def _run_apart(self, function: Callable[[], None]) -> None:
         self._start("callbacks", self._call_back)
@@ -191,23 +213,20 @@ class Batches:
 
     # In any thread
 
-    def _end(self, call: _Call, error: ZStreamerError | None) -> None:
+    def _end(self, call: Call, error: ZStreamerError | None) -> None:
         with self._ending:
             if call.done:
                 return
             call.done = True
             call.error = error
-        self._open.discard(call)
+            self._open.discard(call)
         call.wake()
-
-    def _late(self) -> DeadlineExceeded:
-        return DeadlineExceeded(f"no answer within {self._timeout:.3g} s")
 
     # In the model's thread
 
     def _run(self) -> None:
         batch_time = BatchTime()
-        batcher: Batcher[_Item] = Batcher(self._batch_size, self._max_latency, None, batch_time)
+        batcher: Batcher[Item] = Batcher(self._batch_size, self._max_latency, None, batch_time)
         hold: float | None = None
         while True:
             if not self._gather(batcher, hold):
@@ -215,23 +234,25 @@ class Batches:
             plan = batcher.next(time.monotonic(), running=0)
             hold = plan.hold_until
             if plan.items:
-                batcher.remove([item.id for item in plan.items])
-                if not self._run_batch(batcher, plan.items, batch_time):
+                items = self._backlog.take(plan.items)
+                batcher.remove([item.id for item in items])
+                if not self._run_batch(batcher, items, batch_time):
                     return
 
-    def _gather(self, batcher: Batcher[_Item], hold: float | None) -> bool:
+    def _gather(self, batcher: Batcher[Item], hold: float | None) -> bool:
         """Take in what has arrived; wait for it where nothing can run. False at the end."""
         if not len(batcher):
             return self._take_in(batcher, None)
         return self._take_in(batcher, max(0.0, hold - time.monotonic()) if hold else 0.0)
 
-    def _take_in(self, batcher: Batcher[_Item], wait: float | None) -> bool:
+    def _take_in(self, batcher: Batcher[Item], wait: float | None) -> bool:
         try:
             items = self._inbox.get(timeout=wait) if wait != 0.0 else self._inbox.get_nowait()
             while items is not None:
                 for item in items:
                     self._next_id += 1
                     item.id = self._next_id
+                    self._backlog.put(item)
                 if items:
                     batcher.add(items[0].arrived, items)
                 items = self._inbox.get_nowait()
@@ -240,66 +261,58 @@ class Batches:
             return True
 
     def _run_batch(
-        self, batcher: Batcher[_Item], planned: Sequence[_Item], batch_time: BatchTime
+        self, batcher: Batcher[Item], planned: Sequence[Item], batch_time: BatchTime
     ) -> bool:
         """Run a batch and wake its callers. False at the end."""
         items = [item for item in planned if self._prepare(item)]
         if not items:
             return True
+        for item in items:
+            item.call.begun = True
         start = time.perf_counter()
         outputs = self._runner.run([item.value for item in items], [False] * len(items))
         if self._runner.clean:
             batch_time.observe(len(items), time.perf_counter() - start)
         more = self._take_in(batcher, 0.0)  # what came while it ran, so not in answer to it
         batcher.ended(time.monotonic(), len(items))
-        ended: dict[int, _Call] = {}
+        ended: dict[int, Call] = {}
         for item, output in zip(items, outputs, strict=True):
             call = item.call
-            call.outputs[item.index] = output
-            call.left -= 1
-            if not call.left or isinstance(output, BaseException):
+            if call.settles(item.index, output):
                 ended[id(call)] = call
         for call in ended.values():
-            self._end(call, _first_error(call))
+            self._end(call, call.first_error())
         return more
 
-    def _prepare(self, item: _Item) -> bool:
+    def _prepare(self, item: Item) -> bool:
         """Give an item the form that predict takes; end its call where that fails."""
         if item.call.done:
             return False
         try:
             item.value = self._model.prepare(item.value)
         except BaseException as error:  # noqa: BLE001  # the user's code; it must not end this thread
-            item.call.outputs[item.index] = failure.raised(error)
-            self._end(item.call, _first_error(item.call))
+            if item.call.settles(item.index, failure.raised(error)):
+                self._end(item.call, item.call.first_error())
             return False
         return True
 
     # In the other threads
 
     def _watch(self) -> None:
-        """End calls whose time is over; all have the same, so the oldest comes first."""
-        while (reference := self._overdue.get()) is not None:
-            call = reference()
-            if call is None or call.done:
-                continue
-            deadline = call.deadline
-            del call
-            time_left = deadline - time.monotonic()
-            if time_left > 0 and self._sleep(time_left):
-                return
-            call = reference()
-            if call is not None:
-                self._end(call, self._late())
-
-    def _sleep(self, seconds: float) -> bool:
-        """Sleep natively; True where the streamer was closed meanwhile."""
-        lock = native.lock()
-        lock.acquire()
-        end = time.monotonic() + seconds
-        while not self._closed and (left := end - time.monotonic()) > 0:
-            lock.acquire(timeout=min(left, 0.5))
-        return self._closed
+        """End calls whose time is over."""
+        while not self._closed:
+            now = time.monotonic()
+            overdue: list[weakref.ref[Call]] = []
+            with self._ending:
+                while self._deadlines and self._deadlines[0][0] <= now:
+                    overdue.append(heapq.heappop(self._deadlines)[2])
+                wait = self._deadlines[0][0] - now if self._deadlines else LONGEST
+            for reference in overdue:
+                if (call := reference()) is not None:
+                    self._end(call, late(call))
+                    call = None
+            with contextlib.suppress(Empty):
+                self._sooner.get(timeout=wait)
 
     def _call_back(self) -> None:
         while (function := self._callbacks.get()) is not None:
@@ -310,22 +323,10 @@ def _green() -> bool:
     return native.patched() and native.in_hub_thread()
 
 
-def _settle(future: Future, call: _Call) -> None:
+def _settle(future: Future, call: Call) -> None:
     if not future.set_running_or_notify_cancel():
         return
     try:
         future.set_result(call.results())
     except ZStreamerError as error:
         future.set_exception(error)
-
-
-def _first_error(call: _Call) -> ZStreamerError | None:
-    for index, output in enumerate(call.outputs):
-        if isinstance(output, BaseException):
-            error = failure.returned(output)
-            error.index = index
-            return error
-    return None
-
-
-def _nothing() -> None: ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from enum import IntEnum
 
 
@@ -23,5 +24,20 @@ class ExitCode(IntEnum):
     UNREACHABLE = 3, "An address cannot be bound or reached: in use, wrong, or nobody is there."
     MODEL = 4, "The model cannot start: not found, or it raised at each attempt."
     NOT_DRAINED = 5, "Stopped before the work was done: by a second signal, or after the grace."
-    INTERRUPTED = 130, "Ctrl-C in a command that has nothing to drain."
+    MEMORY = 6, "The broker used more memory than max_memory; its log says who holds most."
+    INTERRUPTED = 130, "Ctrl-C or SIGTERM in a command that has nothing to drain."
     UNKNOWN = 255, "Only in logs: another part of a program collected its child's exit code."
+
+
+def of_child(code: int, *, stopped: bool = False) -> int:
+    """Return a child's exit code as one of these; a signal that has ended it has none.
+
+    Args:
+        code: as `Process` gives it, below zero for a signal.
+        stopped: it was asked to stop. A signal ends it before it can heed signals, and after it
+            has drained: in both cases nothing is left undone.
+    """
+    if code >= 0:
+        return code
+    asked = stopped and -code in (signal.SIGTERM, signal.SIGINT)
+    return ExitCode.OK if asked else ExitCode.FAILED

@@ -28,6 +28,39 @@ def start_thread(function: Callable[[], None]) -> None:
     _original("_thread", "start_new_thread")(function, ())
 
 
+class Thread:
+    """A daemon thread of the operating system that can be waited for.
+
+    Args:
+        function: what it runs.
+    """
+
+    def __init__(self, function: Callable[[], None]) -> None:
+        self._function = function
+        self._ended = lock()
+        self._ended.acquire()
+        self._ident: object = None
+        start_thread(self._run)
+
+    def join(self, timeout: float) -> bool:
+        """Wait for its end, blocking the caller's thread; return whether it has ended."""
+        if not self._ended.acquire(timeout=timeout):
+            return False
+        self._ended.release()
+        return True
+
+    def is_current(self) -> bool:
+        """Whether it is the caller's."""
+        return self._ident == _original("_thread", "get_ident")()
+
+    def _run(self) -> None:
+        self._ident = _original("_thread", "get_ident")()
+        try:
+            self._function()
+        finally:
+            self._ended.release()
+
+
 def patched() -> bool:
     """Whether gevent has patched this program's sockets, so that its threads are greenlets."""
     monkey = sys.modules.get("gevent.monkey")

@@ -32,6 +32,9 @@ from zstreamer.system.interpreter import environment, module_command
 C = TypeVar("C", bound=Config)
 
 OWNER_FLAG: Final = "--owner-fd"
+FOLDER_FLAG: Final = "--remove-folder"
+"""Says to a child which folder to remove when it ends: its owner may have been killed by then."""
+
 CLOSE_GRACE: Final = 2.0
 """Seconds that a child gets to end by itself once its owner has let go of it."""
 

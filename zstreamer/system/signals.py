@@ -8,6 +8,8 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, Final
 
+from zstreamer.system.exitcodes import ExitCode
+
 STOPPING: Final = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -22,6 +24,9 @@ class StopRequests:
             ...
             if stop.requests: ...
 
+    One that is made while another is open knows of the requests that have come to that one, and
+    gives the signals back to it.
+
     Raises ValueError where it is made outside the main thread, since only that takes signals.
     """
 
@@ -33,10 +38,15 @@ class StopRequests:
         self._before: dict[int, Any] = {}
         try:
             for number in STOPPING:
-                self._before[number] = signal.signal(number, self._enqueue)
+                self._before[number] = before = signal.signal(number, self._enqueue)
+                outer = getattr(before, "__self__", None)
+                if isinstance(outer, StopRequests):
+                    self._count = max(self._count, outer._count)
         except ValueError:
             self._close_pipe()
             raise
+        if self._count:
+            _quietly(os.write, self._writer, b"\0")
 
     def fileno(self) -> int:
         """The descriptor that becomes readable with each request; reading `requests` quiets it."""
@@ -70,6 +80,30 @@ class StopRequests:
     def _close_pipe(self) -> None:
         os.close(self._reader)
         os.close(self._writer)
+
+
+def heeded(run: Callable[[], int], *, serving: bool) -> int:
+    """Run a whole program, of which no signal at its start or end makes an undocumented exit code.
+
+    Args:
+        run: the program; returns its exit code.
+        serving: whether it drains when it is asked to stop. If not, a signal interrupts it.
+    """
+    try:
+        if serving:
+            with StopRequests():
+                code = run()
+        else:
+            for number in STOPPING:
+                if signal.getsignal(number) is not signal.SIG_IGN:  # as in a shell's background job
+                    signal.signal(number, signal.default_int_handler)
+            code = run()
+    except KeyboardInterrupt:
+        code = ExitCode.INTERRUPTED
+    finally:
+        for number in STOPPING:  # Python itself would forget its handlers before it has ended
+            signal.signal(number, signal.SIG_IGN)
+    return code
 
 
 def _quietly(action: Callable[..., object], *arguments: object) -> None:

@@ -84,6 +84,13 @@ class TorchModel(ManagedModel):
             set_threads(threads)
         self.device = choose_device(device, self.gpu_id)
         self.dtype = choose_dtype(dtype, self.device)
+        log.info(
+            "device=%s (asked for %s) dtype=%s (asked for %s)",
+            self.device,
+            device,
+            self.dtype,
+            dtype,
+        )
         self.module = self._placed(self.load(*args, **kwargs))
         check_buckets("length_buckets", self.length_buckets)
         check_buckets("batch_buckets", self.batch_buckets)

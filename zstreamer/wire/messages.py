@@ -22,8 +22,18 @@ the heartbeat timeout and that small bundles are not kept waiting behind it."""
 BUNDLE = 1024 * 1024
 """Bytes of payload after which a bundle is closed and another one begun."""
 
-MAX_FRAME = 16 * PART
-"""Bytes of one frame that a socket accepts at all; a peer that sends more is disconnected."""
+MAX_ROWS = 16 * 1024
+"""Items after which a bundle is closed, so that a head stays small where payloads are tiny."""
+
+MAX_FRAME = 2 * PART
+"""Bytes of one frame that a socket accepts at all; a peer that sends more is disconnected. It is
+what the head of a full bundle may need; no frame of a payload is longer than a part."""
+
+MAX_FRAMES = 4096
+"""Frames of one message that a receiver keeps; one of more is no message."""
+
+MAX_OPEN = 50_000
+"""Ids that one HELLO, WELCOME or CANCEL names, and so the largest window of a client."""
 
 MAX_BUDGET = 7 * 24 * 3600 * 1000
 """Milliseconds; a longer budget is cut to this."""
@@ -80,6 +90,7 @@ class Flag(IntFlag):
 
     ONCE = 1  # not idempotent: must never be run twice
     ALONE = 2  # WORK only: these items form one batch of their own, with no others
+    READY = 4  # SUBMIT only: to be taken only while a worker is ready; another broker may have one
 
 
 class Fate(IntEnum):

@@ -25,13 +25,18 @@ from typing import TypeAlias, TypeVar
 
 import msgpack
 
+from zstreamer import errors
+from zstreamer.wire import heads
 from zstreamer.wire.messages import (
     BUNDLE,
     INLINE,
     MAGIC,
     MAX_BUDGET,
     MAX_FRAME,
+    MAX_FRAMES,
     MAX_NAME,
+    MAX_OPEN,
+    MAX_ROWS,
     PART,
     VERSION,
     Ack,
@@ -68,7 +73,10 @@ __all__ = [
     "MAGIC",
     "MAX_BUDGET",
     "MAX_FRAME",
+    "MAX_FRAMES",
     "MAX_NAME",
+    "MAX_OPEN",
+    "MAX_ROWS",
     "NO_PAYLOAD",
     "PART",
     "VERSION",
@@ -98,9 +106,13 @@ __all__ = [
     "Welcome",
     "Work",
     "WorkerState",
+    "all_apart",
     "answer",
     "bundles",
+    "cancels",
+    "cost",
     "decode",
+    "fits_inline",
     "hello",
     "lay_out",
     "part",
@@ -151,12 +163,28 @@ def plain(message: Message) -> Frames:
     return [_pack((_KINDS[type(message)], *message))]
 
 
+def fits_inline(size: int, rows: int) -> bool:
+    """Whether this many payloads, of so many bytes together, may share one head as they are."""
+    return size <= INLINE and rows <= MAX_ROWS
+
+
+def cancels(ids: list[int]) -> list[Frames]:
+    """Return the messages that cancel these, each within the bounds of its kind."""
+    return [plain(Cancel(ids[i : i + MAX_OPEN])) for i in range(0, len(ids), MAX_OPEN)]
+
+
 def lay_out(payloads: list[Slot]) -> tuple[list[Slot], Frames]:
     """Return slots and frames for these payloads: the large ones in frames of their own."""
     if set(map(type, payloads)) == _BYTES and max(map(len, payloads)) <= INLINE:  # type: ignore[arg-type]  # all are bytes
         return payloads, []
     frames = [p for p in payloads if _has_own_frame(p)]
     return [None if _has_own_frame(p) else p for p in payloads], frames  # type: ignore[return-value]
+
+
+def all_apart(payloads: list[Slot]) -> tuple[list[Slot], Frames]:
+    """Return slots and frames for payloads of which the head could not hold even the small ones."""
+    frames: Frames = [p for p in payloads if type(p) not in NO_PAYLOAD]  # type: ignore[misc]
+    return [None if type(p) not in NO_PAYLOAD else p for p in payloads], frames
 
 
 def _has_own_frame(payload: Slot) -> bool:
@@ -177,6 +205,11 @@ def size(slot: Slot) -> int:
     return _BARE + sum(len(words) for words in (slot[1], *details) if isinstance(words, str))
 
 
+def cost(frames: Frames) -> int:
+    """Return about how many bytes a message without payload costs its sender until it is read."""
+    return _BARE + len(frames[0])
+
+
 _BARE = 64
 """Bytes that stand for whatever has no payload."""
 
@@ -185,12 +218,14 @@ NO_PAYLOAD = {int, list, type(None)}
 
 
 def bundles(rows: list[Row], size: Callable[[Row], int]) -> Iterator[list[Row]]:
-    """Cut rows into runs of at most `BUNDLE` bytes, or of one row where that is larger."""
+    """Cut rows into runs of at most `BUNDLE` bytes, or of one row where that is larger, and of at
+    most `MAX_ROWS` rows.
+    """
     total = start = 0
     for end, row in enumerate(rows):
         length = size(row)
         total += length
-        if total > BUNDLE and end > start:
+        if (total > BUNDLE and end > start) or end - start == MAX_ROWS:
             yield rows[start:end]
             start, total = end, length
     if start < len(rows):
@@ -205,14 +240,14 @@ def decode(frames: Sequence[Buffer]) -> Message:
             another version is still decoded, so that it can be refused with words.
     """
     try:
-        head = msgpack.unpackb(frames[0], strict_map_key=False)
-        if type(head) is not list or type(head[0]) is not int:
-            raise ProtocolError("the head is no message")
-        return _DECODERS[head[0]](head, frames)
+        _require(len(frames) <= MAX_FRAMES, "too many frames")
+        head = heads.unpack(frames[0])  # type: ignore[arg-type]  # heads are bytes
+        return _DECODERS[head[0]](head, frames)  # type: ignore[index]  # any integer
     except ProtocolError:
         raise
-    except Exception as cause:  # whatever the bytes provoke, they are no message
-        raise ProtocolError(f"malformed message: {cause!r}") from cause
+    except Exception as cause:  # whatever the fields provoke, they are no message
+        # The text of it may repeat what was sent.
+        raise ProtocolError(f"malformed message: {type(cause).__name__}") from cause
 
 
 class _Local(threading.local):
@@ -272,10 +307,16 @@ def _fill(slots: list[Slot], frames: Sequence[Buffer], used: int) -> int:
                 slots[position] = bytes(memoryview(frame)) if small else frame  # type: ignore[arg-type]  # a received frame
                 used += 1
     if list in kinds:
-        for slot in slots:
+        for position, slot in enumerate(slots):
             if type(slot) is list:
-                _require(len(slot) == 3 and type(slot[0]) is int, "malformed error")
+                slots[position] = _error(slot)
     return used
+
+
+def _error(slot: list[object]) -> list[object]:
+    """Return an error that is passed on or kept: within bounds, whatever a peer has made of it."""
+    _require(len(slot) == 3 and type(slot[0]) is int, "malformed error")
+    return errors.bounded(slot)
 
 
 def _end(frames: Sequence[Buffer], used: int) -> None:
@@ -334,6 +375,8 @@ def _decode_report(fields: list[object], frames: Sequence[Buffer]) -> Report:
     _columns(message.done, message.slots)
     if not type(message.backlog) is type(message.beta) is type(message.alpha) is int:
         raise ProtocolError("malformed REPORT")
+    if min(message.backlog, message.beta, message.alpha) < 0:
+        raise ProtocolError("malformed REPORT")
     _end(frames, _fill(message.slots, frames, 1))
     return message
 
@@ -354,9 +397,12 @@ def _decoder(cls: type[Message], *types: type) -> Decoder:
         _end(frames, 1)
         fields = fields[1:]
         _require(tuple(map(type, fields)) == types, f"malformed {cls.__name__}")
-        for field in fields:
-            if cls in (Welcome, Cancel) and type(field) is list:
-                _columns(field)
+        for position, field in enumerate(fields):
+            if type(field) is list:
+                if cls in (Welcome, Cancel):
+                    _columns(field)
+                elif field:
+                    fields[position] = _error(field)
         return cls(*fields)  # type: ignore[arg-type]  # required above
 
     return decode_plain

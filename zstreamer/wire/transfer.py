@@ -86,9 +86,11 @@ class Sender(Generic[Row]):
                 return True
         return False
 
-    def ok(self) -> None:
-        """The peer has read one part."""
-        self._unread = max(0, self._unread - 1)
+    def ok(self) -> bool:
+        """The peer has read one part; whether there was one to be read."""
+        expected = self._unread > 0
+        self._unread -= expected
+        return expected
 
     def poll(self) -> tuple[list[Frames], list[tuple[int, Row]]]:
         """Return the messages that may go now, and the rows whose parts are then all out."""

@@ -15,10 +15,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import zmq
 
-from zstreamer.wire.protocol import MAX_FRAME, Frames
+from zstreamer.wire.protocol import MAX_FRAME, MAX_FRAMES, Frames
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Sequence
+
+SKIPPED_AT_ONCE = 10_000
+"""Frames that are read in vain before others have their turn, at some 1 µs each."""
 
 
 class Options(NamedTuple):
@@ -61,7 +64,8 @@ def context() -> zmq.Context[zmq.Socket[bytes]]:
 
 def _common(socket: zmq.Socket[bytes], options: Options) -> None:
     # A full receive queue stops libzmq from reading PONGs, and the heartbeat then cuts a
-    # healthy connection; windows and caps bound memory instead.
+    # healthy connection; and libzmq 4.3.5 aborts the process (`!_io_error`) where the peer goes
+    # away meanwhile. Windows and caps bound memory instead.
     socket.setsockopt(zmq.RCVHWM, 0)
     socket.setsockopt(zmq.SNDHWM, 0)
     socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME)
@@ -129,12 +133,12 @@ class Connection:
     def receive(self) -> Iterator[Frames]:
         """Yield the messages that are here now."""
         while (frames := receive(self.socket)) is not None:
-            yield frames
+            yield frames  # where it is cut short, its rest makes no message either
 
     def events(self) -> Iterator[Event]:
         """Yield what has become of the connection since the last look, until it is closed."""
-        while not self.monitor.closed and (event := monitored(self.monitor)):
-            yield Event.UP if event & _UP else Event.DOWN
+        while not self.monitor.closed and (told := event(self.monitor)):
+            yield Event.UP if told.kind & _UP else Event.DOWN
 
     def pending(self) -> bool:
         """Whether anything is to be read; must be asked after each send.
@@ -157,45 +161,104 @@ class Connection:
         self.socket.close()
 
 
-def monitored(monitor: zmq.Socket[bytes]) -> int:
-    """Return the next event of a monitor (zmq.EVENT_…), 0 where there is none now.
+class Monitored(NamedTuple):
+    """What a monitor tells: zmq.EVENT_…, and a descriptor or an error, as that event has it."""
+
+    kind: int
+    value: int
+
+
+def event(monitor: zmq.Socket[bytes]) -> Monitored | None:
+    """Return the next event of a monitor, None where there is none now.
 
     Read by hand, since pyzmq's parser imports asyncio, a third of all import time. The first
-    frame holds the event as 16 bits in the machine's order (zmq_socket_monitor(3)).
+    frame holds 16 bits of the event and 32 of its value, in the machine's order
+    (zmq_socket_monitor(3)).
     """
     try:
-        event, _ = monitor.recv_multipart(zmq.NOBLOCK)
+        words, _ = monitor.recv_multipart(zmq.NOBLOCK)
     except zmq.Again:
-        return 0
-    return int.from_bytes(event[:2], sys.byteorder)
+        return None
+    kind, value = (int.from_bytes(each, sys.byteorder) for each in (words[:2], words[2:6]))
+    return Monitored(kind, value)
 
 
 def receive(socket: zmq.Socket[bytes]) -> Frames | None:
     """Return the next message of a DEALER, or None where there is none now.
 
     The head is copied out, being small; payloads stay in libzmq's memory and are passed on
-    from there.
+    from there. Of a message of more than `MAX_FRAMES` the rest is not read.
     """
     try:
         head = socket.recv(zmq.NOBLOCK, copy=False)
     except zmq.Again:
         return None
+    return _frames(socket, head)
+
+
+def _frames(socket: zmq.Socket[bytes], head: zmq.Frame) -> Frames:
     frames: Frames = [head.bytes]
     frame = head
     while frame.more:
         frame = socket.recv(zmq.NOBLOCK, copy=False)
         frames.append(frame)
+        if len(frames) > MAX_FRAMES:
+            break
     return frames
 
 
-def receive_routed(socket: zmq.Socket[bytes]) -> tuple[bytes, Frames] | None:
-    """Return session and frames of the next message of a ROUTER, None where there is none."""
-    try:
-        session = socket.recv(zmq.NOBLOCK)
-    except zmq.Again:
-        return None
-    frames = receive(socket)
-    return session, frames or [b""]
+class Inbox:
+    """What comes to a ROUTER, message by message; one of endless frames is read a piece at a time.
+
+    Args:
+        socket: the ROUTER.
+        deaf: sessions of whom nothing is to be read; may change meanwhile.
+    """
+
+    def __init__(self, socket: zmq.Socket[bytes], deaf: Container[bytes] = ()) -> None:
+        self._socket = socket
+        self._deaf = deaf
+        self._skipping = False
+        self._head: zmq.Frame | None = None
+
+    def receive(self) -> tuple[bytes, Frames] | None:
+        """Return session and frames of the next message, None where there is none now.
+
+        A message of a deaf session has no frames, and one of too many has one that is empty.
+        """
+        if self._skipping and not self._skip():
+            return None
+        try:
+            session = self._socket.recv(zmq.NOBLOCK)
+            self._head = head = self._socket.recv(zmq.NOBLOCK, copy=False)
+        except zmq.Again:
+            return None
+        if session in self._deaf:
+            if head.more:
+                self._skip()
+            return session, []
+        frames = _frames(self._socket, head)
+        if len(frames) > MAX_FRAMES:
+            self._skipping = bool(self._socket.getsockopt(zmq.RCVMORE))
+            return session, [b""]
+        return session, frames
+
+    @property
+    def descriptor(self) -> int:
+        """The descriptor of the connection on which the last message came; -1 where unknown."""
+        try:
+            return int(self._head.get(zmq.SRCFD))  # type: ignore[union-attr]  # or it raises
+        except (zmq.ZMQError, AttributeError):
+            return -1
+
+    def _skip(self) -> bool:
+        """Read on to the end of a message and keep nothing; False where that takes longer."""
+        for _ in range(SKIPPED_AT_ONCE):
+            if not self._socket.recv(zmq.NOBLOCK, copy=False).more:
+                self._skipping = False
+                return True
+        self._skipping = True
+        return False
 
 
 def send(socket: zmq.Socket[bytes], frames: Sequence[object]) -> bool:

@@ -77,6 +77,7 @@ class Agent:
                     break
                 log.info("draining items=%d", len(self.core.backlog.jobs))
                 self.core.drain()
+                self._act_on_core(time.monotonic())  # the brokers hear of it at once
         return self._finish()
 
     def _turn(self) -> None:
@@ -91,12 +92,15 @@ class Agent:
             if connection.socket in ready or connection.monitor in ready:
                 self._read(now, link, connection)
         self._read_child(now)
+        self._act_on_core(now)
+        self._journal.tell(now)
+
+    def _act_on_core(self, now: float) -> None:
         while todo := self.core.poll(now):
             for action in todo:
                 self._act(now, action)
             if self._child is not None:  # now, so that it wakes while this looks once more
                 self._child.flush()
-        self._journal.tell(now)
 
     def _read(self, now: float, link: WorkerLink, connection: transport.Connection) -> None:
         for frames in connection.receive():
@@ -180,6 +184,7 @@ class Agent:
         log.info("model process started pid=%d device=%s", self._child.pid, config.device or "-")
 
     def _finish(self) -> int:
+        self._journal.close()
         if self._child is not None:
             self._child.kill()
             self._child.reap()
@@ -187,10 +192,12 @@ class Agent:
             self._close(link)
         transport.context().term()  # returns once the last reports are out, or after LINGER
         if self.exit is None:
+            log.warning("stopped with work unfinished items=%d", len(self.core.backlog.jobs))
             return ExitCode.NOT_DRAINED
         if self.exit.broken:
             sys.stderr.write(self.exit.text.rstrip() + "\n")
             return ExitCode.MODEL
+        log.info("drained and stopped")
         return ExitCode.OK
 
 

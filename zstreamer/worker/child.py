@@ -24,7 +24,8 @@ from typing import NamedTuple, NoReturn
 from zstreamer import codec, errors, failure
 from zstreamer.errors import BadRequest, TooLarge, ZStreamerError
 from zstreamer.model import Loaded, PrepareFunction
-from zstreamer.system import cpus
+from zstreamer.signature import example_text
+from zstreamer.system import cpus, logs
 from zstreamer.worker import pipe, target
 from zstreamer.worker.claims import Claims
 from zstreamer.worker.runner import Runner, encode
@@ -69,7 +70,8 @@ class Child:
         runner = Runner(model.predict)
         threading.Thread(target=self._read, name="reader", daemon=True).start()
         threading.Thread(target=self._write_answers, name="writer", daemon=True).start()
-        self.send(pipe.Booted(model.cost is not None, model.inputs, model.outputs))
+        example = example_text(model.example)
+        self.send(pipe.Booted(model.cost is not None, model.inputs, model.outputs, example))
         while True:
             ids, held = self._claim()
             start = time.perf_counter()
@@ -206,6 +208,8 @@ def run(
     child = Child(channel, claims)
     try:
         description = _read_description(channel)
+        if load is None:  # a fork has the logging of the program that it was forked from
+            logs.start_own(description.log_level)
         # Before the model's modules are imported: OpenMP and torch look at it then. Without it
         # each worker would start a thread for every core, and all would wait for each other.
         os.environ.setdefault("OMP_NUM_THREADS", str(cpus.share(description.workers)))

@@ -31,7 +31,7 @@ from zstreamer.worker.actions import (
     StartChild,
     Tell,
 )
-from zstreamer.worker.backlog import Backlog
+from zstreamer.worker.backlog import MIN_PREDICT_TIMEOUT, Backlog
 from zstreamer.worker.link import LinkState, WorkerLink
 
 BACKOFF = 0.05
@@ -110,11 +110,21 @@ class WorkerCore:
             "model": self.config.model,
             "batch_size": self.config.batch_size,
             "pool": pool,
+            "patience": self._patience(),
         }
         if self._booted.inputs or self._booted.outputs:
             info |= {"inputs": self._booted.inputs, "outputs": self._booted.outputs}
+        if self._booted.example:
+            info["example"] = self._booted.example
         hello = protocol.Hello(protocol.Role.WORKER, self.id, info)
         self._actions.append(Send(link, protocol.hello(hello)))
+
+    def _patience(self) -> float:
+        """Seconds that a broker should wait for a word on items before it takes them back.
+
+        It is the last resort against a worker that does not notice itself that it is stuck.
+        """
+        return 2 * (self.config.predict_timeout or MIN_PREDICT_TIMEOUT) + self.config.max_latency
 
     def on_lost(self, now: float, link: WorkerLink) -> None:
         """The connection is gone, or could not be made: its tickets are void."""
@@ -122,6 +132,7 @@ class WorkerCore:
             return
         if link.state is LinkState.READY:
             link.attempts = 0
+        link.anew = False
         link.enter(LinkState.DOWN, now)
         self.backlog.lost(link)
         delay = min(MAX_BACKOFF, BACKOFF * 2**link.attempts) * (0.5 + 0.5 * self._jitter())
@@ -270,6 +281,7 @@ class WorkerCore:
         link.enter(LinkState.READY, now)
         link.attempts = 0
         link.refused = ""
+        link.anew = False
         link.beat_at = now + BEAT
         link.tell(protocol.State(self.state, self.text))
 
@@ -279,6 +291,7 @@ class WorkerCore:
             if link.state is not LinkState.DOWN:
                 self._close(now, link)
                 link.retry_at = now
+                link.anew = True
 
     def _enter(self, state: WorkerState, text: str) -> None:
         self.state = state

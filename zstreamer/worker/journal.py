@@ -44,6 +44,16 @@ class Journal:
         """Look at what has changed; now: monotonic seconds."""
         self._links(now)
         self._model(now)
+        if now >= self._failures.due:
+            self._flush(now)
+
+    def close(self) -> None:
+        """The worker ends: tell what was held back."""
+        self._flush(math.inf)
+
+    def _flush(self, now: float) -> None:
+        for type_name, items, last in self._failures.flush(now):
+            _tell_failure(type_name or "others", items, last)
 
     def failures(self, now: float, done: pipe.Done) -> None:
         """Log what went wrong in predict, a line for each type of exception."""
@@ -53,10 +63,9 @@ class Journal:
         failed = [each for each in refusals if isinstance(each, errors.PredictError)]
         counts = Counter(each.type for each in failed)
         for last in {each.type: each for each in failed}.values():
-            if items := self._failures.admit(now, last.type, counts[last.type]):
-                log.warning(
-                    "predict failed type=%s items=%d last=%.200r", last.type, items, last.message
-                )
+            items = self._failures.admit(now, last.type, counts[last.type], last.message[:200])
+            if items:
+                _tell_failure(last.type, items, last.message)
 
     def _links(self, now: float) -> None:
         """Log what has become of brokers: each change, and at times what is still wrong."""
@@ -66,7 +75,7 @@ class Journal:
                 words = "connected"
             elif link.refused:
                 words = f"refused: {link.refused}"
-            elif words == "connected":
+            elif words == "connected" and not link.anew:
                 words = "lost, connecting again"
             elif not words and link.attempts >= UNANSWERED:
                 words = "no answer yet, trying on; is a broker running there?"
@@ -95,3 +104,7 @@ class Journal:
         if words != self._model_words:
             self._model_words = words
             log.info("model=%s %s", self._core.config.model, words)
+
+
+def _tell_failure(type_name: str, items: int, last: str) -> None:
+    log.warning("predict failed type=%s items=%d last=%.200r", type_name, items, last)

@@ -31,6 +31,7 @@ class WorkerLink:
         drained: the broker has confirmed that it sends nothing more.
         begun_due: monotonic seconds at which `flush` says what has begun at the latest.
         refused: why the broker would not take this worker.
+        anew: the connection was closed to greet the broker anew, and it has not failed since.
     """
 
     def __init__(self, address: str, now: float, max_payload: int) -> None:
@@ -42,6 +43,7 @@ class WorkerLink:
         self.jobs = 0
         self.drained = False
         self.refused = ""
+        self.anew = False
         self.beat_at = now
         self._max_payload = max_payload
         self._fresh()
@@ -109,6 +111,9 @@ class WorkerLink:
         if rows or now >= self.begun_due:
             begun, self._begun = self._begun, []
             self.begun_due = math.inf
+            while len(begun) > protocol.MAX_ROWS:
+                first, begun = begun[: protocol.MAX_ROWS], begun[protocol.MAX_ROWS :]
+                messages.append(protocol.report(Report(first, [], [], others, beta, alpha), []))
         for bundle in protocol.bundles(rows, lambda row: protocol.size(row[1])):
             slots, frames = protocol.lay_out([slot for _, slot in bundle])
             tickets = [ticket for ticket, _ in bundle]

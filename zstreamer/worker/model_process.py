@@ -151,4 +151,5 @@ def _describe(config: AgentConfig) -> bytes:
         list(config.init_args),
         config.init_kwargs,
         config.num,
+        config.log_level,
     ).to_bytes()

@@ -45,12 +45,14 @@ class Drop(NamedTuple):
 class Booted(NamedTuple):
     """The model is loaded and warm; `has_cost` where `Prepared` will say what items cost.
 
-    `inputs` and `outputs` are what `signature.declared` makes of the model's.
+    `inputs` and `outputs` are what `signature.declared` makes of the model's, `example` what
+    `signature.example_text` does.
     """
 
     has_cost: bool
     inputs: list[dict[str, object]] | None = None
     outputs: list[dict[str, object]] | None = None
+    example: str = ""
 
 
 class Failed(NamedTuple):

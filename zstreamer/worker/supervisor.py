@@ -15,7 +15,7 @@ from dataclasses import asdict
 
 from zstreamer.config import AgentConfig, WorkerConfig
 from zstreamer.system import logs
-from zstreamer.system.exitcodes import ExitCode
+from zstreamer.system.exitcodes import ExitCode, of_child
 from zstreamer.system.process import Owner, Process, owned, read_config
 from zstreamer.system.signals import StopRequests
 
@@ -117,7 +117,7 @@ def _drain(slots: list[Slot], stop: StopRequests, grace: float, owner: Owner | N
                 slot.kill()
         for slot in slots:
             if slot.process is not None and (code := slot.process.poll()) is not None:
-                slot.final = code
+                slot.final = of_child(code, stopped=asked == 1)
                 slot.process.close()
                 slot.process = None
         select.select([stop], [], [], GLANCE / 4)

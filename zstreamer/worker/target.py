@@ -14,9 +14,11 @@ import io
 import multiprocessing.spawn
 import pickle
 import sys
+import types
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import msgpack
 
@@ -35,6 +37,7 @@ class Description:
         paths: folders to import from first.
         args, kwargs: for init_model, where ``name`` is given.
         workers: how many its command runs on this machine; they share its cores.
+        log_level: the least that this package logs in the child.
     """
 
     name: str
@@ -44,6 +47,7 @@ class Description:
     args: list[object] = field(default_factory=list)
     kwargs: dict[str, object] = field(default_factory=dict)
     workers: int = 1
+    log_level: str = "warning"
 
     def to_bytes(self) -> bytes:
         """Return the description as bytes for `from_bytes`."""
@@ -64,27 +68,94 @@ class _Frozen(NamedTuple):
     source: object
     args: Sequence[object]
     kwargs: dict[str, object]
+    gpu_ids: dict[str, str | int]
 
 
-def freeze(source: object, args: Sequence[object], kwargs: dict[str, object]) -> str:
+def freeze(
+    source: object,
+    args: Sequence[object],
+    kwargs: dict[str, object],
+    gpu_ids: dict[str, str | int] | None = None,
+) -> str:
     """Return a model and its arguments as text, for a child of this program.
 
+    Args:
+        source: what `Loaded` takes.
+        args: for init_model.
+        kwargs: for init_model.
+        gpu_ids: what the model gets as gpu_id, by the name of its device.
+
     Raises:
-        TypeError: they cannot be pickled; the message says what to do instead.
+        TypeError: they cannot be pickled, or live where a child cannot import them (a notebook, a
+            prompt); the message says what to do instead.
         RuntimeError: this process is itself being started for a model, which means that the
             program starts its workers without an ``if __name__ == "__main__":`` guard.
     """
     refuse_unguarded_main()
+    body = io.BytesIO()
+    pickler = _Pickler(body)
     try:
-        body = pickle.dumps(_Frozen(source, tuple(args), dict(kwargs)))
-        head = pickle.dumps(_preparation(with_main=b"__main__" in body))
+        pickler.dump(_Frozen(source, tuple(args), dict(kwargs), dict(gpu_ids or {})))
     except Exception as error:  # pickling runs the user's __reduce__, which may raise anything
         raise TypeError(
             f"{source!r} cannot be sent to a worker process ({error}). Give a class or a function "
             "defined at the top of a module, and load what cannot be pickled (models, locks, "
             "connections) in init_model; or use ThreadedStreamer, which stays in this process"
         ) from error
-    return base64.b64encode(head + body).decode()
+    for module, found in pickler.homes.items():
+        if place := _out_of_reach(module):
+            raise TypeError(
+                f"{found} is defined in {place}, which a worker process cannot import. Put it "
+                'into a module (a .py file) and import it from there; or use mp_start_method="fork"'
+                ", which needs no import, or ThreadedStreamer, which stays in this process"
+            )
+    head = pickle.dumps(_preparation(with_main="__main__" in pickler.homes))
+    return base64.b64encode(head + body.getvalue()).decode()
+
+
+class _Pickler(pickle.Pickler):
+    """Notes where the classes and functions live to which a pickle refers.
+
+    Attributes:
+        homes: for each module the first of them, in words.
+    """
+
+    def __init__(self, file: io.BytesIO) -> None:
+        super().__init__(file)
+        self.homes: dict[str, str] = {}
+
+    def reducer_override(self, thing: object) -> Any:
+        """Called for each class and function, and for all that is not plain."""
+        if isinstance(thing, type | types.FunctionType):
+            self.homes.setdefault(thing.__module__, f"{thing.__qualname__!r}")
+        return NotImplemented
+
+
+def _out_of_reach(name: str) -> str:
+    """Say what a module is that a child cannot import; empty where it can."""
+    module = sys.modules.get(name)
+    spec, file = getattr(module, "__spec__", None), getattr(module, "__file__", None)
+    if name != "__main__":
+        made_here = module is not None and spec is None and file is None
+        return f"module {name!r}, which was made while the program ran" if made_here else ""
+    if spec is None:
+        return _unnamed_main(file, vars(module))
+    if spec.name == "__main__":
+        return "the __main__ of a folder or zip file"
+    if spec.name.endswith(".__main__"):
+        return f"{spec.name} (run as python -m {spec.name.removesuffix('.__main__')})"
+    return ""
+
+
+def _unnamed_main(file: str | None, names: dict[str, object]) -> str:
+    """The same of a main module that is no module with a name."""
+    if file is not None and Path(file).is_file():
+        return ""
+    if "get_ipython" in names:
+        return "a notebook or an IPython session"
+    if file is None:
+        return "`python -c`" if sys.argv[:1] == ["-c"] else "an interactive session"
+    return f"what Python reads from {file}"
 
 
 def refuse_unguarded_main() -> None:
@@ -122,7 +193,8 @@ def load(description: Description) -> Loaded:
     device = description.device or None
     if description.pickled:
         frozen = _thaw(description.pickled)
-        return Loaded(frozen.source, device, frozen.args, frozen.kwargs)
+        gpu_id = None if device is None else frozen.gpu_ids.get(device, device)
+        return Loaded(frozen.source, gpu_id, frozen.args, frozen.kwargs)
     source = resolve(description.name)
     return Loaded(source, device, description.args, description.kwargs)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 
@@ -15,6 +16,8 @@ from zstreamer.web.api.snapshot import Snapshot
 from zstreamer.web.api.steps import Look, Predict, Request, Response, Step
 
 log = logging.getLogger(__name__)
+
+_TROUBLE = "requests not served since the last such line: %d; %s"
 
 _troubles = Sparing(30.0)
 """Callers are told why at once; whoever runs the server finds a line of each kind in its log."""
@@ -77,12 +80,15 @@ class Exchange:
         if not isinstance(error, ZStreamerError | Refused):
             log.error("a request failed route=%s", self.route, exc_info=error)
         elif isinstance(error, BrokerUnreachable | NoWorker) and (
-            requests := _troubles.admit(time.monotonic(), type(error).__name__)
+            requests := _troubles.admit(time.monotonic(), type(error).__name__, last=str(error))
         ):
-            log.warning("requests not served since the last such line: %d; %s", requests, error)
+            log.warning(_TROUBLE, requests, error)
         return self._ended(problem.response(error))
 
     def _ended(self, response: Response) -> Response:
+        if _troubles.due != math.inf:  # whoever comes next, be it a probe, has the rest told
+            for _, requests, last in _troubles.flush(time.monotonic()):
+                log.warning(_TROUBLE, requests, last)
         self._metrics.end(self, response.status)
         if self._without_body:
             return response.bare()

@@ -112,7 +112,9 @@ class Interface:
             return self._v2(exchange, request, path[len(_V2) :])
         step = self._pages.get(path)
         if step is None:
-            raise Refused(404, f"no page {path[:100]!r}; /openapi.json says which there are")
+            bare = path.rstrip("/")
+            known = f"it is {bare}" if bare in self._pages else "/openapi.json says which there are"
+            raise Refused(404, f"no page {path[:100]!r}; {known}")
         exchange.route = path.strip("/").replace("/", "_") or "page"
         _allow(request, *(("POST", "GET") if path == "/stream" else ("GET",)))
         return step(exchange, request)
@@ -122,7 +124,10 @@ class Interface:
             _allow(request, "POST")
             return v1.predict(exchange, request, rest[:-8], self.limits)
         exchange.route = "v1_model"
-        _allow(request, "GET", runs=f"{_V1}{rest.removesuffix('/predict')}:predict")
+        runs = f"{_V1}{_named(rest)}:predict"
+        if rest.rstrip("/").endswith(":predict"):
+            raise Refused(404, f"no page {request.path[:100]!r}; POST to {runs[:100]}")
+        _allow(request, "GET", runs=runs)
         return exchange.look(v1.one(v1.checked(rest)))
 
     def _v2(self, exchange: Exchange, request: Request, rest: str) -> Step:
@@ -131,7 +136,10 @@ class Interface:
             _allow(request, "POST")
             return v2.infer(exchange, request, name, self.limits, self._signatures)
         exchange.route = "v2_model"
-        _allow(request, "GET", runs=f"{_V2}{name}/infer")
+        runs = f"{_V2}{_named(name)}/infer"
+        if rest.rstrip("/").endswith("/infer"):
+            raise Refused(404, f"no page {request.path[:100]!r}; POST to {runs[:100]}")
+        _allow(request, "GET", runs=runs)
         v1.checked(name)
         if action == "ready":
             return exchange.look(lambda snapshot: v2.ready(name, snapshot))
@@ -168,6 +176,14 @@ def _allow(request: Request, *methods: str, runs: str = "") -> None:
         if runs and method == "POST":
             detail += f"; to run the model, POST to {runs[:100]}"
         raise Refused(405, detail, [("allow", named)])
+
+
+def _named(rest: str) -> str:
+    """Return the model that is meant by what follows the prefix of a path that is no page."""
+    rest = rest.rstrip("/")
+    for ending in (":predict", "/predict", "/infer"):
+        rest = rest.removesuffix(ending)
+    return rest.rstrip("/")
 
 
 def _json(words: dict[str, object], status: int = 200) -> Response:

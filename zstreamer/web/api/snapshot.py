@@ -90,7 +90,7 @@ def status(name: str, model: Model) -> dict[str, object]:
         "trouble": trouble(model),
         "workers": len(workers) if isinstance(workers, list) else 0,
         **{key: model.get(key) for key in ("queued", "running", "served", "rate", "batch_size")},
-        **{key: model.get(key) for key in ("inputs", "outputs")},
+        **{key: model.get(key) for key in ("inputs", "outputs", "example")},
     }
 
 

@@ -24,7 +24,7 @@ from typing import Final
 from zstreamer.config import GatewayChildConfig, GatewayConfig
 from zstreamer.setting import ConfigError
 from zstreamer.system import logs
-from zstreamer.system.exitcodes import ExitCode
+from zstreamer.system.exitcodes import ExitCode, of_child
 from zstreamer.system.process import Owner, Process, owned, read_config
 from zstreamer.system.signals import StopRequests
 
@@ -177,7 +177,8 @@ def _drain(slots: Sequence[Slot], stop: StopRequests, grace: float, owner: Owner
                 process.terminate()
         asked = stop.requests
         select.select([stop], [], [], GLANCE / 10)
-    return ExitCode.NOT_DRAINED if any(slot.code for slot in slots) else ExitCode.OK
+    codes = [of_child(slot.code, stopped=True) for slot in slots]
+    return ExitCode.NOT_DRAINED if any(codes) else ExitCode.OK
 
 
 def _gone(owner: Owner | None) -> bool:

@@ -20,7 +20,7 @@ from zstreamer.web.api.snapshot import Snapshot
 from zstreamer.web.api.steps import Look, Predict, Request, Response, Step
 from zstreamer.web.http.receiver import Receiver
 from zstreamer.web.http.response_head import CLOSE, head
-from zstreamer.web.http.service import LEAST_RATE, LINGER, PATIENCE, Service
+from zstreamer.web.http.service import LEAST_RATE, LINGER, MOST_IGNORED, PATIENCE, Service
 
 JOINED = 64 * 1024
 """Bytes of a body up to which head and body are written as one."""
@@ -47,6 +47,7 @@ class Connection(asyncio.BufferedProtocol):
         self._stuck = False  # its client does not read
         self._unsent = math.inf
         self._held = 0
+        self._ignored = 0
 
     # What the loop says
 
@@ -72,6 +73,10 @@ class Connection(asyncio.BufferedProtocol):
     def buffer_updated(self, size: int) -> None:
         """Bytes have come; whole requests among them begin at once."""
         self._receiver.feed(self.service.buffer[:size])
+        if self._receiver.deaf:
+            self._ignored += size
+            if self._ignored > MOST_IGNORED:
+                self.abort()
 
     def pause_writing(self) -> None:
         """The client reads more slowly than it is answered: nothing more until it has."""

@@ -49,6 +49,9 @@ LINGER = 2.0
 """Seconds for which a refused client may go on sending: closing at once would have the kernel
 reset the connection, and the client might never read why."""
 
+MOST_IGNORED = 16 * 1024 * 1024
+"""Bytes that it may send meanwhile."""
+
 
 class GreenConnection:
     """Serves one connection until it ends.
@@ -205,8 +208,9 @@ class GreenConnection:
         self.send(head(response, self._server.date, CLOSE) + response.body)
         self._socket.shutdown(socket.SHUT_WR)
         self.deadline = self._server.clock + LINGER
-        while self._receive():
-            pass
+        left = MOST_IGNORED
+        while left > 0 and (data := self._receive()):
+            left -= len(data)
 
     def _hold(self, size: int) -> None:
         self._held += size

@@ -21,7 +21,10 @@ from zstreamer.web.http.response_head import CLOSE, KEEP
 log = logging.getLogger(__name__)
 
 MAX_HEAD = 64 * 1024
-"""Bytes of a request's line and headers."""
+"""Bytes of a request's line and headers, and again of what a chunked body brings besides itself."""
+
+CHUNK = 32
+"""Bytes that a chunk may need for its size and the ends of its lines."""
 
 
 class Sink(Protocol):
@@ -67,6 +70,8 @@ class Receiver:
         self._weigh = False  # a head that ends with them may be too large
         self._in_head = False
         self._head_size = 0
+        self._chunks = 0
+        self._framing = 0  # bytes of extensions and trailers, as far as they are seen
         self._version = "1.1"
         self._url = b""
         self._headers = Headers()
@@ -78,6 +83,9 @@ class Receiver:
         if self.deaf:
             return
         self._fresh = False
+        # What begins amid a body and does not end it is body or framing.
+        in_body = self.receiving and not self._in_head
+        size, chunks = self.size, self._chunks
         self._weigh = self._in_head or len(data) > MAX_HEAD
         try:
             self._parser.feed_data(data)
@@ -88,6 +96,11 @@ class Receiver:
             self.refuse(500)
         except httptools.HttpParserError as error:
             self.refuse(400, f"this is no HTTP/1.1 request: {error}")
+        if in_body and not self._fresh and self.receiving:
+            room = CHUNK * (self._chunks - chunks)
+            self._framing += max(0, len(data) - (self.size - size) - room)
+            if self._framing > MAX_HEAD:
+                self.refuse(431, f"chunk extensions and trailers exceed {MAX_HEAD} bytes")
         if self._in_head and not self._fresh:
             self._head_size += len(data)
             if self._head_size > MAX_HEAD:
@@ -112,7 +125,7 @@ class Receiver:
         if self.deaf:
             return
         self.receiving = self._in_head = self._fresh = True
-        self.size = self._head_size = 0
+        self.size = self._head_size = self._chunks = self._framing = 0
         self._url = b""
         self._headers = Headers()
         self._sink.begun()
@@ -152,6 +165,10 @@ class Receiver:
             self._refuse_head()
         elif b"expect" in headers:
             self._sink.expects()
+
+    def on_chunk_header(self) -> None:
+        """The size of a chunk has come, with its extensions."""
+        self._chunks += 1
 
     def on_body(self, part: bytes) -> None:
         """A part of the body."""

@@ -28,6 +28,9 @@ LINGER = 2.0
 """Seconds for which a refused client may go on sending: closing at once would have the kernel
 reset the connection, and the client might never read why."""
 
+MOST_IGNORED = 16 * 1024 * 1024
+"""Bytes that it may send meanwhile."""
+
 PATIENCE = 30.0
 """Seconds in which a client must take some of what is written to it."""
 

@@ -1,0 +1,116 @@
+"""What a broker's log says of its workers: who came, is ready, fails, drains, is silent, left.
+
+The core is only looked at, some times a second: so a flood of peers that come and go writes no
+flood of lines, and a worker that greets anew has not left.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import NamedTuple
+
+from zstreamer.broker.core import BrokerCore
+from zstreamer.broker.workers import Worker
+from zstreamer.system.logs import printable
+from zstreamer.wire.protocol import WorkerState
+
+log = logging.getLogger("zstreamer.broker")
+
+LOOK = 0.1
+"""Seconds between two looks."""
+
+LINES = 50
+"""Lines that one look writes at most."""
+
+_STATES = {
+    WorkerState.WARM: (logging.INFO, "ready"),
+    WorkerState.BROKEN: (logging.ERROR, "gave up"),
+    WorkerState.DRAINING: (logging.INFO, "draining"),
+}
+
+
+class _Seen(NamedTuple):
+    """A worker as it was at the last look; `missing` where it was not there."""
+
+    worker: Worker
+    state: WorkerState
+    stalled: bool
+    failures: int
+    missing: bool = False
+
+
+class Journal:
+    """Writes a line for each change among a broker's workers."""
+
+    def __init__(self, core: BrokerCore) -> None:
+        self._core = core
+        self._seen: dict[int, _Seen] = {}
+        self._look_at = 0.0
+        self._lines = 0
+
+    def look(self, now: float) -> None:
+        """Tell what has changed since the last look, if that is long enough ago."""
+        if now < self._look_at:
+            return
+        self._look_at = now + LOOK
+        self._lines = 0
+        here = {worker.id: worker for worker in self._core.workers.values()}
+        for worker in here.values():
+            before = self._seen.get(worker.id)
+            if before is None:
+                self._tell(logging.INFO, worker, "came")
+                before = _Seen(worker, WorkerState.BOOTING, stalled=False, failures=0)
+            self._note(before, worker)
+        for id in [each for each in self._seen if each not in here]:
+            self._absent(self._seen[id])
+        if self._lines > LINES:
+            log.warning("%d more changes among the workers", self._lines - LINES)
+
+    def _note(self, before: _Seen, worker: Worker, *, missing: bool = False) -> None:
+        """Tell what of a worker has changed, and remember how it is now."""
+        state = WorkerState(worker.state)
+        again = worker is before.worker  # its counts are those of one connection
+        self._seen[worker.id] = _Seen(worker, state, worker.stalled, worker.failures, missing)
+        if worker.failures > (before.failures if again else 0):
+            self._tell(logging.WARNING, worker, "failed", worker.trouble)
+        if worker.stalled and not before.stalled:
+            self._tell(logging.WARNING, worker, "silent, gets no new work")
+        elif before.stalled and not (worker.stalled or missing):
+            self._tell(logging.INFO, worker, "speaks again")
+        failed = worker.failures > before.failures and state is WorkerState.WARM
+        if (state is not before.state or failed) and state in _STATES:
+            self._tell(_STATES[state][0], worker, _STATES[state][1])
+
+    def _absent(self, seen: _Seen) -> None:
+        """Tell that a worker has left, once it is missing for the second time."""
+        worker = seen.worker
+        if not seen.missing:
+            self._note(seen, worker, missing=True)  # what it said at last
+            return
+        del self._seen[worker.id]
+        if worker.state in (WorkerState.DRAINING, WorkerState.BROKEN):
+            self._tell(logging.INFO, worker, "left")
+        else:
+            self._tell(logging.WARNING, worker, "lost")
+
+    def _tell(self, level: int, worker: Worker, what: str, why: str = "") -> None:
+        self._lines += 1
+        if self._lines > LINES:
+            return
+        info = worker.info
+        host, pid, number, device = (
+            printable(str(info.get(key, "-")), 100) for key in ("host", "pid", "number", "device")
+        )
+        reason = why.strip().rpartition("\n")[2]
+        log.log(
+            level,
+            "worker %s model=%s host=%s pid=%s number=%s device=%s workers=%d%s",
+            what,
+            printable(worker.model.name, 100),
+            host,
+            pid,
+            number,
+            device or "-",
+            len(worker.model.workers),
+            f": {printable(reason, 300)}" if reason else "",
+        )
