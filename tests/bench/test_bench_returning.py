@@ -95,6 +95,12 @@ def test_rows_hold_one_side_against_the_other():
     assert p50.holds is False and p50.ratio == pytest.approx(0.6)
 
 
+def test_an_open_loop_may_be_short_of_its_rate_by_chance_alone():
+    assert returning.least_made(Spec(callers=8)) == 0
+    assert returning.least_made(Spec(rate=10_000, seconds=1.0)) == pytest.approx(8820)
+    assert returning.least_made(Spec(rate=400, burst=16, seconds=1.0)) == pytest.approx(216)
+
+
 def test_errors_are_a_row_that_does_not_hold():
     found = {HELD: [outcome(bad=2)], GREEDY: [outcome()]}
     *_, errors = returning.compared("x", found, {"rate": None})
