@@ -1,6 +1,6 @@
 """What holding is worth for callers who return: max_latency of 0.1 s against 0, in turns.
 
-    scripts/bench returning --seconds 2                      # some twelve minutes
+    scripts/bench returning --seconds 2                      # a quarter of an hour
     scripts/bench returning --parts closed,open
 
 Models sleep β + α·n (`tests.bench.sleeper`), so that they cost no CPU. Callers are threads with a
