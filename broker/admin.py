@@ -1,7 +1,7 @@
 """The broker's HTTP port: health, readiness and status, for probes and people.
 
 /healthz   200 while the broker's loop turns
-/readyz    200 while a warm worker serves at least one model, else 503 and why
+/readyz    200 while a worker that is warm and not late serves at least one model, else 503
 /status    the snapshot as JSON
 """
 
@@ -67,7 +67,7 @@ class Admin:
             self.snapshot = self._core.snapshot(now)
             models = self._core.models.values()
             self.ready = (
-                sorted(model.name for model in models if model.warm),
+                sorted(model.name for model in models if model.ready),
                 sorted(model.name for model in models if model.known),
             )
             self.published = now

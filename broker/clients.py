@@ -24,7 +24,7 @@ class _Outcomes(NamedTuple):
         return list(zip(self.ids, self.slots, strict=True))
 
 
-class Client:
+class ClientRecord:
     """One client: its open items, and the answers that it may not have read yet.
 
     An answer is kept until the client says ACK, because a connection that breaks takes with
@@ -36,6 +36,7 @@ class Client:
         lost_at: monotonic seconds at which the last connection was lost.
         items: for each open item the lot that it is in, by id.
         bytes: payload bytes of its open items.
+        noticed: hash of why its items have to wait, as it was told last, by model.
         words: messages that it has sent lately, less what its items pay for; see `patience`.
     """
 
@@ -48,7 +49,7 @@ class Client:
         self.unread = 0
         self.told = 0
         self.words = 0
-        self.noticed: set[str] = set()
+        self.noticed: dict[str, int] = {}
         self.info: dict[str, object] = {}
         self._max_payload = max_payload
         self._ids: list[int] = []

@@ -23,7 +23,10 @@ class Model:
         suspects: groups of items that were in a batch whose process died. Each group runs
             as one batch of its own; a group that dies again is run in halves.
         inquest: tickets of the one such group that is out at a worker now.
-        reserved: a worker that gets nothing new until it has room for the next such group.
+        examiner: the worker that it is at; it gets nothing else meanwhile.
+        reserved: a worker that gets nothing new until it can take the next such group.
+        others_first: a group has just ended a process; before the next one, what waits and is
+            under no suspicion has a turn.
         known: whether a worker has ever said that it serves this model.
         trouble: why the last worker that failed to start did so.
         gave_up: that worker will not try again, and none has come since.
@@ -39,7 +42,9 @@ class Model:
         self.others = 0
         self.suspects: deque[list[Lot]] = deque()
         self.inquest: set[int] = set()
+        self.examiner: Worker | None = None
         self.reserved: Worker | None = None
+        self.others_first = False
         self.known = False
         self.trouble = ""
         self.gave_up = False
@@ -59,6 +64,22 @@ class Model:
     def warm(self) -> bool:
         """Whether any worker is ready, or stalled and expected back."""
         return any(w.state is WorkerState.WARM for w in self.workers.values())
+
+    @property
+    def ready(self) -> bool:
+        """Whether any worker answers, as far as is known."""
+        return any(w.ready for w in self.workers.values())
+
+    def trouble_now(self, now: float) -> str:
+        """Say what is wrong; empty where a worker is ready."""
+        if self.ready:
+            return ""
+        if not self.warm:
+            return self.trouble
+        ages = [w.age(now) for w in self.workers.values() if w.late]
+        if ages:
+            return f"a batch has run for {max(ages):.0f} s: its predict may have hung"
+        return "its workers say nothing: their processes stand still, or their machine"
 
     @property
     def broken(self) -> bool:
@@ -89,7 +110,8 @@ class Model:
         """Return the workers that may be given ordinary items now."""
         if self.reserved is not None and not (self.suspects and self.reserved in self.open):
             self.reserved = None
-        return [worker for worker in self.open if worker is not self.reserved]
+        taken = (self.reserved, self.examiner if self.inquest else None)
+        return [worker for worker in self.open if worker not in taken]
 
     def forget_speed(self) -> None:
         """The workers are others now, or it is time to look at how fast they are."""

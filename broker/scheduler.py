@@ -5,7 +5,8 @@
                  └──── not begun, or lost ──────┘   a batch whose process died: suspects first
 
 A death in company makes suspects. They run apart, in halves, one group of a model at a time,
-until whoever kills stands alone; two deaths alone are enough. The states of an item are in
+until whoever kills stands alone; two deaths alone are enough. After each death the others have a
+turn first. The states of an item are in
 docs/protocol.md.
 """
 
@@ -17,12 +18,15 @@ from itertools import compress, groupby
 
 from zstreamer import errors
 from zstreamer.broker import dispatch
-from zstreamer.broker.clients import Client
+from zstreamer.broker.clients import ClientRecord
 from zstreamer.broker.lots import Lot
 from zstreamer.broker.models import Model
 from zstreamer.broker.workers import Worker
 from zstreamer.errors import DeadlineExceeded, NoWorker, WorkerLost, ZStreamerError
 from zstreamer.wire.protocol import NO_PAYLOAD, Fate, Report, Slot, WorkerState
+
+MAX_WORDS = 500
+"""Characters of a worker's words for how a model's process ended that a caller is told."""
 
 MAX_STRIKES = 4
 """A death alone counts 2, a worker lost from sight 1: WorkerLost comes after two deaths alone,
@@ -52,7 +56,7 @@ class Scheduler:
         self.models: dict[str, Model] = {}
         self.queued_items = 0
         self.queued_bytes = 0
-        self.dirty: dict[Client | Worker, None] = {}
+        self.dirty: dict[ClientRecord | Worker, None] = {}
         self.counts: Counter[str] = Counter()
         self._ticket = 0
         self._use = 0
@@ -92,7 +96,7 @@ class Scheduler:
         self._count_in(lot)
         lot.model.queue.push(lot)
 
-    def cancel(self, client: Client, ids: Iterable[int]) -> None:
+    def cancel(self, client: ClientRecord, ids: Iterable[int]) -> None:
         """The caller no longer waits for these, as far as they are open."""
         lots: dict[Lot, set[int]] = {}
         for id in ids:
@@ -154,7 +158,7 @@ class Scheduler:
         self._count_out(lots)
         self.refuse(lots, error)
 
-    def hand_back(self, model: Model, client: Client, parked: bool = False) -> None:
+    def hand_back(self, model: Model, client: ClientRecord, parked: bool = False) -> None:
         """No worker is ready: items that may go to another broker do not wait for one here.
 
         Args:
@@ -180,14 +184,23 @@ class Scheduler:
         """Hand out what workers have room for."""
         ready, self._ready = self._ready, {}
         for model in ready:
-            if model.suspects and not model.inquest:
+            if model.others_first:
+                # A suspect that hangs does so for seconds. Others fill the windows once, not more:
+                # under load suspects would wait for ever.
+                model.reserved = None
+                model.others_first = bool(model.queue.items and not model.open)
+                self._dispatch_others(now, model)
+            if model.suspects and not model.inquest and not model.others_first:
                 self._dispatch_suspects(now, model)
-            while (items := model.queue.items) and (workers := model.open_to_all()):
-                shares = dispatch.earliest(now, workers, items)
-                total = sum(count for _, count in shares)
-                lots = model.queue.take(total)
-                self._count_out(lots)
-                self._share_out(self._without_late(now, lots), shares)
+            self._dispatch_others(now, model)
+
+    def _dispatch_others(self, now: float, model: Model) -> None:
+        while (items := model.queue.items) and (workers := model.open_to_all()):
+            shares = dispatch.earliest(now, workers, items)
+            total = sum(count for _, count in shares)
+            lots = model.queue.take(total)
+            self._count_out(lots)
+            self._share_out(self._without_late(now, lots), shares)
 
     def _share_out(self, lots: list[Lot], shares: list[tuple[Worker, int]]) -> None:
         """Give each worker as many of the items as it is to have, cutting lots where needed."""
@@ -215,9 +228,10 @@ class Scheduler:
         if len(group) > most:  # the worker it died on had larger batches than those that are left
             self._suspect(model, group[most:], first=True)
             group = group[:most]
-        workers = [w for w in model.open if w.room >= len(group)]
+        workers = [w for w in model.open if w.room >= len(group) and not w.assigned]
         if not workers:
-            # Ordinary items would take each place that comes free: keep one worker for these.
+            # Ordinary items would take each place that comes free, and wait behind suspects: keep
+            # one worker for these, and let it finish what it has.
             model.reserved = max(model.open, key=lambda w: (w.window_items, w.room))
             self._suspect(model, group, first=True)
             return
@@ -226,6 +240,7 @@ class Scheduler:
         self._use += 1
         worker.used = self._use
         worker.assign_alone(self._ticket + 1, group)
+        model.examiner = worker
         model.inquest = set(range(self._ticket + 1, self._ticket + 1 + len(group)))
         self._ticket += len(group)
         self.dirty[worker] = None
@@ -262,13 +277,14 @@ class Scheduler:
                     self._ended(worker, lot, ticket, slot, batch)
         if model.inquest:
             model.inquest.difference_update(report.done)
+        worker.late = worker.late and not (report.begun or report.done)
         if not worker.running:
             worker.free_at = now
         if batch is not None:
             self._take_back(model, batch.returned)
             self.fail(batch.twice, _may_have_run())
             self._died(model, batch.in_company())
-            self._died_alone(model, batch.alone())
+            self._died_alone(model, batch.alone(), batch.how)
         self.touch(model, worker)
 
     def _answered(self, worker: Worker, lot: Lot, tickets: list[int], slots: list[Slot]) -> None:
@@ -303,6 +319,7 @@ class Scheduler:
         item = lot.pick([position])
         if fate == Fate.LOST:
             batch.lost.append((item, _batch_size(slot)))
+            batch.how = _how(slot)
         elif item.once and ticket in batch.begun:  # it has run, and its answer died with the model
             batch.twice.append(item)
         else:
@@ -333,12 +350,13 @@ class Scheduler:
         """A model's process died while it ran these, perhaps with others given up meanwhile."""
         self._suspect_halves(model, self._without_once(batch))
 
-    def _died_alone(self, model: Model, items: list[Lot]) -> None:
+    def _died_alone(self, model: Model, items: list[Lot], how: str) -> None:
         """A model's process died while it ran one of these and nothing else."""
         items = self._without_once(items)
+        model.others_first = model.others_first or bool(items)
         for item in items:
             item.deaths += 1
-        for item in self._without_struck_out(items):
+        for item in self._without_struck_out(items, how):
             self._suspect(model, [item])
 
     def _take_back(self, model: Model, lots: list[Lot]) -> None:
@@ -355,6 +373,7 @@ class Scheduler:
                 model.queue.push_returned(lot)
 
     def _suspect_halves(self, model: Model, lots: list[Lot]) -> None:
+        model.others_first = True
         batch = [single for lot in lots for single in lot.singles()]
         half = len(batch) // 2
         for group in (batch[:half], batch[half:]):
@@ -376,13 +395,15 @@ class Scheduler:
             self.fail(once, _may_have_run())
         return [lot for lot in lots if not lot.once]
 
-    def _without_struck_out(self, lots: list[Lot]) -> list[Lot]:
+    def _without_struck_out(self, lots: list[Lot], how: str = "") -> list[Lot]:
         left = []
         for lot in lots:
             if 2 * lot.deaths + lot.losses < MAX_STRIKES:
                 left.append(lot)
                 continue
             words = f"the model's process died {lot.deaths} times while it ran this item alone"
+            if how:
+                words += f"; the last time it {how}"
             if lot.losses:
                 words += f", and {lot.losses} times its worker was lost from sight"
             self.fail([lot], WorkerLost(words))
@@ -422,6 +443,7 @@ class _Batch:
         returned: items that are to run elsewhere.
         twice: items that would run a second time there and may not.
         died: how many had begun, whether still wanted or not.
+        how: words of the worker for how the process ended.
     """
 
     def __init__(self, begun: set[int]) -> None:
@@ -430,6 +452,7 @@ class _Batch:
         self.returned: list[Lot] = []
         self.twice: list[Lot] = []
         self.died = 0
+        self.how = ""
 
     def alone(self) -> list[Lot]:
         """Return the lost items of which each was all that ran."""
@@ -461,6 +484,12 @@ def _by_lot(
         end = start + len(list(same))
         yield lot, report.done[start:end], report.slots[start:end]
         start = end
+
+
+def _how(lost: Slot) -> str:
+    """How a model's process ended, by a LOST outcome; empty where that does not say it."""
+    words = lost[1] if isinstance(lost, list) and len(lost) > 1 else ""
+    return words[:MAX_WORDS] if isinstance(words, str) else ""
 
 
 def _batch_size(lost: Slot) -> int:

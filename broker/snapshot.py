@@ -108,8 +108,8 @@ def _model(model: Model, workers: Iterable[Worker], now: float) -> dict[str, obj
         "served": model.served,
         "rate": model.measured_rate,
         "capacity": model.rate,
-        "trouble": "" if model.warm else model.trouble,
-        "ready": model.warm,
+        "trouble": model.trouble_now(now),
+        "ready": model.ready,
         "batch_size": max((w.batch_size for w in model.workers.values()), default=0),
         **_signature(model),
         "workers": [_worker(w, now) for w in workers],
@@ -129,12 +129,19 @@ def _worker(worker: Worker, now: float) -> dict[str, object]:
     return {
         **{key: info.get(key) for key in ("host", "pid", "number", "device")},
         "id": worker.id,
-        "state": "stalled" if worker.stalled else WorkerState(worker.state).name.lower(),
+        "state": _state(worker),
         "batch_size": worker.batch_size,
         "waiting": worker.waiting,
         "running": len(worker.running),
+        "batch_age": worker.age(now),
         "served": worker.served,
         "beta_ms": worker.beta * 1000,
         "alpha_ms": worker.alpha * 1000,
         "silent": now - worker.heard,
     }
+
+
+def _state(worker: Worker) -> str:
+    if worker.state is WorkerState.WARM and not worker.ready:
+        return "stalled" if worker.stalled else "late"
+    return WorkerState(worker.state).name.lower()

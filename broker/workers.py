@@ -25,6 +25,13 @@ from zstreamer.wire.protocol import (
 )
 from zstreamer.wire.transfer import Receiver, Sender, cut
 
+LATE = 3.0
+LATE_FACTOR = 3.0
+FIRST_LATE = 10.0
+"""Seconds after which a batch that still runs makes its worker late, or so many times as long as
+usual; the last where nothing is known of how long it may take. It may have hung; a worker that
+is late gets nothing new, and is not ready."""
+
 STALL = 3.0
 """Seconds of silence after which a worker gets nothing new; it says something every second."""
 
@@ -43,6 +50,8 @@ class Worker:
         tickets: for each item that it holds, wanted or not, the lot that it went out in.
         running: those tickets that its model has begun.
         others: items that it holds from other brokers.
+        begun_at: when its model began what it runs, in monotonic seconds.
+        late: that has taken suspiciously long.
         info: what people may want to know of it.
         words, declared: bytes that its host and device, and its inputs and outputs, may take.
         heard: when it said anything last, in monotonic seconds.
@@ -81,6 +90,8 @@ class Worker:
         self.trouble = ""
         self.stalled = False
         self.heard = now
+        self.begun_at = now
+        self.late = False
         self.moved = now
         self.told = 0
         self.words = 0
@@ -109,11 +120,26 @@ class Worker:
     def open(self) -> bool:
         """Whether it may be given items now."""
         return (
-            self.state is WorkerState.WARM
-            and not self.stalled
+            self.ready
             and len(self.tickets) < self.window_items
             and (self.bytes < self.window_bytes or not self.tickets)
         )
+
+    @property
+    def ready(self) -> bool:
+        """Whether it answers, as far as is known."""
+        return self.state is WorkerState.WARM and not self.stalled and not self.late
+
+    def age(self, now: float) -> float:
+        """Return the seconds that its running batch has taken, 0 where none runs."""
+        return now - self.begun_at if self.running else 0.0
+
+    def is_late(self, now: float) -> bool:
+        """Whether its running batch takes suspiciously long."""
+        if not self.running:
+            return False
+        usual = self.batch_time(len(self.running))
+        return self.age(now) > (max(LATE, LATE_FACTOR * usual) if usual else FIRST_LATE)
 
     @property
     def longest_silence(self) -> float:
@@ -125,6 +151,11 @@ class Worker:
     def waiting(self) -> int:
         """Items that it holds and has not begun, from all brokers."""
         return len(self.tickets) - len(self.running) + self.others
+
+    @property
+    def assigned(self) -> int:
+        """Items of this broker that it holds and has not begun."""
+        return len(self.tickets) - len(self.running)
 
     @property
     def room(self) -> int:
@@ -211,6 +242,7 @@ class Worker:
         if not begun <= self.running:
             self.moved = now
         if begun:
+            self.begun_at = now
             self.running |= begun
             self.free_at = now + (self.batch_time(len(begun)) or dispatch.UNKNOWN_BETA)
 

@@ -2,7 +2,7 @@
 
     python -m examples.demo [--keep] [--seconds 5]
 
-Starts `zstreamer broker`, `zstreamer worker … --num 2` and gunicorn with gevent workers, asks
+Starts `zstreamer broker`, `zstreamer worker … --num 2` and gunicorn, asks
 them to fill in sentences over HTTP, then measures the same model served naively, by a
 ThreadedStreamer and by the cluster. Exits non-zero where an answer is missing or wrong.
 """

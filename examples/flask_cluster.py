@@ -2,7 +2,7 @@
 
     zstreamer broker
     zstreamer worker examples.bert_model:ManagedBertModel --num 2
-    gunicorn -c examples/gunicorn_cluster.py examples.flask_cluster:app
+    gunicorn -k zstreamer.web.gunicorn.Worker -w 4 examples.flask_cluster:app
     curl -d "s=Happy birthday to [MASK]." http://127.0.0.1:8000/stream      # ["you"]
 
 ``ZSTREAMER_BROKER`` says where the broker is (tcp://127.0.0.1:7787) and ``ZSTREAMER_MODEL`` which

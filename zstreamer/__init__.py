@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from zstreamer import errors
+from zstreamer.errors import FatalError
 from zstreamer.model import ItemError, ManagedModel
 from zstreamer.signature import Tensor
 
@@ -27,6 +28,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Client",
+    "FatalError",
     "Future",
     "ItemError",
     "ManagedModel",

@@ -57,8 +57,22 @@ class ZStreamerError(Exception):
         return {}
 
 
+class FatalError(Exception):
+    """Raise it in a model to say that its process is of no use any more, such as a lost device.
+
+    A worker then ends that process and starts a new one, as after a crash: the batch's items run
+    again there, those of a batch that fails so again in halves, and whoever ends the process
+    twice alone gets `WorkerLost`. CUDA errors that break the device's context count as this one.
+    No caller ever meets it.
+    """
+
+
 class BadRequest(ZStreamerError, ValueError):
-    """The input cannot be sent as it is. Mend the input; trying again cannot help."""
+    """The input cannot be sent, or the model refuses it. Change it; trying again cannot help.
+
+    Raise it in a model's `prepare` or `predict`, or return it in an item's place, to refuse an
+    input: its caller gets it, and over HTTP the status 400.
+    """
 
     code = Code.BAD_REQUEST
 
@@ -88,7 +102,10 @@ class ModelNotFound(ZStreamerError):
 
 
 class TooLarge(ZStreamerError, ValueError):
-    """An item or an answer exceeds the size limit. Send less, or raise ``max_payload``."""
+    """An item or an answer exceeds the size limit. Send less, or raise ``max_payload``.
+
+    A model may raise or return it as it may `BadRequest`; over HTTP the status is 413.
+    """
 
     code = Code.TOO_LARGE
 

@@ -7,12 +7,15 @@ or show a whole batch. None of that may end the model's process or block its con
 from __future__ import annotations
 
 import contextlib
+import re
+import sys
 import traceback
+from collections.abc import Iterator
 
 import msgpack
 
 from zstreamer import errors
-from zstreamer.errors import PredictError, ZStreamerError
+from zstreamer.errors import BadRequest, FatalError, PredictError, TooLarge, ZStreamerError
 
 MESSAGE = 16 * 1024
 TRACEBACK = 32 * 1024
@@ -22,16 +25,96 @@ WHOLE = 256 * 1024
 """Bytes of one error: four for each of those characters, and something for the rest."""
 
 
-def raised(error: BaseException) -> PredictError:
-    """Return what the caller gets of an exception that `predict` raised."""
+REFUSALS = (BadRequest, TooLarge)
+"""What a model says where the input is to blame: its caller gets the same, raised or returned."""
+
+
+def raised(error: BaseException) -> ZStreamerError:
+    """Return what the caller gets of an exception that was raised for its item alone."""
+    return _refusal(error) or failed(error)
+
+
+def failed(error: BaseException) -> PredictError:
+    """Return what the caller gets of an exception that took a batch of several down."""
     return PredictError(message(error), _name(error), trace(error))
 
 
 def returned(error: BaseException) -> ZStreamerError:
     """Return what the caller gets of an exception that stands in its item's place."""
     if isinstance(error, ZStreamerError) and _can_be_sent(error):
-        return error
-    return PredictError(message(error), _name(error))
+        if type(error) in errors.CLASSES.values():
+            return error
+        return errors.from_wire(errors.to_wire(error))  # what the user's own class is derived from
+    return _refusal(error) or PredictError(message(error), _name(error))
+
+
+def fatal(error: BaseException) -> bool:
+    """Whether the process that met this exception can run no batch any more.
+
+    So it is where the model says so (`FatalError`), and where the context of its device is broken:
+    then every later call fails in this process, whatever its input. Which errors break it, and
+    which leave it whole, is told by their texts; CUDA has one type for all. The exceptions that
+    led to this one are looked at too.
+    """
+    return any(isinstance(each, FatalError) or _breaks_device(each) for each in _chain(error))
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether less at once may fit."""
+    torch = sys.modules.get("torch")
+    if isinstance(error, MemoryError):
+        return True
+    if torch is not None and isinstance(error, torch.cuda.OutOfMemoryError):
+        return True
+    # An allocation beside torch's own allocator, such as of pinned memory or a library's handle.
+    return _of_a_device(error) and bool(_NO_MEMORY.search(_text(error)))
+
+
+def _breaks_device(error: BaseException) -> bool:
+    if not _of_a_device(error):
+        return False
+    text = _text(error)
+    return not (_NO_MEMORY.search(text) or _HARMLESS.search(text))
+
+
+def _of_a_device(error: BaseException) -> bool:
+    """Whether a device's driver or library has raised it."""
+    accelerator = getattr(sys.modules.get("torch"), "AcceleratorError", None)
+    if accelerator is not None and isinstance(error, accelerator):
+        return True
+    if type(error) is RuntimeError:
+        # At the start only: further behind, the words may be an input's that is repeated there.
+        return bool(_DEVICE.match(_text(error)))
+    library = type(error).__module__.partition(".")[0]
+    return library in _LIBRARIES and bool(_DEVICE_CODE.search(_text(error)))
+
+
+_LIBRARIES = {"cupy", "cupy_backends", "jax", "jaxlib", "numba", "onnxruntime", "tensorflow"}
+_LIBRARIES |= {"torch", "triton", "pycuda", "tensorrt"}
+"""Packages whose exceptions may be a device's."""
+
+_DEVICE_CODE = re.compile(
+    r"\b(CUDA|HIP|cuDNN|MIOpen|NCCL|RCCL|cuBLAS|hipBLAS|XPU)\s+(driver )?(error|failure)\b"
+    r"|\b(CUDA_ERROR_|cudaError|hipError|CUBLAS_STATUS_|CUDNN_STATUS_|NCCL_|nccl[A-Z]\w*Error)"
+    r"|\bXid\b|\buncorrectable ECC\b|device-side assert|illegal memory access",
+    re.IGNORECASE,
+)
+_DEVICE = re.compile(rf"\W*(Triton Error \[(CUDA|HIP)\]|{_DEVICE_CODE.pattern})", re.IGNORECASE)
+
+_NO_MEMORY = re.compile("out[ _]of[ _]memory|MEMORY_ALLOCATION|_ALLOC_FAILED", re.IGNORECASE)
+
+_HARMLESS = re.compile(
+    r"invalid (configuration )?argument|invalid (device function|device ordinal|value)"
+    r"|INVALID_VALUE|INVALID_CONFIGURATION|NOT_SUPPORTED|BAD_PARAM|operation not supported"
+    r"|no kernel image",
+    re.IGNORECASE,
+)
+"""A call that was refused before anything ran: the context is as good as before."""
+
+
+def _text(error: BaseException) -> str:
+    """The part of an exception's text that says what kind it is."""
+    return message(error)[:500]
 
 
 def message(error: BaseException) -> str:
@@ -56,15 +139,31 @@ def trace(error: BaseException) -> str:
 
 def let_go(error: BaseException) -> None:
     """Drop the frames of an exception and of what led to it: they keep a batch's tensors alive."""
+    with contextlib.suppress(Exception):  # a class may have attributes of its own by these names
+        for each in _chain(error):
+            each.__traceback__ = None
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield an exception and those that led to it, as far as they can be walked through."""
     chain: list[BaseException | None] = [error]
     seen: set[int] = set()
-    with contextlib.suppress(Exception):  # a class may have attributes of its own by these names
-        while chain:
-            each = chain.pop()
-            if each is not None and id(each) not in seen:
-                seen.add(id(each))
-                each.__traceback__ = None
-                chain += (each.__cause__, each.__context__)
+    while chain:
+        each = chain.pop()
+        if each is None or id(each) in seen:
+            continue
+        seen.add(id(each))
+        yield each
+        with contextlib.suppress(Exception):
+            chain += (each.__cause__, each.__context__)
+
+
+def _refusal(error: BaseException) -> ZStreamerError | None:
+    """Return the refusal of an input that this is, or one of a class of the user's own."""
+    for cls in REFUSALS:
+        if isinstance(error, cls):
+            return cls(message(error))
+    return None
 
 
 def _name(error: BaseException) -> str:

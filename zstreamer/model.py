@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
+from itertools import islice
 from typing import Any, ClassVar, TypeAlias
 
 from zstreamer.signature import Tensor, declared
@@ -134,6 +135,7 @@ class Loaded:
     ) -> None:
         self.cost: Callable[[object], float] | None = None
         self.example: Sequence[object] | None = None
+        self._prepared: list[object] | None = None
         model = self._make(source, gpu_id) if inspect.isclass(source) else source
         if inspect.isclass(source) and hasattr(model, "init_model"):
             model.init_model(*args, **(kwargs or {}))
@@ -167,9 +169,64 @@ class Loaded:
         return self.cost is not None or self.prepare is not _as_it_is
 
     def warm_up(self) -> None:
-        """Run the model's example once, if it has one."""
-        if self.example:
-            self.predict([self.prepare(item) for item in self.example])
+        """Run the model's example once, if it has one.
+
+        Raises:
+            WrongNumberOfOutputs: as the name says.
+            Exception: what the model raises, or returns in the place of each of its items.
+        """
+        if not self.example:
+            return
+        if self._prepared is None:
+            self._prepared = [self.prepare(item) for item in self.example]
+        outputs = listed(self.predict(list(self._prepared)), len(self._prepared))
+        errors = [output for output in outputs if isinstance(output, BaseException)]
+        if len(errors) == len(outputs):
+            raise errors[0]
+
+
+class WrongNumberOfOutputs(Exception):
+    """What predict returned is not a list with one output for each input."""
+
+
+NO_LIST = (str, bytes, bytearray, memoryview, set, frozenset, Mapping)
+"""What can be iterated over, but not output by output in the order of the inputs."""
+
+
+def listed(outputs: object, count: int) -> list[object]:
+    """Return what predict returned as a list.
+
+    Args:
+        outputs: of a batch, in any form that has an order.
+        count: items of the batch.
+
+    Raises:
+        WrongNumberOfOutputs: they are not one for each item.
+        Exception: whatever a generator of the user's raises.
+    """
+    # A data frame lists the names of its columns.
+    ordered = not isinstance(outputs, NO_LIST) and not hasattr(type(outputs), "columns")
+    try:
+        each = iter(outputs) if ordered else None  # type: ignore[call-overload]  # it may well fail
+    except TypeError:  # also an array or a tensor without dimensions
+        each = None
+    if each is None:
+        raise WrongNumberOfOutputs(
+            f"predict returned {type(outputs).__name__}, not a list with one output for each input"
+        )
+    found = list(islice(each, count + 1))  # there may be no end of them
+    if len(found) != count:
+        some = f"{len(found)}" if len(found) < count else _length(outputs, count)
+        inputs = "1 input" if count == 1 else f"{count} inputs"
+        raise WrongNumberOfOutputs(
+            f"predict returned {some} outputs for {inputs}; it must return one for each, in order"
+        )
+    return found
+
+
+def _length(outputs: object, count: int) -> str:
+    """Say how many outputs there are where they are more than ``count``."""
+    return str(len(outputs)) if isinstance(outputs, Sized) else f"more than {count}"
 
 
 def _as_it_is(item: object) -> object:

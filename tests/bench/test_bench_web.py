@@ -24,7 +24,15 @@ from tests.bench import (
 from tests.bench.others import models
 from tests.bench.report import LESS, MORE, Report
 from tests.bench.web_models import questions
-from tests.bench.web_ours import BARE, EMPTY_FLASK, EMPTY_PYWSGI, FLASK, GATEWAY
+from tests.bench.web_ours import (
+    BARE,
+    EMPTY_BARE,
+    EMPTY_FLASK,
+    EMPTY_FLASK_GEVENT,
+    FLASK,
+    FLASK_GEVENT,
+    GATEWAY,
+)
 from tests.bench.web_server import Server, Service, lines
 from tests.bench.web_wrk import Sample, ask, parse
 from tests.helpers.cluster import ROOT
@@ -191,7 +199,7 @@ def test_each_door_is_held_against_its_own_bound():
     found = {
         GATEWAY: [sample(11000), sample(10000)],
         BARE: [sample(8000)] * 2,
-        EMPTY_PYWSGI: [sample(10000)] * 2,
+        EMPTY_BARE: [sample(10000)] * 2,
         FLASK: [sample(2000)] * 2,
         EMPTY_FLASK: [sample(4000)] * 2,
     }
@@ -200,16 +208,25 @@ def test_each_door_is_held_against_its_own_bound():
     assert gateway.ratio == pytest.approx(10500 / 12000) and gateway.bound == (MORE, 0.90)
     assert not gateway.holds
     slower = "or the model by itself where that is slower"
-    bare = rows[f"sleeping, {BARE}, against {EMPTY_PYWSGI}, {slower}"]
+    bare = rows[f"sleeping, {BARE}, against {EMPTY_BARE}, {slower}"]
     assert bare.ratio == 0.8 and bare.bound == (MORE, 0.75) and bare.holds
     flask = rows[f"sleeping, {FLASK}, against {EMPTY_FLASK}, {slower}"]
     assert flask.ratio == 0.5 and flask.bound == (MORE, 0.75) and not flask.holds
-    assert rows[f"sleeping, {EMPTY_PYWSGI}"].bound is None
+    assert rows[f"sleeping, {EMPTY_BARE}"].bound is None
     assert gateway.told == "p50 10.0, p90 10.0, p99 20.0 ms"
 
 
+def test_the_worker_class_is_held_against_gunicorns_own_by_cpu():
+    found = {FLASK: [sample(1, cpu=60.0)], FLASK_GEVENT: [sample(1, cpu=100.0)]}
+    [row] = [row for row in web.one_worker(found, [sample(12000)]) if "CPU" in row.name]
+    assert row.ratio == 0.6 and row.bound == (LESS, 0.65) and row.holds
+    silent = {FLASK: [sample(1, cpu=60.0)], FLASK_GEVENT: [sample(1)]}
+    [row] = [row for row in web.one_worker(silent, [sample(12000)]) if "CPU" in row.name]
+    assert not row.holds
+
+
 def test_no_door_is_asked_for_more_than_the_model_can_do():
-    found = {BARE: [sample(9000)], EMPTY_PYWSGI: [sample(30000)]}
+    found = {BARE: [sample(9000)], EMPTY_BARE: [sample(30000)]}
     told, judged = web.one_worker(found, [sample(12000)])[:2]
     assert told.ratio == 0.3 and told.bound is None
     assert judged.ratio == 0.75 and judged.holds
@@ -240,13 +257,14 @@ def test_peers_are_compared_with_the_best_that_they_have():
         BARE: [sample(9000)],
         FLASK: [sample(3500)],
         EMPTY_FLASK: [sample(4000)],
+        EMPTY_FLASK_GEVENT: [sample(2500)],
         web_others.MOSEC: [sample(10000)],
         web_others.THREADED: [sample(1500)],
         web_others.REDIS: [sample(2000, wrong=3)],
     }
     rows = web_peers.compared("x", found, judged=True)
-    assert [row.ratio for row in rows] == [1.3, 0.9, 1.75, 0.875, 0.5]
-    assert [row.holds for row in rows] == [True, False, False, None, None]
+    assert [row.ratio for row in rows] == [1.3, 0.9, 1.75, 0.875, 0.8]
+    assert [row.holds for row in rows] == [True, False, True, None, None]
     assert not any(row.bound for row in web_peers.compared("x", found, judged=False))
     ours, theirs = web_peers.bad("x", found)
     assert ours.holds and theirs.value == 3 and theirs.holds is None
@@ -276,7 +294,7 @@ def test_a_part_that_fails_takes_no_other_with_it(capsys):
 @pytest.mark.slow
 def test_the_web_benchmark_has_its_rows(monkeypatch, capsys):
     def keep(make):
-        kept = (GATEWAY, BARE, EMPTY_PYWSGI)
+        kept = (GATEWAY, BARE, EMPTY_BARE)
         return lambda *given: [service for service in make(*given) if service.name in kept]
 
     for name in ("doors", "other_doors", "empty", "local"):
@@ -288,11 +306,11 @@ def test_the_web_benchmark_has_its_rows(monkeypatch, capsys):
     rows = {row.name: row for row in report.rows}
     assert 1000 < rows[f"sleeping, {web.LIMIT}"].value < 64 / 0.00528
     assert rows["sleeping, gateway, against the model by itself"].ratio > 0.05
-    assert rows[f"sleeping, {BARE}, against {EMPTY_PYWSGI}"].ratio > 0.05
+    assert rows[f"sleeping, {BARE}, against {EMPTY_BARE}"].ratio > 0.05
     bad = [row for name, row in rows.items() if "wrong, late or missing" in name]
     assert len(bad) == 4 and all(row.holds for row in bad), [str(row) for row in bad]
     assert {(each["server"], each["connections"]) for each in report.points} == {
-        (name, 128) for name in (GATEWAY, BARE, EMPTY_PYWSGI)
+        (name, 128) for name in (GATEWAY, BARE, EMPTY_BARE)
     }
 
 

@@ -14,20 +14,21 @@ from collections.abc import Mapping, Sequence
 
 from tests.bench import rates, web_ours, web_rounds
 from tests.bench.others import models
-from tests.bench.report import MORE, Report, Row
+from tests.bench.report import LESS, MORE, Report, Row
 from tests.bench.web_cluster import cluster
 from tests.bench.web_models import BATCH, questions
 from tests.bench.web_ours import (
     APP,
     ASGI,
     BARE,
+    EMPTY_BARE,
     EMPTY_FLASK,
     EMPTY_GRANIAN,
-    EMPTY_PYWSGI,
     EMPTY_UVICORN,
     FLASK,
+    FLASK_GEVENT,
     GATEWAY,
-    RSGI,
+    GRANIAN,
 )
 from tests.bench.web_rounds import ROUNDS, Found
 from tests.bench.web_server import Server, Service
@@ -47,12 +48,14 @@ LIMIT = f"{MODEL}, full batches in a loop"
 
 OF_LIMIT = (MORE, 0.90)
 OF_EMPTY = (MORE, 0.75)
+OF_GEVENT = (LESS, 0.65)
+"""CPU of the web process a request, against the same app under gunicorn's own gevent worker."""
 
 EMPTY = {
-    RSGI: EMPTY_GRANIAN,
+    GRANIAN: EMPTY_GRANIAN,
     ASGI: EMPTY_UVICORN,
-    BARE: EMPTY_PYWSGI,
-    APP: EMPTY_PYWSGI,
+    BARE: EMPTY_BARE,
+    APP: EMPTY_BARE,
     FLASK: EMPTY_FLASK,
 }
 """The same servers with nothing behind them."""
@@ -60,7 +63,7 @@ EMPTY = {
 JUDGED = (BARE, FLASK)
 """Doors that must reach a share of that."""
 
-TOGETHER = (GATEWAY, APP, *JUDGED, *(EMPTY[door] for door in JUDGED))
+TOGETHER = (GATEWAY, APP, FLASK_GEVENT, *JUDGED, *(EMPTY[door] for door in JUDGED))
 """What is held against bounds, and what belongs to it: measured before all others are started. Even
 servers that nobody asks take their share of caches and wake-ups, a twelfth in all."""
 
@@ -205,8 +208,9 @@ def one_worker(found: Found, limit: Sequence[Sample]) -> list[Row]:
                 title = f"{row.name}, or {MODEL} where that is slower"
                 rows.append(web_rounds.rate(title, samples, least, OF_EMPTY))
         else:
-            title += ": wrk itself makes no more" if name == EMPTY_GRANIAN else ""
             rows.append(web_rounds.rate(title, samples))
+    if FLASK in found and FLASK_GEVENT in found:
+        rows.append(web_rounds.cpu(found[FLASK], found[FLASK_GEVENT], OF_GEVENT))
     return rows
 
 

@@ -1,23 +1,13 @@
-"""A bare WSGI app that embeds a client, as it would stand in anyone's program, under our server.
+"""A bare WSGI app that embeds a client, as it would stand in anyone's program; for gunicorn."""
 
-PORT=8000 python -m tests.bench.web_bare empty     # a handler that does nothing
-PORT=8000 BROKER=… MODEL=… python -m tests.bench.web_bare bare
-PORT=8000 BROKER=… MODEL=… python -m tests.bench.web_bare app     # zstreamer's own app
-"""
+from __future__ import annotations
 
-from gevent import monkey
+import json
+import os
+from collections.abc import Callable, Iterable
+from typing import Any
 
-monkey.patch_all()
-
-import json  # noqa: E402
-import os  # noqa: E402
-import sys  # noqa: E402
-from collections.abc import Callable, Iterable  # noqa: E402
-from typing import Any  # noqa: E402
-
-from tests.bench import web_empty  # noqa: E402
-from zstreamer import Client  # noqa: E402
-from zstreamer.web.http import pywsgi  # noqa: E402
+from zstreamer import Client
 
 Start = Callable[..., Callable[[bytes], object]]
 App = Callable[[dict[str, Any], Start], Iterable[bytes]]
@@ -35,16 +25,3 @@ def bare() -> App:
         return [body]
 
     return app
-
-
-def ready() -> App:
-    """All that the gateway answers."""
-    from zstreamer.web import wsgi
-
-    return wsgi.App(os.environ["BROKER"])
-
-
-APPS = {"bare": bare, "app": ready, "empty": lambda: web_empty.wsgi}
-
-if __name__ == "__main__":
-    pywsgi.serve(APPS[sys.argv[1]](), port=int(os.environ["PORT"]), backlog=4096)

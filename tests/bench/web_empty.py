@@ -28,12 +28,6 @@ def wsgi(
     return [BODY]
 
 
-async def rsgi(scope: object, protocol: Any) -> None:
-    """Answer by RSGI."""
-    await protocol()
-    protocol.response_bytes(200, [("content-type", "application/json")], BODY)
-
-
 ASGI_HEADERS = [(name.lower().encode(), value.encode()) for name, value in HEADERS]
 
 

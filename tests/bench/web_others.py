@@ -14,7 +14,7 @@ import shutil
 from pathlib import Path
 
 from tests.bench.web_environments import python
-from tests.bench.web_ours import GUNICORN, field
+from tests.bench.web_ours import GUNICORN_GEVENT, field
 from tests.bench.web_server import Service
 from tests.helpers.cluster import free_port
 
@@ -94,7 +94,7 @@ def _plain(text: str) -> bytes:
 
 def _streamer(name: str, helpers: tuple[tuple[str, ...], ...] = (), **variables: str) -> Service:
     app = ("--chdir", str(FOLDER), "with_service_streamer:make_app()")
-    command = (python("service-streamer"), "-m", *GUNICORN, *app)
+    command = (python("service-streamer"), "-m", *GUNICORN_GEVENT, *app)
     return _peer(name, command, "/stream", variables, helpers=helpers)
 
 

@@ -10,18 +10,20 @@ from tests.bench.web_server import Service
 
 GATEWAY = "gateway"
 ASGI = "ASGI app under uvicorn"
-RSGI = "RSGI app under granian"
-BARE = "pywsgi, bare handler"
-APP = "pywsgi, ready app"
-FLASK = "Flask on gunicorn gevent"
-NAIVE = "naive, Flask on gunicorn gevent"
-THREADED = "ThreadedStreamer, Flask on gunicorn gevent"
-STREAMER = "Streamer, Flask on gunicorn gevent"
+GRANIAN = "ASGI app under granian"
+BARE = "bare handler on our gunicorn worker"
+APP = "ready app on our gunicorn worker"
+FLASK = "Flask on our gunicorn worker"
+FLASK_GEVENT = "Flask on gunicorn gevent"
+NAIVE = "naive, Flask on our gunicorn worker"
+THREADED = "ThreadedStreamer, Flask on our gunicorn worker"
+STREAMER = "Streamer, Flask on our gunicorn worker"
 
-EMPTY_GRANIAN = "granian RSGI, empty handler"
+EMPTY_GRANIAN = "granian ASGI, empty handler"
 EMPTY_UVICORN = "uvicorn ASGI, empty handler"
-EMPTY_PYWSGI = "pywsgi, empty handler"
-EMPTY_FLASK = "Flask on gunicorn gevent, empty handler"
+EMPTY_BARE = "our gunicorn worker, empty handler"
+EMPTY_FLASK = "Flask on our gunicorn worker, empty handler"
+EMPTY_FLASK_GEVENT = "Flask on gunicorn gevent, empty handler"
 
 PYTHON = (sys.executable, "-m")
 
@@ -31,10 +33,12 @@ CONNECTIONS = 4096
 LIMIT = str(CONNECTIONS)
 
 GUNICORN = (
-    *("gunicorn", "--worker-class=gevent", "--workers=1", "--log-level=warning"),
+    *("gunicorn", "--workers=1", "--log-level=warning"),
     *(f"--worker-connections={LIMIT}", f"--backlog={LIMIT}", "--keep-alive=75"),
     "--bind=127.0.0.1:{port}",
 )
+GUNICORN_GEVENT = (*GUNICORN, "--worker-class=gevent")
+OUR_GUNICORN = (*GUNICORN, "--worker-class=zstreamer.web.gunicorn.Worker")
 """One process, as every web server here has: two cores are shared with all the rest."""
 
 UVICORN = (
@@ -42,8 +46,8 @@ UVICORN = (
     *("--log-level=warning", "--no-access-log"),
 )
 
-GRANIAN = (
-    *("granian", "--interface=rsgi", "--port={port}", f"--backlog={LIMIT}", "--no-ws"),
+WITH_GRANIAN = (
+    *("granian", "--interface=asgi", "--port={port}", f"--backlog={LIMIT}", "--no-ws"),
     *("--log-level=warning", "--no-access-log"),
 )
 
@@ -71,31 +75,36 @@ def asgi(broker: str, model: str) -> Service:
     return Service(ASGI, command, _path(model), instances, variables=variables)
 
 
-def rsgi(broker: str, model: str) -> Service:
-    """The RSGI app under granian."""
-    command = (*PYTHON, *GRANIAN, "zstreamer.web.rsgi:app")
+def granian(broker: str, model: str) -> Service:
+    """The ASGI app under a third server."""
+    command = (*PYTHON, *WITH_GRANIAN, "zstreamer.web.asgi:app")
     variables = {"ZSTREAMER_BROKER": broker}
-    return Service(RSGI, command, _path(model), instances, variables=variables)
+    return Service(GRANIAN, command, _path(model), instances, variables=variables)
 
 
 def bare(broker: str, model: str) -> Service:
     """A handler with nothing between it and the client."""
     variables = {"BROKER": broker, "MODEL": model}
-    command = (*PYTHON, "tests.bench.web_bare", "bare")
+    command = (*PYTHON, *OUR_GUNICORN, "tests.bench.web_bare:bare()")
     return Service(BARE, command, "/stream", field, variables=variables)
 
 
 def app(broker: str, model: str) -> Service:
     """The ready WSGI app, with all that the gateway can do."""
-    variables = {"BROKER": broker, "MODEL": model}
-    command = (*PYTHON, "tests.bench.web_bare", "app")
+    variables = {"ZSTREAMER_BROKER": broker}
+    command = (*PYTHON, *OUR_GUNICORN, "zstreamer.web.wsgi:app")
     return Service(APP, command, _path(model), instances, variables=variables)
 
 
 def flask(broker: str, model: str) -> Service:
-    """A client in a Flask app, with the settings for gunicorn that zstreamer brings."""
-    settings = ("--config", "python:zstreamer.web.gunicorn")
-    return _flask(FLASK, "cluster", {"BROKER": broker, "MODEL": model}, settings)
+    """A client in a Flask app."""
+    return _flask(FLASK, "cluster", {"BROKER": broker, "MODEL": model})
+
+
+def flask_gevent(broker: str, model: str) -> Service:
+    """The same under gunicorn's own gevent worker."""
+    variables = {"BROKER": broker, "MODEL": model}
+    return _flask(FLASK_GEVENT, "cluster", variables, GUNICORN_GEVENT)
 
 
 def naive(model: str, **variables: str) -> Service:
@@ -127,29 +136,30 @@ def doors(broker: str, model: str) -> list[Service]:
 
 def other_doors(broker: str, model: str) -> list[Service]:
     """The same apps as two of these, on other servers."""
-    return [make(broker, model) for make in (rsgi, app)]
+    return [make(broker, model) for make in (flask_gevent, granian, app)]
 
 
 def empty() -> list[Service]:
     """The servers by themselves."""
     commands: list[tuple[str, Sequence[str]]] = [
-        (EMPTY_GRANIAN, (*PYTHON, *GRANIAN, "tests.bench.web_empty:rsgi")),
+        (EMPTY_GRANIAN, (*PYTHON, *WITH_GRANIAN, "tests.bench.web_empty:asgi")),
         (EMPTY_UVICORN, (*PYTHON, *UVICORN, "tests.bench.web_empty:asgi")),
-        (EMPTY_PYWSGI, (*PYTHON, "tests.bench.web_bare", "empty")),
-        (EMPTY_FLASK, (*PYTHON, *GUNICORN, "tests.bench.web_empty:flask")),
+        (EMPTY_BARE, (*PYTHON, *OUR_GUNICORN, "tests.bench.web_empty:wsgi")),
+        (EMPTY_FLASK, (*PYTHON, *OUR_GUNICORN, "tests.bench.web_empty:flask")),
+        (EMPTY_FLASK_GEVENT, (*PYTHON, *GUNICORN_GEVENT, "tests.bench.web_empty:flask")),
     ]
     return [Service(name, command, "/stream", field, empty=True) for name, command in commands]
 
 
-def empty_flask() -> Service:
+def empty_flask() -> list[Service]:
     """What Flask and gunicorn leave to whoever is called there."""
-    return next(each for each in empty() if each.name == EMPTY_FLASK)
+    return [each for each in empty() if each.name in (EMPTY_FLASK, EMPTY_FLASK_GEVENT)]
 
 
 def _flask(
-    name: str, way: str, variables: dict[str, str], settings: tuple[str, ...] = ()
+    name: str, way: str, variables: dict[str, str], gunicorn: Sequence[str] = OUR_GUNICORN
 ) -> Service:
-    command = (*PYTHON, *GUNICORN, *settings, "tests.bench.web_flask:make_app()")
+    command = (*PYTHON, *gunicorn, "tests.bench.web_flask:make_app()")
     return Service(name, command, "/stream", field, variables={"WAY": way, **variables})
 
 

@@ -79,6 +79,14 @@ def rate(
     return Row(name, values, "requests/s", others if all(others) else (), bound, times(samples))
 
 
+def cpu(samples: Sequence[Sample], references: Sequence[Sample], bound: tuple[str, float]) -> Row:
+    """CPU of a web process for one request, against another's."""
+    title = "sleeping, Flask: CPU of the web process a request, against gunicorn gevent"
+    others = [sample.cpu for sample in references]
+    values = [sample.cpu for sample in samples]
+    return Row(title, values, "us/request", others if all(others) else (), bound)
+
+
 def times(samples: Sequence[Sample]) -> str:
     """The latencies in words."""
     if not any(sample.p50 for sample in samples):

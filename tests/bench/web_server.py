@@ -17,12 +17,13 @@ import sys
 import tempfile
 import urllib.request
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from tests.bench import usage
 from tests.bench.web_wrk import Sample, ask
 from tests.helpers.cluster import ROOT, free_port
-from tests.helpers.waiting import until
+from tests.helpers.waiting import descendants, until
 from zstreamer.system.interpreter import environment
 
 START = 120.0
@@ -95,7 +96,10 @@ class Server:
         """Let it have its turn; see `web_wrk.ask`."""
         self._signal(signal.SIGCONT)
         try:
-            return ask(self.url, self._file, connections, seconds, threads)
+            before = self._cpu()
+            sample = ask(self.url, self._file, connections, seconds, threads)
+            used = self._cpu() - before
+            return replace(sample, cpu=used * 1e6 / sample.right if sample.right else 0.0)
         finally:
             self._signal(signal.SIGSTOP)
 
@@ -167,6 +171,11 @@ class Server:
         if not found:
             raise self._failed(f"answered {text!r} with {reply!r}")
         return before, after
+
+    def _cpu(self) -> float:
+        """CPU seconds that the web server has used, without its helpers."""
+        web = self._processes[-1].pid
+        return sum(usage.cpu(each) for each in (web, *descendants(web)))
 
     def _failed(self, words: str) -> RuntimeError:
         return RuntimeError(f"{self.service.name} {words}; {self._log.read_text()[-2000:]}")

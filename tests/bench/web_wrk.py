@@ -38,6 +38,7 @@ class Sample:
         right, wrong: answers.
         failed: connections that were refused or broke, and answers that were too late.
         example: status and body of a wrong answer.
+        cpu: microseconds that the server's processes have used for each right answer.
     """
 
     rate: float
@@ -48,6 +49,7 @@ class Sample:
     wrong: int = 0
     failed: int = 0
     example: str = ""
+    cpu: float = 0.0
 
     @property
     def bad(self) -> int:

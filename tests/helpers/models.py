@@ -7,11 +7,14 @@ import resource
 import signal
 import sys
 import time
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
+import msgpack
+import numpy as np
 import psutil
 
-from zstreamer import ManagedModel
+from zstreamer import ManagedModel, errors
 
 DEVICE_AT_IMPORT = os.environ.get("CUDA_VISIBLE_DEVICES")
 
@@ -57,6 +60,26 @@ def unsendable(batch):
     return ["fine" if item == "fine" else object() for item in batch]
 
 
+def careless(batch):
+    """Forgets "drop"."""
+    return [item for item in batch if item != "drop"]
+
+
+ODD_OUTPUTS = {
+    "tuple key": lambda: [{("a", "b"): 0.5}],
+    "masked": lambda: np.ma.array([1.0, 2.0], mask=[0, 1]),
+    "texts": lambda: np.array(["short", "x" * 40], dtype=np.dtypes.StringDType()),
+    "time": lambda: datetime.min.replace(tzinfo=timezone(timedelta(hours=1))),
+    "extension": lambda: {"x": msgpack.ExtType(5, b"x")},
+    "bare tensor": object,
+}
+
+
+def odd_outputs(batch):
+    """Answers the names of ODD_OUTPUTS with what they name, which no message can carry."""
+    return [ODD_OUTPUTS[item]() if item in ODD_OUTPUTS else item for item in batch]
+
+
 def large(batch):
     """Answers a number with so many bytes."""
     return [bytes(size) for size in batch]
@@ -67,6 +90,63 @@ def deadly(batch):
     if "die" in batch:
         os.kill(os.getpid(), signal.SIGKILL)
     return list(batch)
+
+
+REFUSALS = {"bad": errors.BadRequest, "large": errors.TooLarge}
+
+
+class Refusing(ManagedModel):
+    """Refuses the items of REFUSALS: in "prepare", in "predict", or in their places."""
+
+    def init_model(self, way):
+        self.way = way
+
+    def prepare(self, item):
+        if self.way == "prepare" and item in REFUSALS:
+            raise REFUSALS[item]("not with me")
+        return item
+
+    def predict(self, batch):
+        refusals = [REFUSALS[item]("not with me") for item in batch if item in REFUSALS]
+        if self.way == "predict" and refusals:
+            raise refusals[0]
+        return [REFUSALS[item]("not with me") if item in REFUSALS else item for item in batch]
+
+
+class Sticky(ManagedModel):
+    """Its device breaks on "poison", and fails every later batch of this process.
+
+    Answers with the process that ran the item.
+    """
+
+    broken = False
+
+    def init_model(self, error="CUDA error: device-side assert triggered", example=None):
+        self.error = error
+        self.example = example
+
+    def predict(self, batch):
+        if "poison" in batch or self.broken:
+            self.broken = True
+            if self.error == "fatal":
+                raise errors.FatalError("the session is gone")
+            raise RuntimeError(self.error)
+        return [os.getpid()] * len(batch)
+
+
+class Unfit(ManagedModel):
+    """Cannot run its own example: it raises, returns errors, or forgets outputs."""
+
+    example = (1,)
+
+    def init_model(self, wrong):
+        self.wrong = wrong
+
+    def predict(self, batch):
+        error = ValueError("unfit for its example")
+        if self.wrong == "raise":
+            raise error
+        return [error] * len(batch) if self.wrong == "return" else []
 
 
 class Sleeper(ManagedModel):

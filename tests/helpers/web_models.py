@@ -1,23 +1,12 @@
-"""The models of a cluster over WSGI, made when the module is imported; served by tests.
-
-As a program it is served by `zstreamer.web.http.pywsgi`:
-
-    python -m tests.helpers.web_models PORT BOUNDS
-"""
-
-if __name__ == "__main__":
-    from gevent import monkey
-
-    monkey.patch_all()
-
-import json
-import sys
+"""The models of a cluster over WSGI, made when the module is imported; served by tests."""
 
 from zstreamer.web import wsgi
+from zstreamer.web.gunicorn import Worker
 
 app = wsgi.App()
 
-if __name__ == "__main__":
-    from zstreamer.web.http import pywsgi
 
-    pywsgi.serve(app, port=int(sys.argv[1]), bounds=pywsgi.Bounds(**json.loads(sys.argv[2])))
+class ImpatientWorker(Worker):
+    """Leaves a client soon that does not read."""
+
+    write_timeout = 1.0

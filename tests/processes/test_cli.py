@@ -135,7 +135,9 @@ def test_variable_and_file_reach_the_configuration(got, monkeypatch, run, tmp_pa
         (["up", "a:B", "--num", "0"], "--num is '0'"),
         (["up", "a:B", "--broker", "tcp://x:1"], "'--broker'"),
         (["up", "a:B", "--http", "x"], "--http is 'x': give a whole number from 0 to 65,535"),
+        (["worker", "a:B", "--broker", "tcp://x"], "broker 'tcp://x' is no address"),
         (["gateway", "--broker", "host:7787"], "broker 'host:7787' is no address"),
+        (["call", "--address", "tcp://nonsense", "x"], "'tcp://nonsense' is no address"),
         (["gateway", "--broker", ","], "no broker to connect to"),
         (["gateway", "--timeout", "9", "--max-timeout", "5"], "no longer than max_timeout"),
         (["call", "--json", "no json"], "the input 'no json' is not JSON"),
@@ -200,6 +202,7 @@ WORKER = {
     "batch_size": 32,
     "waiting": 3,
     "running": 4,
+    "batch_age": 0.25,
     "served": 5,
     "beta_ms": 1.25,
     "alpha_ms": 0.5,
@@ -232,6 +235,12 @@ def test_status_as_json_is_the_brokers_own(fetched, run):
 def test_status_without_workers_says_what_to_start(capsys):
     status._show("tcp://a:1", {"broker": {"uptime": 0}, "models": {}})
     assert "start one with zstreamer worker" in capsys.readouterr().out
+
+
+def test_status_shows_for_how_long_a_batch_has_run(fetched, run, monkeypatch):
+    monkeypatch.setitem(STATUS["models"]["bert"]["workers"][0], "state", "late")
+    monkeypatch.setitem(STATUS["models"]["bert"]["workers"][0], "batch_age", 12.3)
+    assert "late, 12 s" in run("status")[1]
 
 
 def test_status_in_a_pipe_cuts_nothing_however_wide_it_is(fetched, run, monkeypatch):

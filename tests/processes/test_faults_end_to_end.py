@@ -2,10 +2,12 @@
 
 import json
 import re
+import time
 
 import pytest
 
 from tests.helpers.cluster import Cluster
+from tests.helpers.waiting import until
 from zstreamer import errors
 from zstreamer.system.exitcodes import ExitCode
 
@@ -72,6 +74,76 @@ def test_an_item_that_hangs_predict_is_killed_in_time_and_only_its_caller_loses(
     seconds = re.findall(r"was hung: one predict took (\d+) s", capfd.readouterr().err)
     assert len(seconds) == len(suspect)
     assert all(int(each) < 5 for each in seconds)
+
+
+def test_with_the_defaults_all_mates_of_an_item_that_hangs_are_answered_in_their_time(
+    shared, tmp_path
+):
+    hang = ["hang", 1000]
+    settings = {"init_kwargs": {"folder": str(tmp_path)}, "batch_size": 8, "log_level": "error"}
+    with shared.serving("Mortal", **settings) as client:
+        for count in (1, 8):
+            client.predict(list(range(count)))
+        start = time.monotonic()
+        mates = client.submit([*range(3), hang, *range(4, 8)], return_exceptions=True)
+        until(lambda: any(hang in batch for batch in batches(tmp_path)))
+        behind = client.submit(list(range(100, 108)), timeout=10)
+        assert behind.result(15) == list(range(100, 108))  # innocent, and not behind all suspects
+        answers = mates.result(25)
+        seconds = time.monotonic() - start
+
+    lost = answers.pop(3)
+    assert isinstance(lost, errors.WorkerLost | errors.DeadlineExceeded)
+    assert answers == [*range(3), *range(4, 8)]
+    assert seconds < 20.5  # they had 20 s, and nobody had to say so
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        ("CUDA error: device-side assert triggered", "RuntimeError: CUDA error: device-side"),
+        ("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when …", "CUBLAS_STATUS_EXECUTION_FAILED"),
+        ("fatal", "FatalError: the session is gone"),
+    ],
+)
+def test_a_model_whose_device_is_lost_gets_a_new_process_and_only_who_broke_it_loses(
+    shared, capfd, error, words
+):
+    settings = {"init_kwargs": {"error": error}, "batch_size": 8, "log_level": "warning"}
+    with shared.serving("Sticky", **settings) as client:
+        [before] = client.predict(["good"])
+        items = ["good", "good", "poison", *["good"] * 5]
+        answers = client.predict(items, timeout=40, return_exceptions=True)
+        lost = answers.pop(2)
+        assert isinstance(lost, errors.WorkerLost)
+        assert words in str(lost)
+        assert all(isinstance(pid, int) and pid != before for pid in answers)
+        [after] = client.predict(["good"])
+        assert after != before
+    assert words in capfd.readouterr().err
+
+
+def test_a_model_that_fails_on_its_own_example_gets_a_new_process(shared, capfd):
+    kwargs = {"error": "who knows why", "example": ["good"]}
+    with shared.serving("Sticky", init_kwargs=kwargs, log_level="warning") as client:
+        [before] = client.predict(["good"])
+        with pytest.raises(errors.PredictError, match="who knows why"):
+            client.predict(["poison"])
+        with pytest.raises(errors.PredictError, match="who knows why"):
+            client.predict(["good"])
+        [after] = client.predict(["good"])  # the third in a row without an answer
+        assert after != before
+    assert "how='was broken: RuntimeError: who knows why'" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("wrong", ["raise", "return", "count"])
+def test_a_model_that_fails_its_example_is_not_ready(wrong):
+    with Cluster(model_grace=60) as cluster:
+        worker = cluster.worker("Unfit", boot_attempts=2, init_kwargs={"wrong": wrong})
+        words = "returned 0 outputs for 1 input" if wrong == "count" else "unfit for its example"
+        with pytest.raises(errors.NoWorker, match=words):
+            cluster.client(timeout=30).predict([1])
+        assert worker.wait(20) == ExitCode.MODEL
 
 
 def test_a_batch_that_does_not_fit_into_memory_is_split_and_the_smaller_size_remembered(shared):

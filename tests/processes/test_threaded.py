@@ -133,7 +133,7 @@ def test_an_exception_of_the_model_reaches_its_caller_alone():
 def test_the_wrong_number_of_outputs_is_an_error_that_says_so():
     with (
         ThreadedStreamer(models.forgetful, 16) as streamer,
-        pytest.raises(errors.PredictError, match="returned 2 outputs for 3 inputs"),
+        pytest.raises(errors.PredictError, match="returned 0 outputs for 1 input"),
     ):
         streamer.predict([1, 2, 3])
 
@@ -433,3 +433,74 @@ def test_an_exception_that_cannot_be_shown_fails_its_call_and_no_other():
                 streamer.predict(["fine", item])
             assert (caught.value.index, caught.value.type) == (1, "Mute")
             assert streamer.predict(["fine"]) == ["fine"]
+
+
+@pytest.mark.gevent
+@pytest.mark.parametrize("end", [KeyboardInterrupt, SystemExit, GeneratorExit])
+def test_whatever_predict_raises_the_only_thread_of_the_model_goes_on(end):
+    def predict(batch):
+        if "bad" in batch:
+            raise end
+        return batch
+
+    with ThreadedStreamer(predict, 8, worker_timeout=10) as streamer:
+        assert streamer.predict(["good"]) == ["good"]
+        with pytest.raises(errors.PredictError, match=end.__name__):
+            streamer.predict(["bad"])
+        assert streamer.predict(["good"]) == ["good"]
+
+
+class Refusing(ManagedModel):
+    """Refuses "large" and "bad": in `prepare`, in `predict`, or in the item's place."""
+
+    def __init__(self, way):
+        self.way = way
+
+    def refuse(self, item):
+        kind = errors.TooLarge if item == "large" else errors.BadRequest
+        return kind("not with me") if item in ("large", "bad") else None
+
+    def prepare(self, item):
+        if self.way == "prepare" and (refusal := self.refuse(item)):
+            raise refusal
+        return item
+
+    def predict(self, batch):
+        refusals = [self.refuse(item) for item in batch]
+        if self.way == "predict" and any(refusals):
+            raise next(filter(None, refusals))
+        return [refusal or item for refusal, item in zip(refusals, batch, strict=True)]
+
+
+@pytest.mark.gevent
+@pytest.mark.parametrize("way", ["prepare", "predict", "returned"])
+def test_a_refusal_by_the_model_reaches_its_caller_as_what_it_is(way):
+    with ThreadedStreamer(Refusing(way), 8) as streamer:
+        good = streamer.submit(["a", "b"])
+        for item, kind in (("bad", errors.BadRequest), ("large", errors.TooLarge)):
+            with pytest.raises(kind, match="not with me") as caught:
+                streamer.predict(["fine", item])
+            assert type(caught.value) is kind
+            assert caught.value.index == 1
+        assert good.result(10) == ["a", "b"]
+
+
+@pytest.mark.gevent
+@pytest.mark.parametrize(
+    "error", [errors.FatalError("gone"), RuntimeError("CUDA error: device-side assert triggered")]
+)
+def test_a_broken_model_is_told_to_whoever_calls_at_once(error):
+    def predict(batch):
+        if "poison" in batch:
+            raise error
+        return batch
+
+    with ThreadedStreamer(predict, 8, worker_timeout=10) as streamer:
+        assert streamer.predict(["good"]) == ["good"]
+        with pytest.raises(errors.WorkerLost, match="start the process again"):
+            streamer.predict(["poison"])
+        start = time.monotonic()
+        with pytest.raises(errors.NoWorker, match="is broken") as caught:
+            streamer.predict(["good"])
+        assert caught.value.final
+        assert time.monotonic() - start < 5

@@ -4,15 +4,16 @@ from collections import Counter
 from itertools import count
 
 from tests.simulation.world import Process, Wire
+from zstreamer import errors, failure
 from zstreamer.broker.core import BrokerCore, Side
-from zstreamer.client import actions as client_actions
 from zstreamer.client.calls import Call
 from zstreamer.client.core import ClientCore
 from zstreamer.config import AgentConfig, BrokerConfig
+from zstreamer.wire.link import Close, Connect, Send
 from zstreamer.wire.messages import Kind
-from zstreamer.worker import actions as worker_actions
-from zstreamer.worker import pipe
+from zstreamer.worker import actions, pipe
 from zstreamer.worker.core import WorkerCore
+from zstreamer.worker.runner import ModelBroken, Runner
 
 PIPE = 0.0001
 """Seconds between an agent and its child."""
@@ -27,6 +28,7 @@ class History:
         self.died = Counter()  # … how often its process died while running it
         self.died_alone = Counter()
         self.lost = Counter()  # … how often its agent or link was lost while it ran
+        self.hangs = 0  # batches that would never have ended
 
 
 class SimBroker(Process):
@@ -205,7 +207,11 @@ class Peer(Process):
 
 
 class SimChild:
-    """A model's process: holds items, claims plans, runs batches."""
+    """A model's process: holds items, claims plans, and runs batches by the runner's rules.
+
+    What an item says becomes of its batch: "kill" ends the process, "hang" never ends, "fatal" is
+    a device that is lost, "bad" an exception, and "drop" an output that is forgotten.
+    """
 
     def __init__(self, agent, boot, history):
         self.agent = agent
@@ -218,6 +224,8 @@ class SimChild:
         self.serial = 0
         self.running = []
         self.broken = False  # as a model whose CUDA context is: its next batch ends the process
+        self.runner = Runner(self._predict)
+        self._runs = 0
         self.world.after(boot, self._booted)
 
     def _booted(self):
@@ -235,7 +243,7 @@ class SimChild:
         match message:
             case pipe.Items():
                 for id, payload in zip(message.ids, message.payloads, strict=True):
-                    self.held[id] = payload
+                    self.held[id] = payload, message.once
             case pipe.Plan():
                 self.plan, self.serial = message.ids, message.serial
             case pipe.Drop():
@@ -248,14 +256,16 @@ class SimChild:
             return
         ids = [id for id in self.plan if id in self.held]
         self.plan = []
-        batch = [(id, self.held.pop(id)) for id in ids]
+        batch = [(id, *self.held.pop(id)) for id in ids]
         self.say(pipe.Claim(self.serial, ids))
         self.running = batch
-        for _, payload in batch:
+        for _, payload, _ in batch:
             self.history.begun[payload] += 1
             self.history.begun_at[payload] = self.world.now
         seconds = self.agent.beta + self.agent.alpha * len(batch)
-        if any(b"kill" in payload for _, payload in batch):
+        if any(b"hang" in payload for _, payload, _ in batch):
+            self.history.hangs += 1
+        elif any(b"kill" in payload for _, payload, _ in batch):
             self.world.after(seconds * self.world.random.random(), self.die, "poison")
         else:
             self.world.after(seconds, self._finish, batch, seconds)
@@ -263,16 +273,30 @@ class SimChild:
     def _finish(self, batch, seconds):
         if not self.alive or self.running is not batch:
             return
-        if self.broken:
-            self.die("FatalError")
+        self._runs = 0
+        try:
+            outputs = self.runner.run([p for _, p, _ in batch], [once for *_, once in batch])
+        except ModelBroken as error:
+            self.say(pipe.Failed(str(error)))
+            self.die("broken")
             return
         self.running = []
         outcomes = [
-            [500, "bad item", {"type": "ValueError"}] if b"bad" in payload else b"=" + payload
-            for _, payload in batch
+            errors.to_wire(failure.returned(o)) if isinstance(o, Exception) else o for o in outputs
         ]
-        self.say(pipe.Done([id for id, _ in batch], outcomes, seconds))
+        clean = seconds if self.runner.clean else 0.0
+        self.say(pipe.Done([id for id, *_ in batch], outcomes, clean))
         self._claim()
+
+    def _predict(self, batch):
+        self._runs += 1
+        if self._runs > 1:
+            self.history.begun.update(batch)
+        if self.broken or any(b"fatal" in payload for payload in batch):
+            raise errors.FatalError("the device is lost")
+        if any(b"bad" in payload for payload in batch):
+            raise ValueError("bad item")
+        return [b"=" + payload for payload in batch if b"drop" not in payload]
 
     def die(self, why):
         """End, as by SIGKILL; what was written before is still read."""
@@ -280,9 +304,9 @@ class SimChild:
             return
         self.alive = False
         self.world.note(
-            self.agent.name, f"model dies ({why}) running", [p for _, p in self.running]
+            self.agent.name, f"model dies ({why}) running", [p for _, p, _ in self.running]
         )
-        for _, payload in self.running:
+        for _, payload, _ in self.running:
             self.history.died[payload] += 1
             if len(self.running) == 1:
                 self.history.died_alone[payload] += 1
@@ -310,7 +334,7 @@ class SimWorker(Peer):
         self.world.note(self.name, "agent crashes")
         self.alive = False
         if self.child is not None:
-            for _, payload in self.child.running:
+            for _, payload, _ in self.child.running:
                 self.history.lost[payload] += 1
             self.child.alive = False
         for wire in list(self.wires.values()):
@@ -338,10 +362,10 @@ class SimWorker(Peer):
     def turn(self):
         now = self.world.now
         rounds = 0
-        while actions := self.core.poll(now):
+        while todo := self.core.poll(now):
             rounds += 1
             assert rounds < 1000, "the agent's loop does not come to rest"
-            for action in actions:
+            for action in todo:
                 self._act(action)
         window = 2 * self.core.config.batch_size
         for link in self.core.links:
@@ -352,21 +376,21 @@ class SimWorker(Peer):
 
     def _act(self, action):
         match action:
-            case worker_actions.Send(link, frames):
+            case Send(link, frames):
                 self.send(link, frames)
-            case worker_actions.Tell(message):
+            case actions.Tell(message):
                 if self.child is not None:
                     self.world.after(PIPE, self.child.take, message)
-            case worker_actions.Connect(link):
+            case Connect(link):
                 self.connect(link)
-            case worker_actions.Close(link):
+            case Close(link):
                 self.close(link)
-            case worker_actions.StartChild():
+            case actions.StartChild():
                 self.child = SimChild(self, self.boot, self.history)
-            case worker_actions.KillChild(why):
+            case actions.KillChild(why):
                 if self.child is not None:
                     self.child.die(why)
-            case worker_actions.Exit():
+            case actions.Exit():
                 self.world.note(self.name, "exits")
                 self.exited = True
                 self.alive = False
@@ -421,11 +445,11 @@ class SimClient(Peer):
             for action in self.core.poll(self.world.now):
                 again = True
                 match action:
-                    case client_actions.Send(link, frames):
+                    case Send(link, frames):
                         self.send(link, frames)
-                    case client_actions.Connect(link):
+                    case Connect(link):
                         self.connect(link)
-                    case client_actions.Close(link):
+                    case Close(link):
                         self.close(link)
             for call in self.core.completed():
                 again = True

@@ -8,18 +8,21 @@ import contextlib
 import math
 from unittest import mock
 
-from zstreamer.broker.clients import Client
+from zstreamer.broker.clients import ClientRecord
 from zstreamer.broker.core import BrokerCore
 from zstreamer.broker.lots import Lot
+from zstreamer.broker.models import Model
 from zstreamer.broker.scheduler import Scheduler
 from zstreamer.broker.workers import Worker
 from zstreamer.client.core import ClientCore
-from zstreamer.client.link import Link
+from zstreamer.client.link import ClientLink
 from zstreamer.client.tour import Tours
 from zstreamer.wire.protocol import Fate
 from zstreamer.wire.transfer import Sender
 from zstreamer.worker.backlog import Backlog
 from zstreamer.worker.core import WorkerCore
+from zstreamer.worker.patience import Patience
+from zstreamer.worker.runner import Runner
 
 MUTANTS = {}
 
@@ -88,7 +91,7 @@ def an_agent_reports_tickets_of_a_lost_connection_on_the_next(on_lost, self, now
         link.jobs += 1
 
 
-@mutant(Client, "flush")
+@mutant(ClientRecord, "flush")
 def answers_are_not_kept_until_they_are_read(flush, self):
     messages = flush(self)
     self._kept.clear()
@@ -133,12 +136,12 @@ def a_client_lets_deadlines_pass(check_deadlines, self, now):
     check_deadlines(self, now - 0.2)
 
 
-@mutant(Link, "room_for")
+@mutant(ClientLink, "room_for")
 def a_client_ignores_the_window(room_for, self, size):
     return True
 
 
-@mutant(Link, "forget")
+@mutant(ClientLink, "forget")
 def a_cancelled_items_bytes_stay_on_the_window(forget, self, id, size):
     return forget(self, id, 0)
 
@@ -200,3 +203,25 @@ def what_waits_for_a_worker_is_not_called_back(call_back, self, model):
 @mutant(Tours, "may_come")
 def a_broker_that_is_out_of_reach_is_not_waited_for(may_come, self, now, link):
     return False
+
+
+@mutant(Patience, "until")
+def a_predict_that_hangs_is_waited_for(until, self):
+    return math.inf
+
+
+@mutant(Runner, "_split")
+def what_may_run_once_is_run_again_after_an_exception(split, self, error, items, once):
+    return split(self, error, items, [False] * len(items))
+
+
+@mutant(Model, "next_suspects")
+def who_is_suspected_after_a_hang_or_a_lost_device_is_forgotten(next_suspects, self):
+    return []
+
+
+@mutant(Backlog, "model_gone")
+def what_a_broken_model_was_running_is_nobodys_fault(model_gone, self, how):
+    if "broken" in how:
+        self._running = []
+    model_gone(self, how)

@@ -12,6 +12,7 @@ from tests.simulation.cluster import (
 )
 from tests.simulation.world import World
 from zstreamer import errors
+from zstreamer.worker.patience import MAX_PATIENCE
 
 FAULTS_END = 5.0
 """Virtual seconds after which nothing breaks any more."""
@@ -19,6 +20,10 @@ FAULTS_END = 5.0
 HEAL = 9.0
 """Seconds after the last fault by which whatever could be mended is: two heartbeat timeouts,
 a restart, back-offs, and the work that has piled up."""
+
+MARKS = ((b"kill", 0.01), (b"bad", 0.03), (b"drop", 0.04), (b"fatal", 0.045), (b"hang", 0.047))
+"""What becomes of a batch with such an item, see `SimChild`, and how likely a payload is one, as
+a running sum."""
 
 LARGE = 5_000_000
 """Bytes of the few payloads that travel in parts."""
@@ -118,7 +123,7 @@ class Scenario:
             # Stop early where all calls have ended: idle seconds show nothing.
             while self.world.now < end and not self._all_ended():
                 self.world.run(min(end, self.world.now + 0.5))
-            self.world.run(max(self.world.now, FAULTS_END + HEAL) + 4.0)
+            self.world.run(max(self.world.now, FAULTS_END + HEAL) + 4.0 + self._hung())
             self._check(outcome)
         except AssertionError as error:
             outcome.problem = (str(error) or repr(error)).replace("x" * 1000, "")
@@ -165,7 +170,7 @@ class Scenario:
     def _payload(self):
         self._number += 1
         kind = self.random.random()
-        mark = b"kill" if kind < 0.01 else b"bad" if kind < 0.03 else b"ok"
+        mark = next((mark for mark, below in MARKS if kind < below), b"ok")
         large = b"x" * LARGE if self.random.random() < 0.004 else b""
         self._large = self._large or bool(large)
         return b"%s%d" % (mark, self._number) + large
@@ -257,7 +262,7 @@ class Scenario:
             worker.freeze(self.random.choice((0.3, 1.0, 2.5, 4.0)))
 
     def _lose_running(self, worker):
-        for _, payload in worker.child.running if worker.child else ():
+        for _, payload, _ in worker.child.running if worker.child else ():
             self.history.lost[payload] += 1
 
     def _stall_agent(self):
@@ -415,7 +420,8 @@ class Scenario:
         history = self.history
         match error:
             case errors.PredictError():
-                assert b"bad" in payload, f"{payload!r} is not bad: {error!r}"
+                blamed = b"bad" in payload or b"drop" in payload or call.once
+                assert blamed, f"{payload!r} is not bad: {error!r}"
             case errors.Cancelled():
                 assert id(call) in self.cancelled, f"{payload!r} was not cancelled"
             case errors.Overloaded():
@@ -423,7 +429,7 @@ class Scenario:
                 if "shutting down" in error.message and not self.tight:
                     self._check_not_only_drained(payload, error)
                     return
-                short = "ahead" in error.message and budget < 5.0 + self._work()
+                short = "ahead" in error.message and budget < 5.0 + self._work() + self._hung()
                 assert self.tight or short, f"{payload!r} refused without overload: {error!r}"
             case errors.WorkerLost() if not call.once:
                 strikes = 2 * history.died_alone[payload] + history.lost[payload]
@@ -436,7 +442,7 @@ class Scenario:
                     long = call.deadline - call.submitted > 3.5
                     assert self.faults or not long, f"{payload!r} of no model got {error!r}"
                     return
-                patient = call.deadline >= FAULTS_END + HEAL + self._work()
+                patient = call.deadline >= FAULTS_END + HEAL + self._work() + self._hung()
                 unreachable = isinstance(error, errors.BrokerUnreachable) and self.faults
                 assert not patient or unreachable or self.tight, (
                     f"{payload!r} had until {call.deadline:.1f} but got {error!r}"
@@ -454,6 +460,10 @@ class Scenario:
 
     def _check_not_only_drained(self, payload, error):
         assert self._not_only_drained(), f"{payload!r} saw that a broker drained: {error!r}"
+
+    def _hung(self):
+        """Seconds that one worker may have lost to batches that hang."""
+        return self.history.hangs * MAX_PATIENCE
 
     def _work(self):
         """Seconds of all the items on one worker, in batches half as full as can be."""

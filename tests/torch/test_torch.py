@@ -18,12 +18,13 @@ from torch import nn
 
 from examples.bert_model import ManagedBertModel
 from tests.helpers.cluster import Cluster
-from zstreamer import ItemError, ThreadedStreamer
+from zstreamer import ItemError, ThreadedStreamer, failure
 from zstreamer.errors import PredictError
 from zstreamer.model import Loaded
 from zstreamer.torch import TorchModel, buckets
 from zstreamer.torch import device as devices
-from zstreamer.worker.runner import Runner
+from zstreamer.torch.tensors import plain as as_plain
+from zstreamer.worker.runner import ModelBroken, Runner
 
 LENGTHS, COUNTS = (4, 6, 8), (2, 5)
 CPU = torch.device("cpu")
@@ -244,6 +245,112 @@ def test_other_outputs_are_refused_with_the_mend(outputs):
 
     with pytest.raises(TypeError, match="it must return a tensor with a row for each item"):
         loaded(Wrong)([{"x": 1}])
+
+
+class Table(TorchModel):
+    """Has no `prepare`, as most models of images and tables."""
+
+    example = (np.ones(3, np.float32),)
+
+    def load(self):
+        torch.manual_seed(0)
+        return nn.Linear(3, 2)
+
+
+@pytest.mark.parametrize(
+    "item", [np.ones(3, np.float32), torch.ones(3), [1.0, 1.0, 1.0], {"input": [1.0, 1.0, 1.0]}]
+)
+def test_a_lone_array_is_the_one_input_of_the_module(item):
+    model = loaded(Table)
+    expected = model.module(torch.ones(3)).tolist()
+    for answer in model([item, item]):
+        np.testing.assert_allclose(answer, expected, atol=1e-6)
+
+
+def test_lone_lists_of_several_lengths_can_be_padded():
+    class Sum(Steps):
+        padding = {"input": 0}  # noqa: RUF012
+
+        def forward(self, inputs):
+            return inputs["input"].sum(1)
+
+    assert loaded(Sum)([[1, 2, 3], [4]]) == [6, 4]
+
+
+@pytest.mark.parametrize("item", ["text", b"bytes", None, {1, 2}])
+def test_an_item_that_is_no_features_fails_alone_with_what_features_are(item):
+    model = loaded(Table)
+    first, bad, last = Runner(model.predict).run([np.ones(3), item, np.ones(3)], [False] * 3)
+    assert first.shape == last.shape == (2,)
+    assert f"an item is {type(item).__name__}: the features" in bad.message
+
+
+def test_who_has_other_features_than_its_mates_is_run_without_them():
+    class Any(Steps):
+        def forward(self, inputs):
+            return sum(inputs.values())
+
+    batch = [{"x": 1}, {"x": 1, "y": 2}, {"x": 3, "_note": "no"}]
+    assert Runner(loaded(Any).predict).run(batch, [False] * 3) == [1, 3, 3]
+    with pytest.raises(ValueError, match="feature 'y' is not in all items"):
+        loaded(Any).predict(batch)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "words"),
+    [
+        (torch.tensor(1.0), r"a tensor of shape \[\] for a batch of 2"),
+        (torch.ones(3, 2), r"a tensor of shape \[3, 2\] for a batch of 2"),
+        ({"logits": torch.ones(2), "loss": torch.tensor(1.0)}, r"'loss' of shape \[\]"),
+        ({"logits": torch.ones(2), "more": torch.ones(1)}, r"'more' of shape \[1\]"),
+        ({}, "an empty mapping"),
+    ],
+    ids=str,
+)
+def test_an_output_without_a_row_for_each_item_is_named_with_its_shape(outputs, words):
+    class Wrong(Steps):
+        def forward(self, inputs):
+            return outputs
+
+    with pytest.raises(ValueError, match=words):
+        loaded(Wrong)([{"x": 1}, {"x": 2}])
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda x: x.to(torch.bfloat16),
+        lambda x: x.to(torch.float8_e4m3fn),
+        lambda x: x.clone().requires_grad_(True),
+        lambda x: nn.Parameter(x.to(torch.bfloat16)),
+        lambda x: torch.complex(x, x).conj().real,
+        lambda x: torch.complex(x, -x).conj().imag,
+        lambda x: x.to_sparse(),
+    ],
+)
+def test_a_tensor_of_any_kind_becomes_an_array(make):
+    with torch.inference_mode(False):
+        made = make(torch.ones(2, 3))
+    assert as_plain(made).tolist() == [[1, 1, 1]] * 2
+
+
+def test_a_broken_device_in_finish_is_no_items_error():
+    class Broken(Steps):
+        def finish(self, output, item):
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    with pytest.raises(ModelBroken):
+        Runner(loaded(Broken).predict).run([{"x": 1}], [False])
+
+
+@pytest.mark.skipif(not hasattr(torch, "AcceleratorError"), reason="torch is older than 2.8")
+def test_an_error_of_torchs_own_class_for_devices_breaks_the_process():
+    error = torch.AcceleratorError("whatever it says")
+    assert failure.fatal(error)
+    assert not failure.fatal(torch.AcceleratorError("CUDA error: invalid argument"))
+    assert failure.out_of_memory(torch.AcceleratorError("CUDA error: out of memory"))
+    assert failure.out_of_memory(torch.cuda.OutOfMemoryError("CUDA out of memory. Tried …"))
+    assert not failure.fatal(torch.cuda.OutOfMemoryError("CUDA out of memory. Tried …"))
 
 
 def test_an_answer_that_cannot_be_finished_is_that_items_error():

@@ -11,7 +11,7 @@ from hypothesis import strategies as some
 from tests.helpers.wire import received
 from zstreamer import errors
 from zstreamer.broker.core import TICK, BrokerCore, Side
-from zstreamer.broker.workers import STALL
+from zstreamer.broker.workers import FIRST_LATE, LATE, STALL
 from zstreamer.config import BrokerConfig
 from zstreamer.errors import Code, to_wire
 from zstreamer.wire import protocol
@@ -994,6 +994,111 @@ def test_suspects_are_not_kept_waiting_by_ordinary_items(room):
 LOST = [Fate.LOST, "was killed by SIGKILL", {}]
 
 
+def _hang(room, *others):
+    """Items 1 to 4 hang the model of W while the others wait there; it is started again."""
+    room.submit("A", 1, 2, 3, 4, *others)
+    tickets = room.work("W")
+    room.report("W", begun=tickets[:4])
+    room.state("W", RESTARTING)
+    returned = [Fate.RETURNED, "was hung", {}]
+    slots = [LOST] * 4 + [returned] * len(others)
+    room.from_worker("W", protocol.report(protocol.Report([], tickets, slots, 0, 0, 0), []))
+    room.state("W", WARM)
+
+
+def _works(room, name):
+    """Return the items of each WORK and whether they are to run alone."""
+    works = [m for m in room.take(name) if isinstance(m, protocol.Work)]
+    return [([_id_of(room, name, t) for t in m.tickets], bool(m.flags & Flag.ALONE)) for m in works]
+
+
+def test_who_waited_behind_a_batch_that_hung_is_run_before_suspects_that_may_hang_again(room):
+    _hang(room, 5, 6, 7, 8)
+    assert _works(room, "W") == [([5, 6, 7, 8], False)]
+    room.submit("A", 9)  # the suspects are next
+    assert _works(room, "W") == []
+    first = sorted(room.core.workers[b"W"].tickets)
+    room.report("W", *first[:2], begun=first)
+    assert _works(room, "W") == [([1, 2], True)]
+    room.report("W", *first[2:])
+    assert _works(room, "W") == []  # 9 does not wait behind suspects
+
+
+def test_after_each_hang_others_have_a_turn_and_suspects_have_theirs_under_any_load(room):
+    _hang(room, *range(5, 9))
+    room.submit("A", *range(10, 500))
+    alone = []
+    for _ in range(60):
+        worker = room.core.workers[b"W"]
+        for ids, apart in _works(room, "W"):
+            if apart:
+                alone.append(ids)
+        group = sorted(room.core.models["default"].inquest)
+        if group and 1 in alone[-1]:  # it hangs, every time
+            returned = sorted(worker.tickets.keys() - set(group))
+            assert not returned, "others wait behind suspects"
+            room.report("W", begun=group)
+            room.report("W", *group, outcome=LOST)
+        else:
+            tickets = sorted(worker.tickets)[:4]
+            room.report("W", begun=tickets)
+            room.report("W", *tickets)
+        if not room.core.models["default"].suspects and not group:
+            break
+    assert alone == [[1, 2], [3, 4], [1], [2], [1]]
+
+
+def _state_of(room):
+    model = room.core.snapshot(room.now)["models"]["default"]
+    (worker,) = [each for each in model["workers"] if each["id"] == sum(b"W")]
+    return model["ready"], worker["state"], round(worker["batch_age"], 1)
+
+
+@pytest.mark.parametrize(("usual", "bound"), [(0.0, FIRST_LATE), (0.05, LATE), (2.0, 6.0)])
+def test_a_worker_whose_batch_takes_suspiciously_long_is_not_ready_and_gets_nothing_new(
+    room, usual, bound
+):
+    def pass_time(seconds):
+        for _ in range(round(seconds / 0.5)):
+            room.turn(0.5)
+            room.from_worker("W", protocol.plain(protocol.Ping()))
+
+    room.submit("A", 1)
+    room.report("W", *room.work("W"), beta=usual)
+    room.submit("A", 2, budget=100)
+    room.report("W", begun=(tickets := room.work("W")), beta=usual)
+    pass_time(bound)
+    assert _state_of(room) == (True, "warm", bound)
+    pass_time(0.5 + TICK)
+    ready, state, age = _state_of(room)
+    assert (ready, state) == (False, "late")
+    assert "a batch has run for" in room.core.snapshot(room.now)["models"]["default"]["trouble"]
+    assert age > bound
+    room.submit("A", 3, budget=100)
+    assert room.work("W") == []
+    room.report("W", *tickets, beta=usual)
+    assert _state_of(room) == (True, "warm", 0.0)
+    assert len(room.work("W")) == 1
+
+
+def test_a_pause_of_the_broker_makes_no_worker_late(room):
+    room.submit("A", 1, budget=100)
+    room.report("W", begun=room.work("W"))
+    room.core.on_pause(20.0)
+    room.now += 20.0
+    room.turn()
+    assert _state_of(room)[:2] == (True, "warm")
+
+
+def test_others_go_to_other_workers_while_one_runs_suspects(room):
+    _hang(room)
+    assert _works(room, "W") == [([1, 2], True)]
+    room.worker("V")
+    room.submit("A", *range(10, 14))
+    assert _works(room, "W") == []
+    assert _works(room, "V") == [([10, 11, 12, 13], False)]
+
+
 def test_a_death_in_company_makes_suspects_that_run_apart_one_group_at_a_time(room):
     room.worker("V")
     room.submit("A", *range(1, 5))
@@ -1031,6 +1136,7 @@ def test_only_the_item_that_kills_is_lost_and_only_after_two_deaths_alone(room):
     assert groups == [2, 2, 1, 1, 1]
     assert {id: slot for id, slot in answers.items() if slot == b"out"}.keys() == {1, 2, 4}
     assert answers[3][0] == Code.WORKER_LOST
+    assert answers[3][1].endswith("ran this item alone; the last time it was killed by SIGKILL")
 
 
 def _id_of(room, worker, ticket):

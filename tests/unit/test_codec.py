@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections import OrderedDict, defaultdict
 from contextlib import suppress
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
+from typing import NamedTuple
 
 import msgpack
 import numpy as np
@@ -157,6 +159,82 @@ class Unknown:
     pass
 
 
+class Point(NamedTuple):
+    x: int
+    y: int
+
+
+class Moment(datetime):
+    """A class of the user's own, as pandas has one."""
+
+
+STRINGS = np.dtypes.StringDType()
+FIRST, LAST = datetime.min, datetime.max  # the years 1 and 9999
+
+
+class Liar:
+    """A key that cannot be shown."""
+
+    def __repr__(self):
+        raise RuntimeError("no words")
+
+
+def test_a_key_that_cannot_be_shown_is_named_by_its_type():
+    with pytest.raises(BadRequest, match=r"items\[0\]\.key\(.*test_codec\.Liar\)"):
+        codec.encode({Liar(): 1})
+
+
+anything = some.recursive(
+    scalars
+    | some.datetimes(timezones=some.just(timezone.utc) | some.just(timezone(timedelta(hours=14))))
+    | some.builds(msgpack.ExtType, some.integers(0, 127), some.binary(max_size=9))
+    | some.builds(msgpack.Timestamp, some.integers(-(2**62), 2**62))
+    | arrays.arrays(dtypes, 2)
+    | some.builds(np.ma.array, arrays.arrays(np.float32, 2)),
+    lambda inner: (
+        some.lists(inner)
+        | some.dictionaries(scalars | some.tuples(scalars) | some.builds(Point), inner)
+    ),
+    max_leaves=10,
+)
+
+
+@given(anything)
+def test_whatever_can_be_encoded_can_be_decoded_and_everything_else_is_named(value):
+    refusal, payload = None, b""
+    try:
+        payload = codec.encode(value, "output")
+    except BadRequest as error:
+        refusal = str(error)
+    if refusal is None:
+        assert codec.encode(codec.decode(payload)) == payload
+    else:
+        assert refusal.startswith("output")
+
+
+torch = pytest.importorskip("torch", reason="a tensor's hint needs torch")
+
+
+@pytest.mark.parametrize(
+    ("tensor", "fix"),
+    [
+        (torch.ones(2), ".numpy()"),
+        (torch.ones(2, requires_grad=True), ".detach().numpy()"),
+        (torch.ones(2, dtype=torch.bfloat16), ".float().numpy()"),
+        (torch.ones(2, dtype=torch.bfloat16, requires_grad=True), ".detach().float().numpy()"),
+        (torch.ones(2).to_sparse(), ".to_dense().numpy()"),
+        (torch.nn.Parameter(torch.ones(2)), ".detach().numpy()"),
+    ],
+    ids=str,
+)
+def test_a_tensor_is_refused_with_what_makes_an_array_of_it(tensor, fix):
+    with pytest.raises(BadRequest) as caught:
+        codec.encode([tensor])
+    assert str(caught.value).endswith(f"(convert it with {fix})")
+    array = eval(f"tensor{fix}", {"tensor": tensor})
+    assert codec.decode(codec.encode(array)).tolist() == [1, 1]  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize(
     ("item", "words"),
     [
@@ -170,6 +248,25 @@ class Unknown:
         (np.array([Unknown()]), "items[1] is numpy.ndarray, which cannot be sent"),
         (np.zeros(2, "i4,f4"), "items[1] is numpy.ndarray, which cannot be sent"),
         ([3.0 + 1j], "items[1][0] is complex"),
+        ({None: 1}, "items[1] has the key None; keys must be text or integers"),
+        ({True: 1}, "items[1] has the key True; keys must be text or integers"),
+        ({b"a": 1}, "items[1] has the key b'a'; keys must be text or integers"),
+        ({0.5: 1}, "items[1] has the key 0.5; keys must be text or integers"),
+        ([{np.int64(5): 1}], "items[1][0] has the key"),
+        ({("a", 1): 2}, "items[1] has the key ('a', 1), a tuple, which cannot be sent as a key"),
+        ([{"k": {Point(1, 2): 3}}], "items[1][0]['k'] has the key Point(x=1, y=2), a tuple"),
+        (OrderedDict([((1,), 2)]), "items[1] has the key (1,), a tuple"),
+        (defaultdict(list, {(): []}), "items[1] has the key (), a tuple"),
+        ({"a": np.array(["x" * 40], STRINGS)}, "items[1]['a'] is numpy.ndarray, which cannot be"),
+        (np.array(["x" * 40], STRINGS), "dtype StringDType(): convert it with .astype(str)"),
+        (np.ma.array([1, 2], mask=[0, 1]), "its mask would be lost: send .filled(…)"),
+        ([np.ma.masked], "items[1][0] is numpy.ma"),
+        (FIRST.replace(tzinfo=timezone(timedelta(hours=1))), "beyond the years 1 to 9999"),
+        ([LAST.replace(tzinfo=timezone(-timedelta(hours=1)))], "items[1][0] is datetime.datetime"),
+        (Moment(2024, 2, 29, tzinfo=timezone.utc), "a class of its own"),
+        (msgpack.ExtType(5, b"x"), "items[1] is msgpack.ext.ExtType, which cannot be sent (an ext"),
+        ({"a": msgpack.ExtType(1, b"x")}, "items[1]['a'] is msgpack.ext.ExtType"),
+        (msgpack.Timestamp(2**40), "items[1] is msgpack.ext.Timestamp"),
     ],
     ids=lambda given: given if isinstance(given, str) else "",
 )
@@ -248,6 +345,8 @@ def _decode(data):
     ("dtype", "shape", "data"),
     [
         ("|O", [1], bytes(8)),
+        ("|T16", [1], bytes(16)),
+        ("T", [1], bytes(16)),
         ("<i4,<f4", [1], bytes(8)),
         ([["a", "<i4"]], [1], bytes(4)),
         ("<f4", [3], bytes(8)),

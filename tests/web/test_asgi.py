@@ -1,4 +1,4 @@
-"""The async doors, each under a server of its own: the gateway, ASGI and RSGI alike."""
+"""The gateway and the ASGI app under several servers answer alike."""
 
 import contextlib
 import threading
@@ -20,7 +20,6 @@ COMMANDS = {
     "gateway": ("zstreamer", "gateway", "--log-level", "warning"),
     "uvicorn": ("uvicorn", "--log-level", "critical", "zstreamer.web.asgi:app"),
     "granian asgi": ("granian", "--interface", "asgi", "--no-log", "zstreamer.web.asgi:app"),
-    "granian rsgi": ("granian", "--interface", "rsgi", "--no-log", "zstreamer.web.rsgi:app"),
 }
 
 

@@ -55,7 +55,7 @@ VALID = [
     ("/v1/models/default:predict", JSON, {}),
     ("/v1/models/default:predict", gzip.compress(JSON), {"content-encoding": "gzip"}),
     ("/v1/models/default:predict", PACKED, {"content-type": "application/msgpack"}),
-    ("/v1/models/default:predict", b"s=%C3%BC&s=a+b", {"content-type": FORM}),
+    ("/stream", b"s=%C3%BC&s=a+b", {"content-type": FORM}),
     ("/stream", b"s=%C3%BC&s=a+b&t=1", {}),
     ("/v2/models/tensors/infer", HEAD + TAIL, {"inference-header-content-length": str(len(HEAD))}),
     ("/v2/models/tensors/infer", LISTS, {}),

@@ -17,7 +17,7 @@ from zstreamer.web.api.limits import Limits
 from zstreamer.web.api.steps import Predict, Response
 
 GETS = (
-    *("/", "/openapi.json", "/healthz", "/readyz", "/metrics", "/stream", "/v1/models"),
+    *("/", "/openapi.json", "/healthz", "/readyz", "/metrics", "/v1/models"),
     *("/v1/models/default", "/v2", "/v2/health/live", "/v2/health/ready"),
     *("/v2/models/default", "/v2/models/default/ready"),
 )
@@ -164,7 +164,7 @@ def test_the_openapi_document_is_valid_and_names_every_route():
     document = answer(Site().get("/openapi.json"))
     validate(document)
     named = {(path, method) for path, each in document["paths"].items() for method in each}
-    paths = {(path.replace("default", "{model}"), "get") for path in GETS if path != "/stream"}
+    paths = {(path.replace("default", "{model}"), "get") for path in GETS}
     assert named == paths | {(path.replace("default", "{model}"), "post") for path in POSTS}
 
 

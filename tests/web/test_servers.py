@@ -1,4 +1,4 @@
-"""Models over HTTP on real WSGI servers: gevent's, gunicorn, uWSGI."""
+"""Models over HTTP on real WSGI servers: gunicorn with our worker class and its own, uWSGI."""
 
 import contextlib
 import importlib.util
@@ -20,17 +20,17 @@ from tests.helpers.waiting import all_gone, descendants, until
 
 MAX_BODY = 100_000
 SETTINGS = {"ZSTREAMER_MAX_BODY": str(MAX_BODY), "ZSTREAMER_READ_TIMEOUT": "1"}
-BOUNDS = {"max_body": MAX_BODY, "read_timeout": 1, "write_timeout": 1}
 
 GUNICORN = [sys.executable, "-m", "gunicorn", "-b", "127.0.0.1:{port}", "--log-level=error"]
 CONFIGURED = [*GUNICORN, "-c", "python:zstreamer.web.gunicorn", "tests.helpers.web_models:app"]
+OURS = [*CONFIGURED, "-k", "tests.helpers.web_models.ImpatientWorker", "--workers=2"]
 UWSGI = [str(Path(sys.executable).parent / "pyuwsgi"), "--http-socket=127.0.0.1:{port}"]
 UWSGI += ["--master", "--processes=2", "--gevent=200", "--gevent-monkey-patch", "--die-on-term"]
 UWSGI += ["--disable-logging", f"--home={sys.prefix}", "--module=tests.helpers.web_models:app"]
 SERVERS = {
-    "pywsgi": [sys.executable, "-m", "tests.helpers.web_models", "{port}", json.dumps(BOUNDS)],
-    "gunicorn-gevent": [*CONFIGURED, "--workers=2"],
-    "gunicorn-gevent-preload": [*CONFIGURED, "--workers=2", "--preload"],
+    "worker": OURS,
+    "worker-preload": [*OURS, "--preload"],
+    "gunicorn-gevent": [*CONFIGURED, "-k", "gevent", "--workers=2"],
     "gunicorn-gthread": [*CONFIGURED, "--workers=1", "-k", "gthread", "--threads=24"],
     "gunicorn-sync": [*GUNICORN, "--workers=3", "tests.helpers.web_models:app"],
     "uwsgi-gevent": UWSGI,
@@ -38,7 +38,7 @@ SERVERS = {
 if importlib.util.find_spec("pyuwsgi") is None:  # it is for Linux only
     del SERVERS["uwsgi-gevent"]
 
-GEVENT = ["pywsgi", "gunicorn-gevent"]
+GEVENT = ["worker", "gunicorn-gevent"]
 """Those that see a client hang up, and bound one that is slow."""
 
 
@@ -142,8 +142,8 @@ def keeping(servers, request):
 
 
 @pytest.fixture
-def pywsgi(servers):
-    return servers["pywsgi"]
+def worker(servers):
+    return servers["worker"]
 
 
 # Answers
@@ -205,8 +205,8 @@ def test_a_body_beyond_the_limit_is_refused_before_it_is_sent(server):
         assert connection.recv(4096).startswith(b"HTTP/1.1 413 ")
 
 
-def test_a_body_beyond_the_limit_is_refused_with_a_reason_that_arrives(pywsgi):
-    with pywsgi.open() as connection:
+def test_a_body_beyond_the_limit_is_refused_with_a_reason_that_arrives(worker):
+    with worker.open() as connection:
         head = f"POST /stream HTTP/1.1\r\nHost: a\r\nContent-Length: {10 * MAX_BODY}\r\n\r\n"
         connection.sendall(head.encode() + bytes(10 * MAX_BODY))
         answer, _ = read_all(connection)
@@ -241,8 +241,8 @@ def test_a_slow_sender_is_told_so_in_time(green):
         assert answer.startswith(b"HTTP/1.1 408 ")
 
 
-def test_a_slow_head_is_told_so_in_time(pywsgi):
-    with pywsgi.open(b"POST /stream HTTP/1.1\r\nHost: ") as slow:
+def test_a_slow_head_is_told_so_in_time(worker):
+    with worker.open(b"POST /stream HTTP/1.1\r\nHost: ") as slow:
         answer, seconds = read_all(slow)
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert seconds < 5
@@ -295,7 +295,7 @@ def test_a_caller_that_asks_again_before_it_is_answered_has_not_hung_up(green, s
     assert answers.index(b"first") < answers.index(b"[6]")
 
 
-# Bounds of the gevent server
+# Bounds of the worker class
 
 MALFORMED = [
     b"GARBAGE\r\n\r\n",
@@ -316,21 +316,21 @@ MALFORMED = [
 ]
 
 
-def test_what_is_no_request_is_refused_and_harms_nobody(pywsgi):
+def test_what_is_no_request_is_refused_and_harms_nobody(worker):
     for data in MALFORMED * 20:
-        with pywsgi.open() as connection:
+        with worker.open() as connection:
             with contextlib.suppress(ConnectionError):
                 connection.sendall(data)
                 connection.shutdown(socket.SHUT_WR)
             answer, seconds = read_all(connection)
         assert not answer or answer[9:10] in b"45", answer
         assert seconds < 5
-    assert pywsgi.predict("double", [4]) == (200, {"predictions": [8]})
+    assert worker.predict("double", [4]) == (200, {"predictions": [8]})
 
 
-def test_a_client_that_reads_nothing_is_left(pywsgi):
+def test_a_client_that_reads_nothing_is_left(worker):
     big = request("echo", ["x" * (MAX_BODY - 100)])
-    with pywsgi.open() as connection:
+    with worker.open() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.setblocking(False)
 
@@ -339,7 +339,7 @@ def test_a_client_that_reads_nothing_is_left(pywsgi):
                 return send_until_it_breaks(connection, big)
 
         until(left)
-    assert pywsgi.predict("double", [4]) == (200, {"predictions": [8]})
+    assert worker.predict("double", [4]) == (200, {"predictions": [8]})
 
 
 def send_until_it_breaks(connection, data):
@@ -357,14 +357,14 @@ def send_until_it_breaks(connection, data):
 @pytest.mark.parametrize("name", GEVENT)
 def test_a_server_that_is_told_to_stop_finishes_what_it_has_begun(shared, name):
     # gunicorn may miss to tell a second process that is just being started.
-    server = Server(shared, name, *["--workers=1"] * (name != "pywsgi"))
+    server = Server(shared, name, "--workers=1")
     try:
         server.wait_up()
         with shared.gate() as (_, gate), ThreadPoolExecutor(1) as pool:
             answer = pool.submit(server.predict, "gate", ["open"])
             gate.wait_begun("open")
-            # gunicorn lets idle connections be until they are as old as `keepalive`.
-            idle = [server.open()] if name == "pywsgi" else []
+            # Its own worker lets idle connections be until they are as old as `keepalive`.
+            idle = [server.open()] if name == "worker" else []
             server.process.terminate()
             until(lambda: refuses(server))
             gate.open()

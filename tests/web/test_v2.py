@@ -16,7 +16,7 @@ from tritonclient.http import (
 
 from tests.helpers.web_requests import Site, answer, header, problem, snapshot
 from zstreamer import Tensor
-from zstreamer.errors import BrokerUnreachable, PredictError
+from zstreamer.errors import BadRequest, BrokerUnreachable, PredictError, TooLarge
 from zstreamer.web.api.limits import Limits
 
 INFER = "/v2/models/default/infer"
@@ -283,6 +283,23 @@ def test_outputs_other_than_declared_are_a_500_that_names_them():
     assert "shape [2] of text" in refused(["a"], Tensor("x", shape=[2]))
 
 
+def test_undeclared_outputs_that_json_cannot_hold_are_the_models_fault_and_named():
+    web = site(lambda _: [{"a": 1}, {"a": [{b"x": 1}]}])
+    found = infer(web, tensor(texts("x", "y")), status=500)
+    assert (found["exception"], found["index"]) == ("BadOutput", 1)
+    assert "the key b'x' is bytes" in found["detail"]
+    web = site(lambda _: [{np.int64(3): 0.5}])
+    assert infer(web, tensor(texts("x"))).as_numpy("output").tolist() == [b'{"3":0.5}']
+
+
+@pytest.mark.parametrize(("kind", "status"), [(BadRequest, 400), (TooLarge, 413)])
+def test_a_row_that_the_model_refuses_has_the_status_of_the_refusal(kind, status):
+    def model(items):
+        raise kind("not with me")
+
+    assert infer(site(model), tensor(texts("x")), status=status)["detail"] == "not with me"
+
+
 def test_outputs_are_cast_where_that_loses_no_meaning():
     web = site(lambda _: [[1, 2], [3, 4]], outputs=[Tensor("x", "FP16", [2])])
     assert infer(web, tensor(texts("a", "b"))).as_numpy("x").dtype == np.float16
@@ -409,6 +426,17 @@ def test_any_byte_is_a_bool():
     web = site()
     body, headers = binary(b"\0\1\7", datatype="BOOL", shape=[3])
     assert answer(web.post(INFER, body, **headers))["outputs"][0]["data"] == [False, True, True]
+    rows = web.seen[0].items
+    assert rows == [False, True, True]
+    assert [type(row) for row in rows] == [bool] * 3
+
+
+def test_the_bytes_of_a_bool_are_0_or_1_whatever_came():
+    """A model that reads them as numbers would count a 7 as seven."""
+    web = site(lambda items: [int(item.view(np.uint8).sum()) for item in items])
+    body, headers = binary(b"\0\1\7\xff", datatype="BOOL", shape=[2, 2])
+    assert answer(web.post(INFER, body, **headers))["outputs"][0]["data"] == [1, 2]
+    assert [row.tobytes() for row in web.seen[0].items] == [b"\0\1", b"\1\1"]
 
 
 # Compression, limits, budgets

@@ -11,42 +11,41 @@ from werkzeug.test import Client as WerkzeugClient
 from tests.helpers.program import succeed
 from zstreamer import Client, errors
 from zstreamer.config import ConfigError, GatewayConfig
+from zstreamer.web.api.problem import Refused
 from zstreamer.web.cancel_on_disconnect import has_gone
 from zstreamer.web.flask import problem
-from zstreamer.web.http.environ import Environs
+from zstreamer.web.http.connection import Connection
+from zstreamer.web.http.environ import Environs, HeaderRules
+from zstreamer.web.http.shared import Bounds, Shared
 from zstreamer.web.http.wsgi_response import Answer, Gone
 from zstreamer.web.wsgi import App, Problems
 
 # From bytes to an environ
 
 
-class Taken:
-    """A connection that keeps what its receiver makes of the bytes."""
-
-    def __init__(self, data, max_body=1000):
-        self.environs, self.refused = [], []
-        self.receiver = Environs(self, max_body, ("here", 80), ("there", 4711))
-        self.receiver.feed(data)
-
-    def begun(self):
-        pass
-
-    def expects(self):
-        pass
-
-    def grew(self, size):
-        pass
-
-    def take(self, request, connection):
-        self.environs.append(self.receiver.environ(request))
-
-    def refuse(self, status, detail=""):
-        self.refused.append(status)
+BASE = {"SCRIPT_NAME": "", "wsgi.url_scheme": "http"}
+NO_RULES = HeaderRules()
 
 
-def environ_of(data):
-    [environ] = Taken(data).environs
+def environs_of(data, rules=NO_RULES, client=("there", 4711), server=("here", 80), **base):
+    core = Connection(Shared(Bounds(max_body=1000), 0.0, 0.0))
+    core.receive(data)
+    environs = Environs({**BASE, **base}, rules, client, server)
+    found = []
+    while (request := core.next()) is not None:
+        found.append(environs.of(request))
+        core.answered(core.connection)
+    return found
+
+
+def environ_of(data, *more, **base):
+    [environ] = environs_of(data, *more, **base)
     return environ
+
+
+def asked(*headers, path="/"):
+    lines = [f"GET {path} HTTP/1.1", "Host: a:8080", *headers, "", ""]
+    return "\r\n".join(lines).encode()
 
 
 def test_an_environ_says_all_of_a_request():
@@ -67,7 +66,7 @@ def test_an_environ_says_all_of_a_request():
         "SERVER_NAME": "here",
         "SERVER_PORT": "80",
         "SERVER_PROTOCOL": "HTTP/1.1",
-        "SERVER_SOFTWARE": "zstreamer",
+        "RAW_URI": "/a%20b/?q=%20x",
         "REMOTE_ADDR": "there",
         "REMOTE_PORT": "4711",
     }
@@ -101,13 +100,88 @@ def test_a_body_in_chunks_is_whole_and_of_known_length():
 
 
 def test_requests_behind_each_other_have_environs_of_their_own():
-    one, two = Taken(
+    one, two = environs_of(
         b"POST /1 HTTP/1.1\r\nHost: a\r\nX-A: 1\r\nContent-Length: 1\r\n\r\n1"
         b"GET /2 HTTP/1.1\r\nHost: a\r\n\r\n"
-    ).environs
+    )
     assert (one["PATH_INFO"], one["HTTP_X_A"], one["wsgi.input"].read()) == ("/1", "1", b"1")
     assert (two["PATH_INFO"], two["wsgi.input"].read()) == ("/2", b"")
     assert not {"HTTP_X_A", "CONTENT_LENGTH"} & set(two)
+
+
+PROXY = HeaderRules(
+    forwarded_allow_ips=["127.0.0.1", "10.0.0.0/8", "::1"],
+    secure_scheme_headers={"X-FORWARDED-PROTO": "https", "X-FORWARDED-SSL": "on"},
+    forwarder_headers=["SCRIPT_NAME"],
+)
+
+
+@pytest.mark.parametrize(
+    ("client", "scheme"),
+    [
+        (("127.0.0.1", 1), "https"),
+        (("10.1.2.3", 1), "https"),
+        (("8.8.8.8", 1), "http"),
+        (("::1", 1), "https"),
+        (("not an address", 1), "http"),
+        (None, "https"),
+    ],
+)
+def test_only_a_trusted_proxy_says_that_its_client_came_over_tls(client, scheme):
+    environ = environ_of(asked("X-Forwarded-Proto: https"), PROXY, client)
+    assert environ["wsgi.url_scheme"] == scheme
+    assert environ_of(asked(), PROXY, client)["wsgi.url_scheme"] == "http"
+
+
+def test_headers_that_contradict_each_other_about_tls_are_refused():
+    with pytest.raises(Refused, match="contradict") as refusal:
+        environ_of(asked("X-Forwarded-Proto: https", "X-Forwarded-Ssl: off"), PROXY, None)
+    assert refusal.value.status == 400
+
+
+def test_a_path_below_which_the_app_is_mounted_comes_from_a_trusted_proxy():
+    data = asked("SCRIPT_NAME: /app", path="/app/x")
+    environ = environ_of(data, PROXY, ("127.0.0.1", 1))
+    assert (environ["SCRIPT_NAME"], environ["PATH_INFO"]) == ("/app", "/x")
+    environ = environ_of(data, PROXY, ("8.8.8.8", 1))
+    assert (environ["SCRIPT_NAME"], environ["PATH_INFO"]) == ("", "/app/x")
+    assert environ_of(asked(path="/app/x"), SCRIPT_NAME="/app")["PATH_INFO"] == "/x"
+    with pytest.raises(Refused, match="not below"):
+        environ_of(asked(path="/x"), SCRIPT_NAME="/app")
+
+
+def test_what_becomes_of_a_header_with_an_underscore_is_a_setting():
+    data = asked("X_User: a")
+    assert "HTTP_X_USER" not in environ_of(data)
+    assert environ_of(data, HeaderRules(header_map="dangerous"))["HTTP_X_USER"] == "a"
+    with pytest.raises(Refused, match="underscore"):
+        environ_of(data, HeaderRules(header_map="refuse"))
+
+
+@pytest.mark.parametrize(
+    ("rules", "status"),
+    [
+        ({"limit_request_line": 9}, 414),
+        ({"limit_request_fields": 1}, 431),
+        ({"limit_request_field_size": 9}, 431),
+    ],
+)
+def test_lines_and_headers_beyond_a_limit_are_refused(rules, status):
+    data = asked("X: " + 10 * "x", path="/" + 9 * "x")
+    with pytest.raises(Refused) as refusal:
+        environ_of(data, HeaderRules(**rules))
+    assert refusal.value.status == status
+    assert environ_of(asked("X: " + 8 * "x"), HeaderRules(**{**rules, "limit_request_fields": 2}))
+
+
+@pytest.mark.parametrize(
+    ("host", "named"), [("a:8080", ("a", "8080")), ("a", ("a", "80")), ("[::1]", ("[::1]", "80"))]
+)
+def test_on_a_unix_socket_the_host_header_names_the_server(host, named):
+    data = f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
+    environ = environ_of(data, NO_RULES, None, None)
+    assert (environ["SERVER_NAME"], environ["SERVER_PORT"]) == named
+    assert environ["REMOTE_ADDR"] == ""
 
 
 # From an app to bytes
@@ -121,12 +195,16 @@ class Way:
 
     def __init__(self, room=99):
         self.sent = []
+        self.faults = []
         self.room = room
 
     def send(self, data):
         if len(self.sent) >= self.room:
             raise Gone
         self.sent.append(data)
+
+    def failed(self, environ, error):
+        self.faults.append(error)
 
 
 def answered(app, method="GET", protocol="HTTP/1.1", way=None, connection=b""):
@@ -223,25 +301,49 @@ def test_an_app_may_change_its_mind_until_something_is_sent():
         app_of([b""], "two hundred"),
     ],
 )
-def test_an_app_that_fails_is_a_500_that_tells_strangers_nothing(app, caplog):
-    sent, closes = answered(app)
+def test_an_app_that_fails_is_a_500_that_tells_strangers_nothing(app):
+    way = Way()
+    sent, closes = answered(app, way=way)
     assert sent[0].startswith(b"HTTP/1.1 500 ")
     assert sent[0].endswith(b'"retryable":false}')
-    assert len(caplog.records) == 1
+    assert len(way.faults) == 1
     assert not closes
 
 
-def test_an_error_of_zstreamer_is_its_own_problem(caplog):
+def test_an_error_of_zstreamer_is_its_own_problem():
     def app(environ, start_response):
         raise errors.Overloaded("full", 2.5)
 
-    [sent], _ = answered(app)
+    way = Way()
+    [sent], _ = answered(app, way=way)
     assert sent.startswith(b"HTTP/1.1 429 ")
     assert b"retry-after: 3\r\n" in sent
-    assert not caplog.records
+    assert not way.faults
 
 
-def test_an_app_that_fails_amid_its_answer_is_cut_off(caplog):
+def test_an_app_that_ends_the_process_ends_its_request_alone():
+    def app(environ, start_response):
+        raise SystemExit(3)
+
+    way = Way()
+    assert answered(app, way=way)[0][0].startswith(b"HTTP/1.1 500 ")
+    assert len(way.faults) == 1
+
+
+def test_an_app_that_has_taken_the_connection_over_ends_it():
+    def app(environ, start_response):
+        raise StopIteration
+
+    assert answered(app) == ([], True)
+
+
+def test_headers_of_the_connection_are_the_servers():
+    headers = [("Transfer-Encoding", "chunked"), ("Keep-Alive", "timeout=5"), ("X", "1")]
+    sent, _ = answered(app_of([b"a"], headers=headers))
+    assert sent == [b"HTTP/1.1 200 OK\r\nX: 1\r\ndate: now\r\ncontent-length: 1\r\n\r\na"]
+
+
+def test_an_app_that_fails_amid_its_answer_is_cut_off():
     def app(environ, start_response):
         start_response("200 OK", [])
         yield b"a"
@@ -335,78 +437,6 @@ print("fine")
 
 def test_a_greenlet_that_dies_of_its_answer_leaves_others_theirs(shared, tmp_path):
     succeed(tmp_path, RAW, shared.address)
-
-
-# The gevent server, where clients take too much
-
-BOUNDED = """
-from gevent import monkey
-monkey.patch_all()
-import gevent, json, socket, sys, time
-from zstreamer.web.http import pywsgi
-
-def app(environ, start_response):
-    start_response("200 OK", [])
-    return [b"here"]
-
-def ask(connection):
-    connection.sendall(b"GET / HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n")
-    return connection.recv(4096)
-
-def connect():
-    return socket.create_connection(server.place, timeout=20)
-
-bounds = pywsgi.Bounds(**json.loads(sys.argv[1]))
-server = pywsgi.Server(app, pywsgi.listen("127.0.0.1", 0), bounds)
-server.start()
-"""
-
-CROWD = (
-    BOUNDED
-    + """
-idle = [connect() for _ in range(2)]
-assert ask(idle[0]).endswith(b"here")
-assert ask(connect()).endswith(b"here")
-assert idle[1].recv(1) == b""
-server.stop(1)
-print("fine")
-"""
-)
-
-
-def test_idle_connections_make_room_for_others(tmp_path):
-    succeed(tmp_path, CROWD, '{"max_connections": 2}')
-
-
-IDLE = (
-    BOUNDED
-    + """
-connection = connect()
-assert ask(connection).endswith(b"here")
-assert ask(connection).endswith(b"here")
-assert connection.recv(1) == b""
-server.stop(1)
-print("fine")
-"""
-)
-
-
-def test_an_idle_connection_is_closed_in_time(tmp_path):
-    succeed(tmp_path, IDLE, '{"keep_alive": 0.5}')
-
-
-UNPATCHED = """
-from zstreamer.web.http import pywsgi
-try:
-    pywsgi.serve(None)
-except RuntimeError as error:
-    assert "monkey.patch_all()" in str(error)
-    print("fine")
-"""
-
-
-def test_a_program_that_is_not_patched_is_told_so(tmp_path):
-    succeed(tmp_path, UNPATCHED)
 
 
 # The app

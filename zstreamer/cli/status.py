@@ -11,7 +11,7 @@ import rich_click as click
 
 from zstreamer.cli.options import PLAIN, configured, example
 from zstreamer.cli.terminal import clean
-from zstreamer.config import ClientConfig
+from zstreamer.config import ClientConfig, addresses
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -40,7 +40,7 @@ def status(config: ClientConfig, *, as_json: bool) -> int:
     from zstreamer.client.status import fetch
 
     found = [
-        (address, fetch(address, config.connect_timeout)) for address in config.address.split(",")
+        (address, fetch(address, config.connect_timeout)) for address in addresses(config.address)
     ]
     if as_json:
         click.echo(json.dumps(found[0][1] if len(found) == 1 else dict(found), indent=2))
@@ -66,7 +66,11 @@ def _show(address: str, status: Row) -> None:
         return
     models = [{"model": name, **each} for name, each in status["models"].items()]
     _print(console, _table("models", MODEL_COLUMNS, models))
-    workers = [{"model": one["model"], **each} for one in models for each in one["workers"]]
+    workers = [
+        {"model": one["model"], **each, "state": _state(each)}
+        for one in models
+        for each in one["workers"]
+    ]
     _print(console, _table("workers", WORKER_COLUMNS, workers))
     for one in models:
         _print_trouble(one["model"], str(one.get("trouble") or "").strip().splitlines())
@@ -103,6 +107,12 @@ def _table(title: str, columns: Columns, rows: Sequence[Row]) -> Table:
     for row in rows:
         table.add_row(*(Text(_cell(row.get(key), show)) for _, key, show in columns))
     return table
+
+
+def _state(worker: Row) -> str:
+    """A worker's state, and for how long its batch has run where that is worth a look."""
+    age = worker.get("batch_age", 0.0)
+    return f"{worker['state']}, {age:,.0f} s" if age >= 1 else str(worker["state"])
 
 
 def _cell(value: object, show: Callable[[Any], str]) -> str:

@@ -105,16 +105,24 @@ class Call:
     def _result(self, index: int, outcome: Slot | Parts) -> object:
         try:
             if type(outcome) is bytes:
-                return codec.decode(outcome)
+                return _decoded(outcome)
             if type(outcome) is list:
                 raise _error(outcome, index)
             joined = outcome.join() if isinstance(outcome, Parts) else memoryview(outcome)  # type: ignore[arg-type]  # a frame
-            return codec.decode(joined)
+            return _decoded(joined)
         except ZStreamerError as error:
             error.index = index
             if self.keep_errors:
                 return error
             raise
+
+
+def _decoded(payload: bytes | memoryview) -> object:
+    try:
+        return codec.decode(payload)
+    except errors.BadRequest as error:  # it is not the request that is bad
+        words = f"the model's output cannot be read: {error.message}"
+        raise errors.PredictError(words, "BadOutput") from None
 
 
 def _error(wire: list[object], index: int) -> ZStreamerError:

@@ -21,13 +21,23 @@ from torch import Tensor, nn
 from zstreamer import failure
 from zstreamer.model import ItemError, ManagedModel
 from zstreamer.torch.device import choose_device, choose_dtype, compiled, set_threads
-from zstreamer.torch.padding import check_buckets, fitting, length_of, lengthen, pad, stack
+from zstreamer.torch.padding import (
+    INPUT,
+    by_name,
+    check_buckets,
+    fitting,
+    length_of,
+    lengthen,
+    pad,
+    stack,
+)
 from zstreamer.torch.tensors import Outputs, fetch, plain, rows, send
 
 log = logging.getLogger(__name__)
 
 Features: TypeAlias = Mapping[str, object]
-"""What an item is to the model: numbers, lists of numbers, arrays or CPU tensors, by name."""
+"""What an item is to the model: numbers, lists of numbers, arrays or CPU tensors, by name. A lone
+one of them is the feature "input"."""
 
 
 class TorchModel(ManagedModel):
@@ -114,16 +124,20 @@ class TorchModel(ManagedModel):
 
     def collate(self, batch: Sequence[Features]) -> Mapping[str, Tensor]:
         """Return the features of a batch as CPU tensors [items, …], padded to the buckets."""
-        names = [name for name in batch[0] if not name.startswith("_")]
-        return {name: self._gather(name, [item[name] for item in batch]) for name in names}
+        items = by_name(batch)
+        names = [name for name in items[0] if not name.startswith("_")]
+        return {name: self._gather(name, [item[name] for item in items]) for name in names}
 
     def forward(self, inputs: Mapping[str, Tensor]) -> Outputs:
         """Run the module on a batch; by default the features are its keyword arguments.
 
+        Where items are lone arrays, the one feature is called "input", and is its one argument.
+
         Returns:
             A tensor [items, …], or a mapping of such, as the models of transformers return.
         """
-        outputs: Outputs = self.module(**inputs)
+        lone = inputs.keys() == {INPUT}
+        outputs: Outputs = self.module(inputs[INPUT]) if lone else self.module(**inputs)
         return outputs
 
     def finish(self, output: Any, item: Any) -> object:  # noqa: ARG002  # for who defines it anew
@@ -171,7 +185,7 @@ class TorchModel(ManagedModel):
         if not self.example:
             return
         begun = time.perf_counter()
-        items = [self.prepare(item) for item in self.example]
+        items = by_name([self.prepare(item) for item in self.example])
         item = min(items, key=lambda each: length_of(each, self.padding))
         for count, length in self._sizes(length_of(item, self.padding)):
             self._try([lengthen(item, self.padding, length)] * count, length)
@@ -194,7 +208,9 @@ class TorchModel(ManagedModel):
     def _finished(self, output: object, item: object) -> object:
         try:
             return self.finish(output, item)
-        except Exception as error:  # noqa: BLE001  # as above
+        except Exception as error:
+            if failure.fatal(error):
+                raise
             return failure.raised(error)
 
     def _gather(self, name: str, values: Sequence[object]) -> Tensor:
@@ -207,8 +223,8 @@ class TorchModel(ManagedModel):
     def _answers(self, batch: list[Features]) -> list[object]:
         missing = fitting(len(batch), self.batch_buckets) - len(batch)
         outputs = self._run([*batch, *batch[-1:] * missing])
-        own = itertools.islice(rows(outputs), len(batch))
-        return [self._finished(*each) for each in zip(own, batch, strict=False)]
+        own = itertools.islice(rows(outputs, len(batch) + missing), len(batch))
+        return [self._finished(*each) for each in zip(own, batch, strict=True)]
 
     @torch.inference_mode()
     def _run(self, batch: Sequence[Features]) -> Outputs:

@@ -19,6 +19,39 @@ from zstreamer.model import ItemError
 
 Array = npt.NDArray[np.generic]
 
+INPUT = "input"
+"""What the one feature is called of an item that is no mapping."""
+
+
+def by_name(batch: Sequence[object]) -> list[Mapping[str, object]]:
+    """Return the features of each item by name, where it may be a lone array, list or number.
+
+    Raises:
+        ItemError: an item is something else.
+        ValueError: their names differ; those that begin with an underscore do not count.
+    """
+    items = [_named(index, item) for index, item in enumerate(batch)]
+    for item in items:
+        odd = item.keys() ^ items[0].keys()
+        if odd and (names := sorted(name for name in odd if not name.startswith("_"))):
+            raise ValueError(
+                f"feature {names[0]!r} is not in all items of a batch: `prepare` must give all of "
+                "them the same features"
+            )
+    return items
+
+
+def _named(index: int, item: object) -> Mapping[str, object]:
+    if isinstance(item, Mapping):
+        return item
+    if isinstance(item, np.ndarray | np.generic | Tensor | list | tuple | int | float):
+        return {INPUT: item}
+    raise ItemError(
+        index,
+        f"an item is {type(item).__name__}: the features that `prepare` returns are a mapping of "
+        "names to arrays, or one array, list of numbers, tensor or number",
+    )
+
 
 def buckets(low: int, high: int) -> tuple[int, ...]:
     """Return powers of two and the middles between them, from ``low`` to ``high``, the last one.

@@ -49,8 +49,26 @@ def fetch(outputs: object, device: torch.device) -> Outputs:
     return fetched
 
 
-def rows(outputs: Outputs) -> Iterator[Tensor | dict[str, Tensor]]:
-    """Yield each item's part of the outputs."""
+def rows(outputs: Outputs, count: int) -> Iterator[Tensor | dict[str, Tensor]]:
+    """Return each item's part of the outputs of a batch of ``count`` items.
+
+    Raises:
+        ValueError: an output has not a row for each of them.
+    """
+    named = {"": outputs} if isinstance(outputs, Tensor) else outputs
+    if not named:
+        raise ValueError("forward returned an empty mapping: it must name its outputs")
+    for name, tensor in named.items():
+        if not tensor.ndim or len(tensor) != count:
+            raise ValueError(
+                f"forward returned {repr(name) if name else 'a tensor'} of shape "
+                f"{list(tensor.shape)} for a batch of {count}: the first dimension must be the "
+                "batch; leave out what is no output of single items"
+            )
+    return _rows(outputs)
+
+
+def _rows(outputs: Outputs) -> Iterator[Tensor | dict[str, Tensor]]:
     if isinstance(outputs, Tensor):
         yield from outputs
         return
@@ -59,7 +77,15 @@ def rows(outputs: Outputs) -> Iterator[Tensor | dict[str, Tensor]]:
 
 
 def plain(tensor: Tensor) -> object:
-    """Return a CPU tensor as what can be sent: a number, or a numpy array (bfloat16 as float32)."""
+    """Return a CPU tensor as what can be sent: a number, or a numpy array.
+
+    What numpy has no dtype for, such as bfloat16, becomes float32.
+    """
     if not tensor.ndim:
         return tensor.item()
-    return (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).numpy()
+    dense = tensor.detach() if tensor.layout is torch.strided else tensor.detach().to_dense()
+    dense = dense.resolve_conj().resolve_neg()
+    try:
+        return dense.numpy()
+    except TypeError:
+        return dense.float().numpy()

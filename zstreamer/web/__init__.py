@@ -7,6 +7,7 @@
     http/      bytes of a connection to requests, responses to bytes
     gateway/   processes that serve one port: a parent, and children with `http` and `api`
 
-`wsgi` and `asgi` are the apps, `flask` and `gunicorn` help apps of others, `backend` and
-`directory` are the cluster as the apps see it: predictions, and which models there are.
+`wsgi` and `asgi` are the apps. `flask` and `gunicorn`, a worker class, serve apps of others.
+`backend` and `directory` are the cluster as the apps see it: predictions, and which models there
+are.
 """

@@ -14,6 +14,7 @@ from functools import cache
 from typing import Any, TypeAlias
 
 from zstreamer.config import GatewayConfig
+from zstreamer.web.api.problem import Refused
 from zstreamer.web.api.steps import Request, Response
 from zstreamer.web.backend import Backend
 from zstreamer.web.http.headers import Headers
@@ -69,8 +70,8 @@ class App:
             body = await backend.read(_body(receive, header("content-length"), most))
         except ConnectionError:
             return  # nobody is left to be told
-        except _TooLong:
-            response = backend.interface.refuse(413)
+        except Refused as refusal:
+            response = backend.interface.refuse(refusal)
         except TimeoutError:
             response = backend.interface.refuse(408)
         else:
@@ -92,14 +93,15 @@ class App:
                 return
 
 
-class _TooLong(Exception):
-    """A body exceeds the limit."""
-
-
 async def _body(receive: Receive, announced: str | None, most: int) -> bytes:
-    """Read a body; raises ConnectionError where its sender goes away first."""
+    """Read a body.
+
+    Raises:
+        ConnectionError: its sender goes away first.
+        Refused: it is too long.
+    """
     if announced is not None and announced.isdecimal() and int(announced) > most:
-        raise _TooLong
+        raise Refused(413)
     parts: list[bytes] = []
     size = 0
     more = True
@@ -110,7 +112,7 @@ async def _body(receive: Receive, announced: str | None, most: int) -> bytes:
         parts.append(message.get("body", b""))
         size += len(parts[-1])
         if size > most:
-            raise _TooLong
+            raise Refused(413)
         more = message.get("more_body", False)
     return parts[0] if len(parts) == 1 else b"".join(parts)
 

@@ -49,8 +49,8 @@ def has_gone(connection: Any) -> bool:
 class CancelOnDisconnect:
     """Wraps a WSGI app that gunicorn's gevent workers serve, and passes everything on.
 
-    Elsewhere it does nothing: `zstreamer.web.http.pywsgi` looks by itself, and where a server does
-    not tell what its connections are, a call's own budget ends it.
+    Elsewhere it does nothing: `zstreamer.web.gunicorn.Worker` looks by itself, and where a server
+    does not tell what its connections are, a call's own budget ends it.
 
     Args:
         app: what it makes of an answer that it iterates later is not watched.
@@ -64,8 +64,9 @@ class CancelOnDisconnect:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request, as WSGI has it."""
         connection = environ.get("gunicorn.socket")
-        # Below TLS, bytes say nothing about requests.
-        if connection is None or hasattr(connection, "pending") or not native.patched():
+        if connection is None or "zstreamer.watched" in environ or not native.patched():
+            return self._app(environ, start_response)
+        if hasattr(connection, "pending"):  # below TLS, bytes say nothing about requests
             return self._app(environ, start_response)
         from gevent import getcurrent
 

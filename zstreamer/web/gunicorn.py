@@ -1,6 +1,7 @@
-"""gunicorn's settings for an app that calls models: many greenlets in several processes.
+"""A gunicorn worker class for apps that call models, and settings to start from.
 
-    gunicorn -c python:zstreamer.web.gunicorn app:app
+    gunicorn -k zstreamer.web.gunicorn.Worker app:app
+    gunicorn -c python:zstreamer.web.gunicorn app:app               # the settings below, too
     gunicorn -c python:zstreamer.web.gunicorn --preload -w 8 app:app
 
 A configuration of one's own begins with ``from zstreamer.web.gunicorn import *``. ``BIND`` and
@@ -16,21 +17,23 @@ from typing import Any
 
 from zstreamer.system import cpus
 from zstreamer.web.cancel_on_disconnect import CancelOnDisconnect
+from zstreamer.web.gunicorn_worker import Worker
 
 bind = os.environ.get("BIND", "127.0.0.1:8000")
 workers = int(os.environ.get("WEB_CONCURRENCY") or cpus.share(1))
-worker_class = "gevent"
+worker_class = "zstreamer.web.gunicorn.Worker"
 worker_connections = 2048
-"""Requests that a process has open at once; a greenlet that waits for a model costs it little."""
+"""Connections that a process has open at once; a greenlet that waits for a model costs little."""
 
 keepalive = 5
-"""Seconds in which the next request on a connection must come, its headers whole. Behind a proxy
-more than it keeps idle connections; but a process that is told to stop waits as long for those."""
+"""Seconds in which the next request on a connection must come. Behind a proxy more than it keeps
+idle connections."""
 
 graceful_timeout = 30
 """Seconds that open requests have when a process is told to stop."""
 
 
 def post_worker_init(worker: Any) -> None:
-    """Have calls end whose callers hang up."""
-    worker.wsgi = CancelOnDisconnect(worker.wsgi)
+    """Have calls end whose callers hang up, where gunicorn's own gevent worker serves."""
+    if not isinstance(worker, Worker):
+        worker.wsgi = CancelOnDisconnect(worker.wsgi)

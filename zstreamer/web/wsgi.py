@@ -1,7 +1,6 @@
 """The models of a cluster as a WSGI app, and what an app of one's own wants around a client.
 
-    gunicorn -c python:zstreamer.web.gunicorn zstreamer.web.wsgi:app   # ZSTREAMER_BROKER says where
-    pywsgi.serve(App("tcp://10.0.0.5:7787"))                           # gevent, one process
+    gunicorn -k zstreamer.web.gunicorn.Worker zstreamer.web.wsgi:app   # ZSTREAMER_BROKER says where
     DispatcherMiddleware(flask_app, {"/models": App(client)})          # beside one's own pages
 
 An app of one's own makes its `zstreamer.Client` where it is imported: each process, whether it was
@@ -12,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cache, lru_cache
-from http import HTTPStatus
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -27,20 +25,18 @@ from zstreamer.web.api.steps import Look, Predict, Request, Response, Step
 from zstreamer.web.backend import configured, limits
 from zstreamer.web.cancel_on_disconnect import CancelOnDisconnect
 from zstreamer.web.directory import Directory
+from zstreamer.web.http.response_head import status_line
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
-
-_STATUS = {each.value: f"{each.value} {each.phrase}" for each in HTTPStatus}
-_STATUS[499] = "499 Client Closed Request"
 
 
 class App:
     """Answers HTTP requests with what models behind a broker make of them.
 
     Works in any WSGI server, with threads or under gevent; may be made before a fork. A caller
-    that hangs up takes its items out of all queues under `zstreamer.web.http.pywsgi` and gunicorn's
-    gevent workers; elsewhere its budget does.
+    that hangs up takes its items out of all queues under `zstreamer.web.gunicorn.Worker` and
+    gunicorn's gevent workers; elsewhere its budget does.
 
     Args:
         to: the brokers' client addresses, with commas between; a client to share; or the whole
@@ -162,11 +158,10 @@ def _client(config: GatewayConfig) -> Client:
 def _start(
     response: Response, environ: WSGIEnvironment, start_response: StartResponse
 ) -> list[bytes]:
-    status = _STATUS.get(response.status) or f"{response.status} Refused"
     if environ["REQUEST_METHOD"] == "HEAD":
         response = response.bare()
     length = ("content-length", str(response.length))
-    start_response(status, [*response.headers, length])
+    start_response(status_line(response.status), [*response.headers, length])
     return [response.body]
 
 

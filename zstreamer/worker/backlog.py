@@ -11,7 +11,7 @@ cost and its place. The states of an item are in docs/protocol.md.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from zstreamer import errors
 from zstreamer.batching import Batcher, BatchTime
@@ -22,12 +22,9 @@ from zstreamer.wire.transfer import Parts
 from zstreamer.worker import pipe
 from zstreamer.worker.jobs import Job
 from zstreamer.worker.link import WorkerLink
+from zstreamer.worker.patience import Patience
 
 _ONCE, _ALONE = int(Flag.ONCE), int(Flag.ALONE)  # an enum's & costs a microsecond or two
-
-MIN_PREDICT_TIMEOUT = 30.0
-PREDICT_TIMEOUT_FACTOR = 10.0
-"""A predict counts as hung after the longer of 30 s and 10 × its usual time, unless told."""
 
 LOOK = 0.002
 """Seconds after which a claim is looked for that nothing else has brought to light: a model that
@@ -43,20 +40,18 @@ class Backlog:
     Args:
         config: what `zstreamer worker` was told.
         now: monotonic seconds.
-        tell: says something to the model's process.
 
     Attributes:
         jobs: the items, by the number that they have here.
         time: the model's batch time, learned from what runs.
+        patience: how long the model may take for what it does now.
     """
 
-    def __init__(
-        self, config: WorkerConfig, now: float, tell: Callable[[pipe.PipeMessage], None]
-    ) -> None:
+    def __init__(self, config: WorkerConfig, now: float) -> None:
         self.jobs: dict[int, Job] = {}
         self.time = BatchTime()
-        self._timeout = config.predict_timeout
-        self._tell = tell
+        self.patience = Patience(config.predict_timeout, self.time)
+        self._out: list[pipe.PipeMessage] = []
         self._by_ticket: dict[tuple[int, int], Job] = {}
         self._batcher: Batcher[Job] = Batcher(
             config.batch_size,
@@ -67,9 +62,7 @@ class Backlog:
         )
         self._costed: dict[int, Job] = {}
         self._preparing: set[int] = set()
-        self._preparing_since = 0.0
         self._running: list[int] = []
-        self._running_since = 0.0
         self._plan: list[int] = []
         self._serial = 0
         self._hold_until = math.inf
@@ -116,7 +109,7 @@ class Backlog:
         if warm is None or not jobs:
             return
         once = bool(work.flags & _ONCE)
-        self._tell(pipe.Items([job.id for job in jobs], payloads, once))
+        self._out.append(pipe.Items([job.id for job in jobs], payloads, once))
         if work.flags & _ALONE:
             self._batcher.add_group(jobs)
         elif warm.has_cost:  # `prepared` will say it
@@ -142,11 +135,12 @@ class Backlog:
     def preparing(self, now: float, ids: Iterable[int]) -> None:
         """The model's prepare() or cost() is about to see these."""
         self._preparing = set(ids)
-        self._preparing_since = now
+        self.patience.prepare(now, map(self.jobs.__getitem__, self._preparing & self.jobs.keys()))
 
     def prepared(self, now: float, message: pipe.Prepared) -> None:
         """It has seen all that came; those with a cost can be planned now."""
         self._preparing.clear()
+        self.patience.prepared()
         jobs = []
         for id, cost in zip(message.ids, message.costs, strict=True):
             job = self._costed.pop(id, None)
@@ -161,14 +155,13 @@ class Backlog:
         since = min(now, self._look_at - LOOK)
         self._look_at = math.inf
         self._running = list(claim.ids)
-        self._running_since = now
         self._plan = []
-        for id in claim.ids:
-            job = self.jobs.get(id)
-            if job is not None:
-                job.begun = True
-                if job.link is not None:
-                    job.link.begun(since, job.ticket)
+        begun = [self.jobs[id] for id in claim.ids if id in self.jobs]
+        self.patience.begin(now, len(claim.ids), begun)
+        for job in begun:
+            job.begun = True
+            if job.link is not None:
+                job.link.begun(since, job.ticket)
         self._batcher.remove(claim.ids)
 
     def done(self, now: float, done: pipe.Done) -> None:
@@ -186,7 +179,9 @@ class Backlog:
             self._unplan(unclaimed)
         if len(unclaimed) < len(done.ids):  # the next batch may have begun already
             self._batcher.ended(now, len(done.ids))
+            self.patience.answered(done.seconds)
         if done.ids and self._running and done.ids[0] == self._running[0]:
+            self.patience.end()
             self._running = []
             self._expect_claim(now)
 
@@ -200,17 +195,19 @@ class Backlog:
                 self._end(job, [Fate.LOST, how, {"batch": batches[job.id]}])
             else:
                 self._end(job, [Fate.RETURNED, how, {}])
+        self._out.clear()
         self._batcher.clear()
         self._costed.clear()
         self._preparing.clear()
+        self.patience.gone()
         self._running = []
         self._plan = []
         self._look_at = self._hold_until = math.inf
 
     # What time brings
 
-    def poll(self, now: float, warm: bool) -> None:
-        """Drop what is too late; tell the process what it may run next, where that has changed."""
+    def poll(self, now: float, warm: bool) -> list[pipe.PipeMessage]:
+        """Drop what is too late, plan what may run next; return what the process is to be told."""
         if now >= self._next_deadline:
             self._expire(now)
         if now >= self._look_at:
@@ -218,29 +215,12 @@ class Backlog:
         self._hold_until = math.inf
         if warm:
             self._replan(now)
+        messages, self._out = self._out, []
+        return messages
 
     def wake_at(self) -> float:
         """Return the monotonic seconds at which `poll` must be called at the latest."""
         return min(self._hold_until, self._look_at, self._next_deadline)
-
-    def hung_at(self) -> float:
-        """Return the monotonic seconds from which what the model does now counts as hung."""
-        timeout = self._timeout or MIN_PREDICT_TIMEOUT
-        prepare = self._preparing_since + timeout if self._preparing else math.inf
-        return min(prepare, self._predict_hung_at())
-
-    def hung(self, now: float) -> str:
-        """Return in words what is hung."""
-        what, since = ("predict", self._running_since)
-        if now < self._predict_hung_at():
-            what, since = ("prepare", self._preparing_since)
-        return f"was hung: one {what} took {now - since:.0f} s"
-
-    def _predict_hung_at(self) -> float:
-        if not self._running:
-            return math.inf
-        usual = PREDICT_TIMEOUT_FACTOR * self.time(len(self._running))
-        return self._running_since + (self._timeout or max(MIN_PREDICT_TIMEOUT, usual))
 
     def _expire(self, now: float) -> None:
         waiting = [job for job in self.jobs.values() if not job.begun]
@@ -256,7 +236,7 @@ class Backlog:
         if ids != self._plan:
             self._serial += 1
             self._plan = ids
-            self._tell(pipe.Plan(self._serial, ids))
+            self._out.append(pipe.Plan(self._serial, ids))
             if not self._running:
                 self._expect_claim(now)
 
@@ -275,7 +255,7 @@ class Backlog:
             self._end(job, [Fate.DROPPED, why, {}])
         ids = [job.id for job in jobs]
         self._unplan(ids)
-        self._tell(pipe.Drop(ids))
+        self._out.append(pipe.Drop(ids))
 
     def _unplan(self, ids: Sequence[int]) -> None:
         self._batcher.remove(ids)

@@ -22,19 +22,21 @@ from collections.abc import Callable
 from typing import NamedTuple, NoReturn
 
 from zstreamer import codec, errors, failure
-from zstreamer.errors import BadRequest, TooLarge, ZStreamerError
 from zstreamer.model import Loaded, PrepareFunction
 from zstreamer.signature import example_text
 from zstreamer.system import cpus, logs
 from zstreamer.worker import pipe, target
 from zstreamer.worker.claims import Claims
-from zstreamer.worker.runner import Runner, encode
+from zstreamer.worker.runner import ModelBroken, Runner, encode
 
 READ = 1024 * 1024
 """Bytes read from the socket at once."""
 
 SWITCH = 0.001
 """Seconds after which a predict that computes in Python lets the answers before it out."""
+
+LAST_ANSWERS = 5.0
+"""Seconds that answers to earlier batches get to leave before a broken model's process ends."""
 
 PROGRESS = 0.2
 """Seconds of preparing after which the agent hears what is left: many slow items are no hang."""
@@ -67,7 +69,7 @@ class Child:
         """Run batches for ever."""
         self._prepare, self._cost = model.prepare, model.cost
         self._looks = model.looks_on_arrival
-        runner = Runner(model.predict)
+        runner = Runner(model.predict, model.warm_up if model.example else None)
         threading.Thread(target=self._read, name="reader", daemon=True).start()
         threading.Thread(target=self._write_answers, name="writer", daemon=True).start()
         example = example_text(model.example)
@@ -75,7 +77,10 @@ class Child:
         while True:
             ids, held = self._claim()
             start = time.perf_counter()
-            outputs = runner.run([h.value for h in held], [h.once for h in held])
+            try:
+                outputs = runner.run([h.value for h in held], [h.once for h in held])
+            except ModelBroken as error:
+                self._end(error.__cause__ or error)
             seconds = time.perf_counter() - start
             self._answer(ids, outputs, seconds if runner.clean else 0.0)
 
@@ -106,6 +111,15 @@ class Child:
         else:
             self._outbox.append((ids, outputs, seconds))
             self._to_write.release()
+
+    def _end(self, error: BaseException) -> NoReturn:
+        """End this process, which cannot run the model any more; its items run in another one."""
+        until = time.monotonic() + LAST_ANSWERS
+        while self._outbox and time.monotonic() < until:  # they are good, and their items done
+            time.sleep(SWITCH)
+        self.send(pipe.Failed(failure.trace(error)))
+        sys.stderr.flush()
+        os._exit(1)
 
     def _write_answers(self) -> None:
         with _Fatal():
@@ -152,8 +166,10 @@ class Child:
                 if self._cost is not None:
                     costs[id] = _finite(self._cost(value))
             except BaseException as error:  # noqa: BLE001  # the user's code may raise anything
+                if failure.fatal(error):
+                    self._end(error)
                 bad_ids.append(id)
-                outcomes.append(errors.to_wire(_as_error(error)))
+                outcomes.append(errors.to_wire(failure.raised(error)))
             else:
                 held[id] = Held(value, message.once)
         with self._changed:
@@ -169,12 +185,6 @@ def _finite(cost: float) -> float:
     if not math.isfinite(cost):
         raise ValueError(f"cost() returned {cost}; it must return a finite number")
     return cost
-
-
-def _as_error(error: BaseException) -> ZStreamerError:
-    if isinstance(error, BadRequest | TooLarge):
-        return failure.returned(error)
-    return failure.raised(error)
 
 
 class _Fatal:

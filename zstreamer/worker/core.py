@@ -16,30 +16,15 @@ import math
 from collections.abc import Callable
 from enum import Enum
 
-from zstreamer import errors
 from zstreamer.config import WorkerConfig
 from zstreamer.wire import protocol
-from zstreamer.wire.protocol import Frames, ProtocolError, WorkerState
+from zstreamer.wire.link import LinkState, Peer
+from zstreamer.wire.protocol import Frames, WorkerState
 from zstreamer.worker import pipe
-from zstreamer.worker.actions import (
-    Action,
-    Close,
-    Connect,
-    Exit,
-    KillChild,
-    Send,
-    StartChild,
-    Tell,
-)
-from zstreamer.worker.backlog import MIN_PREDICT_TIMEOUT, Backlog
-from zstreamer.worker.link import LinkState, WorkerLink
-
-BACKOFF = 0.05
-MAX_BACKOFF = 0.5
-"""Seconds between attempts to connect."""
-
-GREETING_TIMEOUT = 5.0
-"""Seconds from the start of a connection to its WELCOME, then it is tried anew."""
+from zstreamer.worker.actions import Action, ChildAction, Exit, KillChild, StartChild, Tell
+from zstreamer.worker.backlog import Backlog
+from zstreamer.worker.link import WorkerLink
+from zstreamer.worker.patience import MAX_PATIENCE
 
 BEAT = 1.0
 """Seconds of silence after which a broker is told that this loop still turns."""
@@ -61,7 +46,7 @@ class ChildState(Enum):
     KILLED = "killed"
 
 
-class WorkerCore:
+class WorkerCore(Peer[WorkerLink, ChildAction]):
     """One worker: its brokers, its items and the state of its model's process.
 
     Args:
@@ -80,95 +65,34 @@ class WorkerCore:
         jitter: Callable[[], float],
         info: dict[str, object] | None = None,
     ) -> None:
+        links = [WorkerLink(a, now, config.max_payload) for a in config.broker]
+        super().__init__(protocol.Role.WORKER, id, links, jitter, info)
         self.config = config
-        self.id = id
-        self.links = [WorkerLink(a, now, config.max_payload) for a in config.broker]
         self.state = WorkerState.BOOTING
         self.text = ""
         self.child = ChildState.NONE
-        self.backlog = Backlog(config, now, lambda message: self._actions.append(Tell(message)))
-        self._jitter = jitter
-        self._info = info or {}
+        self.backlog = Backlog(config, now)
         self._booted = pipe.Booted(has_cost=False)
         self._child_since = now
         self._start_at = now
         self._failures = 0
         self._draining = False
         self._exiting = False
-        self._actions: list[Action] = []
-
-    # What a broker's connection has done
-
-    def on_connected(self, now: float, link: WorkerLink) -> None:
-        """The connection is open: say HELLO."""
-        if link.state is not LinkState.CONNECTING:
-            return
-        link.enter(LinkState.GREETING, now)
-        pool = POOL * self.config.batch_size if self._booted.has_cost else 0
-        info = {
-            **self._info,
-            "model": self.config.model,
-            "batch_size": self.config.batch_size,
-            "pool": pool,
-            "patience": self._patience(),
-        }
-        if self._booted.inputs or self._booted.outputs:
-            info |= {"inputs": self._booted.inputs, "outputs": self._booted.outputs}
-        if self._booted.example:
-            info["example"] = self._booted.example
-        hello = protocol.Hello(protocol.Role.WORKER, self.id, info)
-        self._actions.append(Send(link, protocol.hello(hello)))
 
     def _patience(self) -> float:
         """Seconds that a broker should wait for a word on items before it takes them back.
 
         It is the last resort against a worker that does not notice itself that it is stuck.
         """
-        return 2 * (self.config.predict_timeout or MIN_PREDICT_TIMEOUT) + self.config.max_latency
+        return 2 * (self.config.predict_timeout or MAX_PATIENCE) + self.config.max_latency
 
     def on_lost(self, now: float, link: WorkerLink) -> None:
         """The connection is gone, or could not be made: its tickets are void."""
         if link.state is LinkState.DOWN:
             return
-        if link.state is LinkState.READY:
-            link.attempts = 0
+        super().on_lost(now, link)
         link.anew = False
-        link.enter(LinkState.DOWN, now)
         self.backlog.lost(link)
-        delay = min(MAX_BACKOFF, BACKOFF * 2**link.attempts) * (0.5 + 0.5 * self._jitter())
-        link.retry_at = now + delay
-        link.attempts = min(link.attempts + 1, 10)
-
-    def on_message(self, now: float, link: WorkerLink, frames: Frames) -> None:
-        """A message has come."""
-        if link.state not in (LinkState.GREETING, LinkState.READY):
-            return  # read together with what ended the connection
-        try:
-            message = protocol.decode(frames)
-        except ProtocolError as error:
-            link.refused = f"{link.address} is no broker: {error}"
-            self._close(now, link)
-            return
-        match message:
-            case protocol.Work():
-                warm = self._booted if self.child is ChildState.WARM else None
-                self.backlog.take(now, link, message, warm)
-            case protocol.Welcome():
-                self._welcome(now, link)
-            case protocol.Cancel():
-                self.backlog.cancel(link, message.ids)
-            case protocol.Part():
-                link.receiver.part(message.transfer, message.data)
-                link.tell(protocol.PartOk(message.transfer))
-            case protocol.PartOk():
-                link.sender.ok()
-            case protocol.State():
-                link.drained = True
-            case protocol.Refuse():
-                link.refused = errors.from_wire(message.error).message
-                self._close(now, link)
-            case _:
-                pass  # PING, and whatever a later broker says that does not concern us
 
     # What the model's process has done
 
@@ -217,6 +141,10 @@ class WorkerCore:
         self._enter(WorkerState.RESTARTING, words)
         self.text = ""
 
+    def on_pause(self, seconds: float) -> None:
+        """The agent stood still, as where its machine is halted, and the model perhaps with it."""
+        self.backlog.patience.pause(seconds)
+
     def drain(self) -> None:
         """Take nothing new, finish what is here, then exit."""
         self._draining = True
@@ -227,9 +155,9 @@ class WorkerCore:
     def poll(self, now: float) -> list[Action]:
         """Do what is due and return what the driver must do now."""
         for link in self.links:
-            self._check_link(now, link)
+            self._check(now, link)
         self._check_child(now)
-        self.backlog.poll(now, self.child is ChildState.WARM)
+        self._actions.extend(map(Tell, self.backlog.poll(now, self.child is ChildState.WARM)))
         held, time = len(self.backlog.jobs), self.backlog.time
         beta, alpha = int(time.beta * 1e6), int(time.alpha * 1e6)
         for link in self.links:
@@ -239,57 +167,65 @@ class WorkerCore:
                 messages = link.flush(now, held - link.jobs, beta, alpha)
                 if messages:
                     link.beat_at = now + BEAT
-                self._actions.extend(Send(link, frames) for frames in messages)
+                self._send(link, messages)
         self._check_exit()
-        actions, self._actions = self._actions, []
-        return actions
+        return self._take_actions()
 
     def wake_at(self) -> float:
         """Return the monotonic seconds at which `poll` must be called at the latest."""
-        wake = self.backlog.wake_at()
-        for link in self.links:
-            if link.state is LinkState.READY:
-                wake = min(wake, link.beat_at, link.begun_due)
-            elif link.state is LinkState.DOWN:
-                wake = min(wake, link.retry_at)
-            else:
-                wake = min(wake, link.since + GREETING_TIMEOUT)
+        wake = min(self.backlog.wake_at(), super().wake_at())
         if self.child is ChildState.NONE and not self._draining:
             wake = min(wake, self._start_at)
         elif self.child is ChildState.BOOTING:
             wake = min(wake, self._child_since + self.config.boot_timeout)
         elif self.child is ChildState.WARM:
-            wake = min(wake, self.backlog.hung_at())
+            wake = min(wake, self.backlog.patience.until())
         return wake
 
     # Links
 
-    def _check_link(self, now: float, link: WorkerLink) -> None:
-        if link.state is LinkState.DOWN and now >= link.retry_at and not self._exiting:
-            link.enter(LinkState.CONNECTING, now)
-            self._actions.append(Connect(link))
-        elif link.state in (LinkState.CONNECTING, LinkState.GREETING) and (
-            now >= link.since + GREETING_TIMEOUT
-        ):
-            self._close(now, link)
+    def _wanted(self, _link: WorkerLink) -> bool:
+        return not self._exiting
 
-    def _close(self, now: float, link: WorkerLink) -> None:
-        self._actions.append(Close(link))
-        self.on_lost(now, link)
+    def _greeting(self, _link: WorkerLink) -> dict[str, object]:
+        booted, config = self._booted, self.config
+        pool = POOL * config.batch_size if booted.has_cost else 0
+        info: dict[str, object] = {
+            "model": config.model,
+            "batch_size": config.batch_size,
+            "pool": pool,
+            "patience": self._patience(),
+        }
+        if booted.inputs or booted.outputs:
+            info |= {"inputs": booted.inputs, "outputs": booted.outputs}
+        if booted.example:
+            info["example"] = booted.example
+        return info
 
-    def _welcome(self, now: float, link: WorkerLink) -> None:
-        link.enter(LinkState.READY, now)
-        link.attempts = 0
-        link.refused = ""
+    def _welcome(self, now: float, link: WorkerLink, _welcome: protocol.Welcome) -> None:
         link.anew = False
         link.beat_at = now + BEAT
         link.tell(protocol.State(self.state, self.text))
+
+    def _message(
+        self, now: float, link: WorkerLink, message: protocol.Message, _frames: Frames
+    ) -> None:
+        match message:
+            case protocol.Work():
+                warm = self._booted if self.child is ChildState.WARM else None
+                self.backlog.take(now, link, message, warm)
+            case protocol.Cancel():
+                self.backlog.cancel(link, message.ids)
+            case protocol.State():
+                link.drained = True
+            case _:
+                pass  # PING, and whatever a later broker says that does not concern us
 
     def _greet_again(self, now: float) -> None:
         """HELLO knew too little of the model: say it again on a new connection."""
         for link in self.links:
             if link.state is not LinkState.DOWN:
-                self._close(now, link)
+                self._drop(now, link)
                 link.retry_at = now
                 link.anew = True
 
@@ -311,8 +247,8 @@ class WorkerCore:
         elif self.child is ChildState.BOOTING:
             if now >= self._child_since + self.config.boot_timeout:
                 self._kill(f"did not start within {self.config.boot_timeout:g} s")
-        elif self.child is ChildState.WARM and now >= self.backlog.hung_at():
-            self._kill(self.backlog.hung(now))
+        elif self.child is ChildState.WARM and now >= self.backlog.patience.until():
+            self._kill(self.backlog.patience.words(now))
 
     def _kill(self, why: str) -> None:
         self.child = ChildState.KILLED
@@ -330,5 +266,5 @@ class WorkerCore:
         self._exiting = True
         for link in self.links:
             if link.state is LinkState.READY:
-                self._actions.extend(Send(link, frames) for frames in link.flush(math.inf, 0, 0, 0))
+                self._send(link, link.flush(math.inf, 0, 0, 0))
         self._actions.append(Exit(broken=True, text=text))

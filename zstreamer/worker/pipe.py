@@ -56,7 +56,9 @@ class Booted(NamedTuple):
 
 
 class Failed(NamedTuple):
-    """The model cannot be loaded; `text` is the traceback, or the one line that says it.
+    """The model cannot be loaded, or can run nothing any more: then this process ends.
+
+    `text` is the traceback, or the one line that says it.
 
     `final` where trying again cannot help: there is no such module or class.
     """

@@ -1,52 +1,73 @@
 """Runs one batch on a model so that a bad item harms only itself.
 
 predict raises ──> run each half again ──> … until the bad item stands alone
+a wrong number of outputs ──> the same
 an ItemError   ──> run the others again, together
 out of memory  ──> run each half again, and remember the smaller size for a while
 an exception in an item's place ──> that item's error; nothing runs again
+a broken device, or a FatalError ──> `ModelBroken`: this process can run nothing any more
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from zstreamer import codec, errors, failure
-from zstreamer.errors import PredictError
-from zstreamer.model import ItemError, PredictFunction
+from zstreamer.errors import PredictError, ZStreamerError
+from zstreamer.model import ItemError, PredictFunction, WrongNumberOfOutputs, listed
 from zstreamer.worker.pipe import Outcome
 
 PROBE_AFTER = 50
 """Batches at the smaller size before one item more is tried after running out of memory."""
 
+DOUBT_AFTER = 3
+"""Batches in a row without one answer after which the model has to show that it still works; then
+after twice as many, since callers may well send what no model can answer."""
+
+
+class ModelBroken(Exception):
+    """The model can run no batch in this process any more; the cause is its ``__cause__``."""
+
 
 class Runner:
     """A model's predict with the rules above.
 
+    Args:
+        predict: the model's.
+        check: raises where the model cannot run its own example; None where it has none.
+
     Attributes:
         limit: items that fitted into memory the last time; None while memory never ran out.
+        clean: whether in the last `run` predict ran exactly once and succeeded.
     """
 
-    def __init__(self, predict: PredictFunction) -> None:
+    def __init__(self, predict: PredictFunction, check: Callable[[], object] | None = None) -> None:
         self._predict = predict
+        self._check = check
         self.limit: int | None = None
-        self._batches_at_limit = 0
         self.clean = True
+        self._batches_at_limit = 0
+        self._one_too_large = False
+        self._failures = 0
+        self._doubt_at = DOUBT_AFTER
 
     def run(self, items: Sequence[object], once: Sequence[bool]) -> list[object]:
-        """Return an output for each item, or a `PredictError` in its place.
+        """Return an output for each item, or an error in its place.
 
         Args:
             items: the inputs, decoded.
             once: for each, whether it may run only once; where its batch fails it gets
                 that failure as its own, since it may not be run again.
 
-        After it returns, `clean` says whether predict ran exactly once and succeeded.
+        Raises:
+            ModelBroken: this process can run no batch any more, and the items are not done.
         """
         self.clean = bool(items)
         if not items:  # all were given up between the plan and the claim
             return []
-        size = self.limit or len(items)
+        limit = self.limit
+        self._one_too_large = False
+        size = limit or len(items)
         if size >= len(items):
             outputs = self._attempt(list(items), list(once))
         else:
@@ -55,29 +76,35 @@ class Runner:
             for start in range(0, len(items), size):
                 end = start + size
                 outputs += self._attempt(list(items[start:end]), list(once[start:end]))
+        if self._one_too_large:
+            self.limit = limit  # it was that item, and says nothing of how many others fit
         self._probe_upward()
+        self._doubt(outputs)
         return outputs
 
     def _attempt(self, items: list[object], once: list[bool]) -> list[object]:
         try:
-            outputs = self._predict(list(items))
-            return _check(outputs, len(items))
-        except KeyboardInterrupt:
-            raise
-        except _WrongCount as error:
+            outputs = listed(self._predict(list(items)), len(items))
+            for output in outputs:
+                if isinstance(output, BaseException) and failure.fatal(output):
+                    raise output
+            return outputs
+        # Also SystemExit and KeyboardInterrupt: a model must not end its worker, and no signal
+        # raises in this thread, or in a process that ignores them.
+        except BaseException as error:
             self.clean = False
-            return [error.as_predict_error()] * len(items)
-        except BaseException as error:  # noqa: BLE001  # also SystemExit: a model must not end its worker
-            self.clean = False
+            if failure.fatal(error):
+                raise ModelBroken(failure.message(error)) from error
             raised = error
         # Outside the handler, or each half's error would carry its whole's as its context.
         return self._split(raised, items, once)
 
     def _split(self, error: BaseException, items: list[object], once: list[bool]) -> list[object]:
-        failed = failure.raised(error)
         if len(items) == 1:
-            return [failed]
-        if _out_of_memory(error):
+            self._one_too_large |= failure.out_of_memory(error)
+            return [_told(error, failure.raised)]
+        failed = _told(error, failure.failed)
+        if failure.out_of_memory(error):
             self.limit = max(1, len(items) // 2)
             self._batches_at_limit = 0
         failure.let_go(error)
@@ -89,6 +116,27 @@ class Runner:
                 outputs[i] = output
         return outputs
 
+    def _doubt(self, outputs: list[object]) -> None:
+        """Have a model that has answered nothing for some batches run its example.
+
+        A broken one need not say so: what it raises may be any exception, for any input.
+        """
+        errs = [each for each in outputs if isinstance(each, BaseException)]
+        if len(errs) < len(outputs):
+            self._failures, self._doubt_at = 0, DOUBT_AFTER
+            return
+        if self._check is None or any(isinstance(each, failure.REFUSALS) for each in errs):
+            return  # to refuse an input is an answer
+        self._failures += 1
+        if self._failures < self._doubt_at:
+            return
+        self._doubt_at *= 2
+        try:
+            self._check()
+        except BaseException as error:
+            words = f"the model fails on its own example: {failure.message(error)}"
+            raise ModelBroken(words) from error
+
     def _probe_upward(self) -> None:
         if self.limit is None:
             return
@@ -96,6 +144,13 @@ class Runner:
         if self._batches_at_limit >= PROBE_AFTER:
             self.limit += 1
             self._batches_at_limit = 0
+
+
+def _told(error: BaseException, tell: Callable[[BaseException], ZStreamerError]) -> ZStreamerError:
+    """Return the error for those whose batch raised this one."""
+    if isinstance(error, WrongNumberOfOutputs):  # raised here, so its traceback says nothing
+        return PredictError(str(error), "WrongNumberOfOutputs")
+    return tell(error)
 
 
 def _parts(again: list[int], error: BaseException, count: int) -> list[list[int]]:
@@ -123,41 +178,11 @@ def _encode_one(output: object) -> Outcome:
     if isinstance(output, BaseException):
         return _error(output)
     try:
-        return codec.encode(output)
+        return codec.encode(output, "output")
     except Exception as error:  # noqa: BLE001  # as above
-        reason = failure.message(error).replace("items[0]", "it")
-        words = f"the model's output cannot be sent: {reason}"
+        words = f"the model's output cannot be sent: {failure.message(error)}"
         return errors.to_wire(PredictError(words, "BadOutput"))
 
 
 def _error(error: BaseException) -> list[object]:
     return errors.to_wire(failure.returned(error))
-
-
-class _WrongCount(Exception):
-    def as_predict_error(self) -> PredictError:
-        return PredictError(str(self), "WrongNumberOfOutputs")
-
-
-def _check(outputs: object, count: int) -> list[object]:
-    try:
-        if isinstance(outputs, str | bytes | dict):
-            raise TypeError
-        listed: list[object] = list(outputs)  # type: ignore[call-overload]  # it may well fail
-    except TypeError:
-        raise _WrongCount(
-            f"predict returned {type(outputs).__name__}, not a list with one output for each input"
-        ) from None
-    if len(listed) != count:
-        raise _WrongCount(
-            f"predict returned {len(listed)} outputs for {count} inputs; "
-            "it must return one for each, in order"
-        )
-    return listed
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, MemoryError):
-        return True
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(error, torch.cuda.OutOfMemoryError)

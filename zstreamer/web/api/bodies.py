@@ -21,9 +21,6 @@ _KINDS = {
     JSON: JSON,
     "text/json": JSON,
     MSGPACK: MSGPACK,
-    "application/x-msgpack": MSGPACK,
-    "application/vnd.msgpack": MSGPACK,
-    FORM: FORM,
 }
 
 _CODINGS = ("gzip", "x-gzip", "deflate")
@@ -32,14 +29,14 @@ _GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
 
 
 def kind(request: Request) -> str:
-    """Return `JSON`, `MSGPACK` or `FORM`; raises `Refused` for another content type."""
+    """Return `JSON` or `MSGPACK`; raises `Refused` for another content type."""
     given = request.header("content-type") or ""
     found = _KINDS.get(given.partition(";")[0].strip().lower())
     if found is None:
         raise Refused(
             415,
-            f"a body of type {given[:100]!r} is not read here; send {JSON}, {MSGPACK} or {FORM}",
-            [("accept", f"{JSON}, {MSGPACK}, {FORM}")],
+            f"a body of type {given[:100]!r} is not read here; send {JSON} or {MSGPACK}",
+            [("accept", f"{JSON}, {MSGPACK}")],
         )
     return found
 

@@ -1,6 +1,6 @@
 """What HTTP requests mean: the one interface that all servers serve. Pure: no sockets, no server.
 
-    POST /v1/models/{model}:predict     TensorFlow Serving, KServe v1; JSON, msgpack, forms
+    POST /v1/models/{model}:predict     TensorFlow Serving, KServe v1; JSON, msgpack
     GET  /v1/models, /v1/models/{model}
     POST /v2/models/{model}/infer       Open Inference Protocol; JSON and binary tensors
     GET  /v2, /v2/health/live, /v2/health/ready, /v2/models/{model}, /v2/models/{model}/ready
@@ -34,7 +34,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 from urllib.parse import unquote_plus
 
-from zstreamer.web.api import openapi, page, problem, v1, v2
+from zstreamer.web.api import page, problem, v1, v2
 from zstreamer.web.api import snapshot as snapshots
 from zstreamer.web.api.bodies import JSON
 from zstreamer.web.api.exchange import Exchange
@@ -80,7 +80,7 @@ class Interface:
             "/healthz": lambda *_: _json({"ok": True}),
             "/readyz": self._ready,
             "/metrics": self._text,
-            "/openapi.json": lambda *_: openapi.response(),
+            "/openapi.json": lambda *_: page.openapi(),
             "/": lambda *_: page.response(),
         }
 
@@ -116,7 +116,7 @@ class Interface:
             known = f"it is {bare}" if bare in self._pages else "/openapi.json says which there are"
             raise Refused(404, f"no page {path[:100]!r}; {known}")
         exchange.route = path.strip("/").replace("/", "_") or "page"
-        _allow(request, *(("POST", "GET") if path == "/stream" else ("GET",)))
+        _allow(request, "POST" if path == "/stream" else "GET")
         return step(exchange, request)
 
     def _v1(self, exchange: Exchange, request: Request, rest: str) -> Step:

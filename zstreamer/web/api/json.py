@@ -86,7 +86,25 @@ def dumps(value: object, other: Callable[[object], object] = plain) -> bytes:
     except TypeError:
         # Keys that are no text, and arrays of foreign byte order, are rare; to allow for them
         # would make every object slower.
-        return orjson.dumps(value, other, orjson.OPT_NON_STR_KEYS)
+        return orjson.dumps(_with_plain_keys(value), other, orjson.OPT_NON_STR_KEYS)
+
+
+def _with_plain_keys(value: object) -> object:
+    """Return a value with Python's own numbers for those of numpy among its keys."""
+    if isinstance(value, dict):
+        return {_plain_key(key): _with_plain_keys(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_plain_keys(each) for each in value]
+    return value
+
+
+def _plain_key(key: object) -> object:
+    np = sys.modules.get("numpy")
+    if np is not None and isinstance(key, np.generic):
+        key = key.item()
+    if isinstance(key, bytes | complex):
+        raise TypeError(f"the key {key!r:.60} is {type(key).__name__}, and JSON's keys are text")
+    return key
 
 
 _CONTAINERS = {list, dict}

@@ -2,7 +2,7 @@
 
 X-Request-Timeout: 2.5      seconds for the call, cut to `Limits.max_timeout`
 X-Priority: 10              higher goes first; 0 where it is not given
-Accept: application/msgpack
+Accept: application/msgpack     weights (q=…) are not looked at
 """
 
 from __future__ import annotations
@@ -64,27 +64,9 @@ def wants_msgpack(request: Request, default: bool) -> bool:
     accept = request.header("accept")
     if accept is None or accept == "*/*":
         return default
-    weights = _weights(accept.lower())
-    packed = max(weights.get(name, -1.0) for name in (MSGPACK, *_OTHER_NAMES))
-    plain = weights.get(JSON, -1.0)
-    rest = weights.get("application/*", weights.get("*/*", 0.0))
-    packed, plain = (rest if each < 0 else each for each in (packed, plain))
-    if not packed and not plain:
+    named = {each.partition(";")[0].strip() for each in accept.lower().split(",")}
+    if (MSGPACK in named) is not (JSON in named):
+        return MSGPACK in named
+    if named.isdisjoint((JSON, "application/*", "*/*")):
         raise Refused(406, f"answers come as {JSON} or {MSGPACK}; accept is {accept!r:.100}")
-    return packed > plain if packed != plain else default
-
-
-_OTHER_NAMES = ("application/x-msgpack", "application/vnd.msgpack")
-
-
-def _weights(accept: str) -> dict[str, float]:
-    """Return each media type's q, 1 where it has none or none that can be read."""
-    found = {}
-    for each in accept.split(","):
-        name, *parameters = (part.strip() for part in each.split(";"))
-        weight = next((part[2:] for part in parameters if part.startswith("q=")), "1")
-        try:
-            found[name] = min(1.0, max(0.0, float(weight)))
-        except ValueError:
-            found[name] = 1.0
-    return found
+    return default

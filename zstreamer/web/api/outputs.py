@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
+from zstreamer.errors import PredictError
 from zstreamer.signature import Tensor
 from zstreamer.web.api import json
 from zstreamer.web.api.datatypes import NUMPY, numpy
@@ -127,7 +128,8 @@ def _inferred(outputs: Sequence[object], name: str) -> OutputTensor:
     if array is not None and not rounded and (code := array.dtype.str[1:]) in _DATATYPES:
         datatype = _DATATYPES[code]
         return OutputTensor(name, datatype, array.shape, array.astype(NUMPY[datatype], copy=False))
-    return OutputTensor(name, "BYTES", [len(outputs)], [_as_json(each) for each in outputs])
+    written = [_as_json(each, index) for index, each in enumerate(outputs)]
+    return OutputTensor(name, "BYTES", [len(outputs)], written)
 
 
 _PLAIN = ({bool}, {int}, {float}, {int, float})
@@ -145,13 +147,17 @@ def _same_arrays(outputs: Sequence[object]) -> np.ndarray | None:
     return numpy().array(outputs)  # type: ignore[no-any-return]
 
 
-def _as_json(output: object) -> str:
+def _as_json(output: object, index: int) -> str:
     try:
         return json.dumps(output).decode()
     except TypeError as error:
-        raise Refused(
-            500, f"an output has no form in JSON ({error}); declare the model's outputs"
-        ) from None
+        bad = PredictError(
+            f"the model's output for item {index} cannot be written as JSON: {error}; have the "
+            "model return another type, or declare its outputs",
+            "BadOutput",
+        )
+        bad.index = index
+        raise bad from None
 
 
 def data(tensor: OutputTensor) -> object:

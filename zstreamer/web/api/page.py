@@ -1,4 +1,4 @@
-"""The page at ``/`` for people: which models are served, and a box to try them."""
+"""The page for people, which models are served and a box to try them; and the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ import hashlib
 from functools import lru_cache
 from pathlib import Path
 
+import orjson
+
+import zstreamer
+from zstreamer.web.api.bodies import JSON
+from zstreamer.web.api.json import dumps
 from zstreamer.web.api.steps import Response
 
 
@@ -26,6 +31,14 @@ def response() -> Response:
         ("x-content-type-options", "nosniff"),
     ]
     return Response(200, body, headers)
+
+
+@lru_cache
+def openapi() -> Response:
+    """Return the OpenAPI 3.1 document of the interface, with this release's version."""
+    document = orjson.loads(Path(__file__).with_name("openapi.json").read_bytes())
+    document["info"]["version"] = zstreamer.__version__
+    return Response(200, dumps(document), [("content-type", JSON)])
 
 
 def _hash(body: bytes, tag: bytes) -> str:

@@ -113,7 +113,7 @@ def readiness(snapshot: Snapshot, wanted: str) -> tuple[bool, dict[str, object]]
 def _reason(models: dict[str, Model], wanted: str) -> str:
     if wanted in models:
         why = trouble(models[wanted])
-        return f"no warm worker for model {wanted!r}" + (f": {why}" if why else "")
+        return f"no worker is ready for model {wanted!r}" + (f": {why}" if why else "")
     if not models:
         return "no worker has come yet; start one with `zstreamer worker MODULE:NAME`"
-    return f"no warm worker for any of the models {', '.join(sorted(models))}"
+    return f"no worker is ready for any of the models {', '.join(sorted(models))}"

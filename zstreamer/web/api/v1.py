@@ -1,7 +1,7 @@
-"""The REST convention of TensorFlow Serving and KServe v1, with forms and msgpack beside JSON.
+"""The REST convention of TensorFlow Serving and KServe v1, with msgpack beside JSON.
 
     {"instances": ["one", "two"]}   ──>   {"predictions": [1, 2]}
-    s=one&s=two                     ──>   [1, 2]
+    s=one&s=two at /stream          ──>   [1, 2]
 
 Each instance is an item, as the model sees it. ``{"b64": "…"}`` stands for bytes, as in TensorFlow
 Serving; arrays travel as lists in JSON, and as they are in msgpack.
@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from zstreamer import codec
-from zstreamer.errors import BadRequest, ZStreamerError
+from zstreamer.errors import BadRequest, PredictError, ZStreamerError
 from zstreamer.web.api import bodies, json, options, problem
 from zstreamer.web.api import snapshot as snapshots
 from zstreamer.web.api.bodies import FORM, JSON, MSGPACK
@@ -36,7 +36,7 @@ _MSGPACK_HEADERS = [("content-type", MSGPACK)]
 
 
 def predict(exchange: Exchange, request: Request, model: str, limits: Limits) -> Step:
-    """Have a model run the instances of a body, or the fields ``s`` of a form."""
+    """Have a model run the instances of a body."""
     exchange.route = "v1_predict"
     body = request.body
     inline = bool(request.query) and _inline(request.query)
@@ -46,10 +46,7 @@ def predict(exchange: Exchange, request: Request, model: str, limits: Limits) ->
         packed, items = False, _json(body, limits)
     else:
         body = bodies.plain(request, limits)
-        kind = JSON if body[:1] == b"{" else bodies.kind(request)
-        if kind == FORM:
-            return form(exchange, request, body, model, limits, inline)
-        packed = kind == MSGPACK
+        packed = body[:1] != b"{" and bodies.kind(request) == MSGPACK
         items = _rows(bodies.msgpack(body, limits)) if packed else _json(body, limits)
     check_count(items, "instances", limits)
     then = _packed if options.wants_msgpack(request, packed) else _predictions
@@ -57,31 +54,16 @@ def predict(exchange: Exchange, request: Request, model: str, limits: Limits) ->
 
 
 def stream(exchange: Exchange, request: Request, model: str, limits: Limits) -> Step:
-    """Have a model run the fields ``s`` of a form, or of the query where the method is GET."""
-    exchange.route = "stream"
-    if request.method == "POST":
-        body = bodies.plain(request, limits)
-        if (request.header("content-type") or FORM).partition(";")[0].strip().lower() != FORM:
-            raise Refused(415, f"/stream reads {FORM}; send JSON to /v1/models/{model}:predict")
-        return form(exchange, request, body, model, limits)
-    query = request.query.encode("utf-8", "surrogatepass")
-    return form(exchange, request, query, model, limits)
-
-
-def form(
-    exchange: Exchange,
-    request: Request,
-    body: bytes,
-    model: str,
-    limits: Limits,
-    inline: bool = False,
-) -> Step:
     """Have a model run the fields ``s`` of a form; the answer is the list of outputs."""
+    exchange.route = "stream"
+    body = bodies.plain(request, limits)
+    if (request.header("content-type") or FORM).partition(";")[0].strip().lower() != FORM:
+        raise Refused(415, f"/stream reads {FORM}; send JSON to /v1/models/{model}:predict")
     items = bodies.field(body)
     if not items:
         raise BadRequest("the form has no field s; send s=TEXT, once for each item")
     check_count(items, "fields s", limits)
-    return exchange.predict(items, checked(model), options.of(request, limits), _outputs, inline)
+    return exchange.predict(items, checked(model), options.of(request, limits), _outputs)
 
 
 def listed(snapshot: snapshots.Snapshot) -> Response:
@@ -168,19 +150,19 @@ def _unpack(value: object) -> object:
 
 
 def _predictions(outputs: Sequence[object]) -> Response:
-    return Response(200, _written({"predictions": outputs}), _JSON_HEADERS)
+    return Response(200, _written({"predictions": outputs}, outputs), _JSON_HEADERS)
 
 
 def _outputs(outputs: Sequence[object]) -> Response:
-    return Response(200, _written(outputs), _JSON_HEADERS)
+    return Response(200, _written(outputs, outputs), _JSON_HEADERS)
 
 
 def _packed(outputs: Sequence[object]) -> Response:
     plain = [_inline_error(e) if isinstance(e, ZStreamerError) else e for e in outputs]
     try:
-        body = codec.encode({"predictions": plain})
+        body = codec.encode({"predictions": plain}, "body")
     except BadRequest as error:  # it is not the request that was bad
-        raise Refused(500, f"an output cannot be written as msgpack: {error}") from None
+        raise _bad_output(f"the model's output cannot be written as msgpack: {error}") from None
     return Response(200, body, _MSGPACK_HEADERS)
 
 
@@ -192,10 +174,23 @@ def _other(value: object) -> object:
     return _inline_error(value) if isinstance(value, ZStreamerError) else json.plain(value)
 
 
-def _written(value: object) -> bytes:
+def _written(value: object, outputs: Sequence[object]) -> bytes:
     try:
         return json.dumps(value, _other)
-    except TypeError as error:
-        raise Refused(
-            500, f"an output cannot be written as JSON ({error}); ask for it with Accept: {MSGPACK}"
-        ) from None
+    except TypeError:
+        for index, output in enumerate(outputs):
+            try:
+                json.dumps(output, _other)
+            except TypeError as error:
+                raise _bad_output(
+                    f"the model's output for item {index} cannot be written as JSON: {error}; "
+                    f"have the model return another type, or ask with Accept: {MSGPACK}",
+                    index,
+                ) from None
+        raise
+
+
+def _bad_output(words: str, index: int | None = None) -> PredictError:
+    error = PredictError(words, "BadOutput")
+    error.index = index
+    return error

@@ -70,7 +70,7 @@ def ready(name: str, snapshot: snapshots.Snapshot) -> Response:
 
 def _not_ready(name: str, model: snapshots.Model) -> NoWorker:
     why = snapshots.trouble(model)
-    return NoWorker(f"no warm worker serves model {name!r}" + (f": {why}" if why else ""))
+    return NoWorker(f"no worker is ready for model {name!r}" + (f": {why}" if why else ""))
 
 
 def _described(declared: Sequence[Tensor] | None, unnamed: str) -> list[dict[str, object]]:

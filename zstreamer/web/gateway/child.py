@@ -1,6 +1,6 @@
 """One process of the gateway: accepts connections of a socket it was given, until told to stop.
 
-gateway ── socket, configuration, SIGTERM ──> server: asyncio, `Connection`s ──> client ──> broker
+gateway ── socket, configuration, SIGTERM ──> child: asyncio connections ──> client ──> broker
 """
 
 from __future__ import annotations
@@ -13,22 +13,19 @@ import resource
 import shutil
 import socket
 import sys
-from typing import Final
 
 from zstreamer.config import GatewayChildConfig
 from zstreamer.system import logs
 from zstreamer.system.exitcodes import ExitCode
 from zstreamer.system.process import Owner, owned, read_config
 from zstreamer.system.signals import StopRequests
+from zstreamer.system.slots import GLANCE
 from zstreamer.web.backend import Backend
 from zstreamer.web.gateway.parent import FOLDER_FLAG
-from zstreamer.web.http.connection import Connection
-from zstreamer.web.http.service import Service
+from zstreamer.web.http.asyncio_driver import AsyncioConnection, Service
+from zstreamer.web.http.shared import Bounds
 
 log = logging.getLogger("zstreamer.web.gateway.child")  # run as __main__
-
-GLANCE: Final = 0.2
-"""Seconds between two looks at the owner, and at whether a drain is done."""
 
 
 class GatewayChild:
@@ -51,8 +48,7 @@ class GatewayChild:
             backend.interface,
             backend.client(),
             backend.directory,
-            config.read_timeout,
-            config.keep_alive,
+            Bounds(config.max_body, config.keep_alive, config.read_timeout),
         )
 
     async def run(self, stop: StopRequests) -> ExitCode:
@@ -64,7 +60,9 @@ class GatewayChild:
         for each in watched:
             loop.add_reader(each, woken.set)
         server = await loop.create_server(
-            lambda: Connection(self._service), sock=self._listener, backlog=self.config.backlog
+            lambda: AsyncioConnection(self._service),
+            sock=self._listener,
+            backlog=self.config.backlog,
         )
         try:
             while not (stop.requests or self._abandoned()):
@@ -78,12 +76,13 @@ class GatewayChild:
             await self._backend.close()
 
     async def _drain(self, stop: StopRequests, woken: asyncio.Event) -> ExitCode:
-        self._service.drain()
+        shared = self._service.shared
+        shared.drain()
         loop = asyncio.get_running_loop()
         end = loop.time() + self.config.drain_grace
-        while self._service.connections and not self._abandoned():
+        while shared.connections and not self._abandoned():
             if stop.requests > 1 or loop.time() > end:
-                log.warning("stopped with requests open=%d", len(self._service.connections))
+                log.warning("stopped with requests open=%d", len(shared.connections))
                 return ExitCode.NOT_DRAINED
             await _either(woken, GLANCE / 10)
         return ExitCode.OK

@@ -1,8 +1,9 @@
 """HTTP/1.1: bytes of a connection to requests, responses to bytes.
 
-    bytes ─> receiver ─> headers ─> Request ─> connection (asyncio) or green (gevent) ─> interface
-    bytes <─ response_head <────── Response <─ connection (asyncio) or green (gevent) <─ interface
+    bytes ─> receiver ─> connection ─> driver ─> interface, or environ ─> a WSGI app
+    bytes <─ response_head <────────── driver <─ Response,  or wsgi_response <─┘
 
-`service` is what all connections of a gateway's process share; `pywsgi` is a gevent server for any
-WSGI app, with `environ` for what the app is called with and `wsgi_response` for what it answers.
+`connection` is the protocol without a socket, `shared` what all connections of a process share:
+clock, bounds, bytes held. Two drivers move the bytes: `asyncio_driver` for the gateway's children,
+`gevent_driver` for `zstreamer.web.gunicorn.Worker`.
 """

@@ -9,6 +9,7 @@ ways, such as a request with two lengths, is refused.
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import unquote
 
@@ -27,6 +28,21 @@ CHUNK = 32
 """Bytes that a chunk may need for its size and the ends of its lines."""
 
 
+@dataclass(slots=True)
+class Received(Request):
+    """A request as it came over HTTP/1.1.
+
+    Args:
+        headers: all of them; `header` finds one.
+        target: path and query as they came.
+        version: "1.1" or "1.0".
+    """
+
+    headers: Headers
+    target: bytes
+    version: str
+
+
 class Sink(Protocol):
     """Who takes what a `Receiver` makes of the bytes."""
 
@@ -39,7 +55,7 @@ class Sink(Protocol):
     def grew(self, size: int) -> None:
         """So many bytes more of a body are held."""
 
-    def take(self, request: Request, connection: bytes) -> None:
+    def take(self, request: Received, connection: bytes) -> None:
         """A whole request has come; connection: the header that its response carries."""
 
     def refuse(self, status: int, detail: str = "") -> None:
@@ -195,13 +211,18 @@ class Receiver:
         path, query = _parts(self._url)
         body = parts[0] if len(parts) == 1 else b"".join(parts)
         method = parser.get_method().decode("ascii")
-        self._sink.take(Request(method, path, query, self._headers.text, body), connection)
+        headers, target = self._headers, self._url
+        request = Received(method, path, query, headers.text, body, headers, target, self._version)
+        self._sink.take(request, connection)
 
     def _refuse_head(self) -> None:
         self.refuse(431, f"the request's line and headers exceed {MAX_HEAD} bytes")
 
     def _decline(self, rest: bytes | memoryview) -> None:
-        """A client offers to speak something else: read its request as if it had not."""
+        """A client offers another protocol: read its request as if it had not.
+
+        llhttp takes what follows such a head for the other protocol, so the body would be lost.
+        """
         method = self._parser.get_method()
         if method == b"CONNECT":
             self.refuse(405, "this server is no proxy")

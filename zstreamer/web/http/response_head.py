@@ -17,6 +17,11 @@ KEEP = b"connection: keep-alive\r\n"
 """Which of the two a response says; HTTP/1.1 keeps a connection where neither is said."""
 
 
+def status_line(status: int) -> str:
+    """A status with its phrase, "200 OK"; see `Response` for those that HTTP does not name."""
+    return f"{status} {_PHRASES.get(status, 'Refused')}"
+
+
 def date(now: float) -> bytes:
     """The Date header for a moment; now: seconds of `time.time`."""
     return f"date: {formatdate(now, usegmt=True)}\r\n".encode("ascii")

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Protocol
 from zstreamer.errors import ZStreamerError
 from zstreamer.web.api import problem
 from zstreamer.web.api.steps import Header
-from zstreamer.web.http.response_head import CLOSE, head
+from zstreamer.web.http.connection import JOINED
+from zstreamer.web.http.environ import Environ
+from zstreamer.web.http.response_head import CLOSE, head, status_line
 
 if TYPE_CHECKING:
     from _typeshed import OptExcInfo
@@ -21,11 +23,18 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-JOINED = 64 * 1024
-"""Bytes of a body up to which it is copied to leave together with its head."""
-
-
-_ASKED = ("REMOTE_ADDR", "REQUEST_METHOD", "PATH_INFO")
+_OURS = frozenset(
+    [
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "te",
+        "trailers",
+        "transfer-encoding",
+        "upgrade",
+    ]
+)
+"""Headers of a connection, which belong to its server (RFC 2616, 13.5.1): an app's are left out."""
 
 
 class Gone(Exception):
@@ -46,6 +55,9 @@ class Way(Protocol):
     def send(self, data: bytes) -> None:
         """Send all of it, or raise `Gone`."""
 
+    def failed(self, environ: Environ, error: BaseException) -> None:
+        """An app has raised what is not an error of zstreamer: log it."""
+
 
 class Answer:
     """The answer to one request.
@@ -57,27 +69,32 @@ class Answer:
 
     Attributes:
         connection: `CLOSE` where no further request can be answered.
-        status: as a number; 0 before there is one.
-        size: bytes of body that were sent.
+        status: as the app says it, "200 OK"; empty before there is one.
+        headers: the app's.
+        sent: bytes of body.
     """
 
     __slots__ = (
         "_begun",
         "_bodiless",
         "_chunked",
+        "_code",
         "_environ",
         "_given",
         "_lines",
         "_way",
         "connection",
-        "size",
+        "headers",
+        "sent",
         "status",
     )
 
-    def __init__(self, way: Way, environ: dict[str, object], connection: bytes) -> None:
+    def __init__(self, way: Way, environ: Environ, connection: bytes) -> None:
         self.connection = connection
-        self.status = 0
-        self.size = 0
+        self.status = ""
+        self.headers: list[Header] = []
+        self.sent = 0
+        self._code = 0
         self._way = way
         self._environ = environ
         self._lines = b""
@@ -98,12 +115,10 @@ class Answer:
                     close()
         except Gone:
             raise
-        except Exception as error:  # noqa: BLE001  # no app's fault may end its server
+        except StopIteration:  # an app that has taken the socket over says so
+            self.connection = CLOSE
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # no app may end its server
             self._fail(error)
-
-    def __str__(self) -> str:
-        host, method, path = (self._environ[name] for name in _ASKED)
-        return f"{host} {method} {path!r}: {self.status}, {self.size} bytes"
 
     def start_response(
         self, status: str, headers: list[Header], exc_info: OptExcInfo | None = None, /
@@ -116,15 +131,19 @@ class Answer:
         """
         if exc_info is not None and self._begun and exc_info[1] is not None:
             raise exc_info[1]
-        if exc_info is None and self.status:
+        if exc_info is None and self._code:
             raise RuntimeError("start_response was called twice")
+        given = {name.lower(): value for name, value in headers}
+        if not _OURS.isdisjoint(given):
+            headers = [each for each in headers if each[0].lower() not in _OURS]
         lines = "\r\n".join(["HTTP/1.1 " + status, *map(": ".join, headers), ""])
         ends = len(headers) + 1
         if lines.count("\n") != ends or lines.count("\r") != ends:
             raise ValueError(f"a line break in the status or a header: {lines!r:.200}")
         self._lines = lines.encode("latin-1")
-        self._given = {name.lower(): value for name, value in headers}
-        self.status = int(status[:3])
+        self._given = given
+        self._code = int(status[:3])
+        self.status, self.headers = status, headers
         return self.write
 
     def write(self, data: bytes) -> None:
@@ -146,13 +165,13 @@ class Answer:
         if self._chunked:
             self._way.send(b"0\r\n\r\n")
         given = self._given.get("content-length")
-        if given is not None and not self._bodiless and given != str(self.size):
-            log.error("an answer of %d bytes said that it had %s", self.size, given)
+        if given is not None and not self._bodiless and given != str(self.sent):
+            log.error("an answer of %d bytes said that it had %s", self.sent, given)
             self.connection = CLOSE
 
     def _begin(self, data: bytes, whole: bool) -> None:
         """Send what `start_response` was given, and the first piece."""
-        if not self.status:
+        if not self._code:
             raise RuntimeError("the app has not called start_response")
         self._begun = True
         if self._way.ends or self._given.get("connection") == "close":
@@ -169,7 +188,7 @@ class Answer:
 
     def _framing(self, data: bytes, whole: bool) -> bytes:
         """The header that says where the body ends, where the app has not given one."""
-        without = self.status < 200 or self.status in (204, 304)
+        without = self._code < 200 or self._code in (204, 304)
         head_only = self._environ["REQUEST_METHOD"] == "HEAD"
         self._bodiless = without or head_only
         if without or "content-length" in self._given:
@@ -189,18 +208,21 @@ class Answer:
             self._way.send(self._piece(data))
 
     def _piece(self, data: bytes) -> bytes:
-        self.size += len(data)
+        self.sent += len(data)
         return b"%x\r\n%s\r\n" % (len(data), data) if self._chunked and data else data
 
-    def _fail(self, error: Exception) -> None:
+    def _fail(self, error: BaseException) -> None:
         if not isinstance(error, ZStreamerError):
-            log.error("an app failed path=%r", self._environ["PATH_INFO"], exc_info=error)
+            self._way.failed(self._environ, error)
         if self._begun:  # closing is all that can still tell
             self.connection = CLOSE
             return
         self._begun = True
-        response = problem.response(error)
+        response = problem.response(error if isinstance(error, Exception) else Exception())
         if self._environ["REQUEST_METHOD"] == "HEAD":
             response = response.bare()
-        self.status = response.status
+        if self._way.ends:
+            self.connection = CLOSE
+        self.status, self.headers = status_line(response.status), response.headers
+        self.sent = len(response.body)
         self._way.send(head(response, self._way.date, self.connection) + response.body)
