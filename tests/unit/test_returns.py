@@ -67,7 +67,7 @@ def test_a_curve_of_nobody_who_came_back_is_infinite():
 
 def test_items_that_come_together_are_back_at_once():
     curve = _Cycle(16, [0.25, 0.5], [8, 16]).curve(1.0)
-    assert curve == [0.25] * 8 + [0.5] * 8
+    assert curve == [0.25] * (STEPS // 2) + [0.5] * (STEPS // 2)
 
 
 # What a hold asks for
