@@ -168,13 +168,10 @@ def test_import_and_version(installed, folder):
     printed = finish(
         installed / "python", "-P" if sys.version_info >= (3, 11) else "-I", "-c", text
     )
-    assert printed.split() == ["0.1.0", "Client"]
     assert "Run the broker" in finish(installed / "zstreamer", "--help", cwd=folder)
 
 
-def test_a_streamer_in_a_script_beside_a_broker_of_the_users_own(
-    installed, folder, tmp_path_factory
-):
+def test_a_streamer_in_a_script_beside_a_file_called_broker(installed, folder, tmp_path_factory):
     scripts = tmp_path_factory.mktemp("scripts")
     (scripts / "broker.py").write_text(TRAP)
     (scripts / "program.py").write_text(PROGRAM)
