@@ -13,13 +13,12 @@ import time
 import weakref
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 
 from zstreamer.client.client import Client
 from zstreamer.client.future import Future
 from zstreamer.client.items import Items
-from zstreamer.config import AgentConfig, BrokerConfig
+from zstreamer.config import TIMEOUT, AgentConfig, BrokerConfig
 from zstreamer.errors import Cancelled
 from zstreamer.local.folder import socket_folder
 from zstreamer.local.threaded import Batches
@@ -65,7 +64,7 @@ class ThreadedStreamer:
         predict_function: PredictFunction,
         batch_size: int,
         max_latency: float = 0.1,
-        worker_timeout: float = 20,
+        worker_timeout: float = TIMEOUT,
     ) -> None:
         self._batches = Batches(predict_function, batch_size, max_latency, worker_timeout)
 
@@ -116,12 +115,7 @@ class ThreadedStreamer:
     def __enter__(self) -> ThreadedStreamer:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.destroy_workers()
 
 
@@ -166,7 +160,7 @@ class Streamer:
         model_init_kwargs: dict[str, object] | None = None,
         wait_for_worker_ready: bool = False,
         mp_start_method: str = "spawn",
-        worker_timeout: float = 20,
+        worker_timeout: float = TIMEOUT,
     ) -> None:
         if mp_start_method not in ("spawn", "fork"):
             raise ValueError(f'mp_start_method must be "spawn" or "fork", not {mp_start_method!r}')
@@ -293,12 +287,7 @@ class Streamer:
     def __enter__(self) -> Streamer:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.destroy_workers()
 
 
