@@ -142,7 +142,7 @@ class Loaded:
         predict = getattr(model, "predict", model)
         if not callable(predict):
             raise TypeError(
-                f"{source!r} is no model: give a ManagedModel subclass, an object with a "
+                f"{source!r} is not a model: give a ManagedModel subclass, an object with a "
                 "predict method, or a function that takes a list and returns a list"
             )
         self.predict: PredictFunction = predict

@@ -30,7 +30,7 @@ class Load:
 
     Args:
         address: the broker's, for clients.
-        model: whom to call.
+        model: which model to call.
         processes: among how many programs each load is divided.
     """
 

@@ -22,7 +22,9 @@ def socket_folder() -> str:
     for place in (wanted, *SHORT_PLACES):
         if _fits(f"{place}/{PREFIX}12345678/workers"):
             return tempfile.mkdtemp(prefix=PREFIX, dir=place)
-    raise ValueError(f"no room for a socket below {wanted}: set TMPDIR to a folder of a short name")
+    raise ValueError(
+        f"no room for a socket below {wanted}: set TMPDIR to a folder with a short path"
+    )
 
 
 def _fits(path: str) -> bool:

@@ -83,7 +83,7 @@ def _read(path: Path) -> str:
 
 
 def give_way() -> None:
-    """Have this process, and those that it starts, never take a core from another at its wakening.
+    """Never preempt another process when this one, or one that it starts, wakes up.
 
     What wakes an agent is mostly its model, which often lost its core to it at once: half a
     millisecond of each batch. Linux spares it where the one that wakes is of SCHED_BATCH

@@ -82,7 +82,7 @@ class Backend:
             except ZStreamerError as error:
                 step = step.failed(error)
             except BaseException:
-                step.failed(Cancelled("the caller has gone"))
+                step.failed(Cancelled("the caller disconnected"))
                 raise
             else:
                 step = step.answered(answer)

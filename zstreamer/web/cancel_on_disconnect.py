@@ -53,7 +53,7 @@ class CancelOnDisconnect:
     does not tell what its connections are, a call's own budget ends it.
 
     Args:
-        app: what it makes of an answer that it iterates later is not watched.
+        app: watched until it returns; an answer that it yields later is not.
     """
 
     def __init__(self, app: WSGIApplication) -> None:

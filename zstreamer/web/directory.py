@@ -4,7 +4,7 @@ WSGI, threads and gevent:   snapshot = directory.get()
 ASGI:                       snapshot = await directory.aget()
 
 ask ──> fresh enough? ──> here it is
-          └─ no ──> one thread of the system asks the brokers; whoever asks meanwhile waits
+          └─ no ──> one thread of the system asks the brokers; others wait meanwhile
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Directory:
         timeout: seconds that a broker has to answer; probes of `/readyz` wait as long.
 
     Raises:
-        ValueError: an address makes no sense; the message says the mend.
+        ValueError: an address makes no sense; the message says how to fix it.
     """
 
     def __init__(self, brokers: str | Sequence[str], timeout: float = 1.0) -> None:
@@ -174,7 +174,7 @@ class Directory:
             except ZStreamerError as error:
                 errors.append(error)
                 silent.add(address)
-        # Where none answers there is nobody whom patience with them could hold up.
+        # If no broker answers, waiting for them delays nobody.
         self._silent = silent if found else set()
         return merged(found) if found else errors[0]
 

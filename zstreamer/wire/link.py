@@ -177,7 +177,7 @@ class Peer(ABC, Generic[L, A]):
         try:
             message = protocol.decode(frames)
         except ProtocolError as error:
-            self._drop(now, link, errors.BadRequest(f"{link.address} is no broker: {error}"))
+            self._drop(now, link, errors.BadRequest(f"{link.address} is not a broker: {error}"))
             return
         match message:
             case protocol.Part():

@@ -158,7 +158,7 @@ class Child:
         told = -math.inf
         for position, (id, payload) in enumerate(zip(message.ids, message.payloads, strict=True)):
             if self._looks and time.monotonic() - told > PROGRESS:
-                # Whoever kills or blocks this process here is to be found.
+                # An item that kills or blocks this process here must be found.
                 self.send(pipe.Preparing(message.ids[position:]))
                 told = time.monotonic()
             try:

@@ -28,7 +28,7 @@ def loads(body: bytes | memoryview, max_nesting: int) -> object:
     try:
         value: object = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise BadRequest(f"the body is no JSON: {error}") from None
+        raise BadRequest(f"the body is not JSON: {error}") from None
     whole = bytes(body) if type(body) is memoryview else body
     if _LONG in whole.translate(_DIGITS):
         _check_integers(whole)

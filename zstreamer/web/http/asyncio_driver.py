@@ -150,7 +150,7 @@ class AsyncioConnection(asyncio.BufferedProtocol):
 
     def _predict(self, step: Predict) -> None:
         if self._transport.is_closing():
-            step.failed(Cancelled("the caller has gone"))
+            step.failed(Cancelled("the caller disconnected"))
             return
         self._step = step
         try:
