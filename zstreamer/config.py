@@ -168,7 +168,10 @@ class WorkerConfig(Config):
     )
     batch_size: int = setting(32, COUNT, "Most items that one predict runs.")
     max_latency: float = setting(
-        0.0, SECONDS, "Longest wait for a fuller batch, in seconds; 0 never waits."
+        0.1,
+        SECONDS,
+        "Longest hold of a free model for callers who are about to return, in seconds; 0: greedy, "
+        "a free model runs what is there.",
     )
     latency_target: float | None = setting(
         None,

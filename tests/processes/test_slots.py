@@ -32,7 +32,7 @@ def start(tmp_path, monkeypatch):
 @pytest.fixture
 def slot(start):
     """A slot whose process was started at 0 s."""
-    slot = ProcessSlot(start)
+    slot = ProcessSlot("a process", start)
     slot.keep(0.0)
     return slot
 
@@ -66,7 +66,7 @@ def test_a_process_that_has_lived_for_a_while_is_started_again_soon(slot):
 
 
 def test_a_final_exit_code_ends_a_slot(start):
-    slot = ProcessSlot(start, final=[7])
+    slot = ProcessSlot("a process", start, final=[7])
     slot.keep(0.0)
     slot.process.wait()
     for now in (0.0, 100.0):

@@ -143,11 +143,11 @@ def test_a_worker_connects_and_loads_its_model_at_the_same_time():
 
 
 def test_hello_says_what_the_worker_serves_and_state_follows_welcome():
-    bench = Bench(model="bert", batch_size=32)
+    bench = Bench(model="bert", batch_size=32, max_latency=0.5)
     bench.connect()
     hello, state = bench.said[bench.link]
     assert hello == protocol.Hello(
-        2, 7, {"model": "bert", "batch_size": 32, "pool": 0, "patience": 60.0}
+        2, 7, {"model": "bert", "batch_size": 32, "pool": 0, "patience": 60.5}
     )
     assert state == protocol.State(WorkerState.BOOTING, "")
     bench.boot()

@@ -47,8 +47,9 @@ class ThreadedStreamer:
         predict_function: takes a list of inputs, returns a list of as many outputs; an object
             with such a method ``predict`` will do. It runs in one thread of its own.
         batch_size: most items that it is given at once.
-        max_latency: longest wait for a fuller batch, in seconds; it is waited only while more
-            calls are expected to come in time, and never by a lone caller.
+        max_latency: longest hold of a free model, in seconds, for callers who are about to
+            return: those who were just answered and, as measured before, ask again at once. A
+            lone caller is never held. 0 is greedy: a free model runs what is there.
         worker_timeout: seconds that a call may take.
 
     Raises:
@@ -131,8 +132,9 @@ class Streamer:
             at the top of a module, or of a script whose start is under
             ``if __name__ == "__main__":``.
         batch_size: most items that a model is given at once.
-        max_latency: longest wait for a fuller batch, in seconds; it is waited only while more
-            calls are expected to come in time, and never by a lone caller.
+        max_latency: longest hold of a free model, in seconds, for callers who are about to
+            return: those who were just answered and, as measured before, ask again at once. A
+            lone caller is never held. 0 is greedy: a free model runs what is there.
         worker_num: how many workers.
         cuda_devices: device ids, dealt to the workers in turn as CUDA_VISIBLE_DEVICES; numbers,
             an array of them, or ids as "GPU-…".

@@ -34,6 +34,7 @@ class ProcessSlot:
     """The place of one process.
 
     Args:
+        name: what it is, for the log.
         start: starts the process.
         final: exit codes after which it is not started again.
         after: is told the process id of each one that has ended.
@@ -46,6 +47,7 @@ class ProcessSlot:
 
     def __init__(
         self,
+        name: str,
         start: Callable[[], Process],
         final: Collection[int] = (),
         after: Callable[[int], None] | None = None,
@@ -53,6 +55,7 @@ class ProcessSlot:
         self.process: Process | None = None
         self.code: int | None = None
         self.done = False
+        self._name = name
         self._start = start
         self._final = final
         self._after = after
@@ -69,7 +72,6 @@ class ProcessSlot:
                 self.process = self._start()
                 self._started = now
             return
-        module = self.process.module
         if (code := self.ended()) is None:
             return
         if code in self._final:
@@ -77,7 +79,7 @@ class ProcessSlot:
             return
         self._backoff = BACKOFF if now - self._started > HEALTHY else self._backoff * 2
         self._start_at = now + min(self._backoff, MAX_BACKOFF)
-        log.warning("%s died code=%d, starting it again", module, code)
+        log.warning("%s died code=%d, starting it again", self._name, code)
 
     def ended(self) -> int | None:
         """Return its exit code where the process has just ended; what is left of it is cleared."""

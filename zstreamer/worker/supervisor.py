@@ -33,7 +33,9 @@ def run(config: WorkerConfig, owner: Owner | None = None) -> int:
         partial(Process, "zstreamer.worker.agent", agent_config(config, number))
         for number in range(config.num)
     ]
-    agents = [ProcessSlot(start, FINAL) for start in starts]
+    agents = [
+        ProcessSlot(f"agent number={number}", start, FINAL) for number, start in enumerate(starts)
+    ]
     with StopRequests() as stop:
         slots.serve(agents, stop, owner)
         codes = [each.code for each in agents if each.done]

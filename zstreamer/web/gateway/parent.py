@@ -90,7 +90,7 @@ def _slot(config: GatewayConfig, listener: socket.socket, env: Mapping[str, str]
         env=env,
         pass_fds=(listener.fileno(),),
     )
-    return ProcessSlot(start, after=partial(_forget_metrics, env))
+    return ProcessSlot("gateway process", start, after=partial(_forget_metrics, env))
 
 
 def _forget_metrics(env: Mapping[str, str], pid: int) -> None:
