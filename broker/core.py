@@ -218,7 +218,7 @@ class BrokerCore:
             self._tell_all(worker.model)
 
     def on_pause(self, seconds: float) -> None:
-        """The broker itself stood still; nobody is to be judged by that time."""
+        """The broker itself stood still; that time counts against no peer."""
         for worker in self.workers.values():
             worker.heard += seconds
             worker.begun_at += seconds
@@ -407,14 +407,14 @@ class BrokerCore:
         self._refuse(now, side, session, errors.BadRequest("unknown session: HELLO first"))
 
     def _cut_short(self, now: float, side: Side, session: bytes) -> None:
-        """It talks faster than it can be listened to, and says nothing."""
+        """It sends faster than it can be read, and nothing useful."""
         words = "messages that do no work arrive faster than they can be read"
         self._refuse(now, side, session, errors.Overloaded(words))
         self.patience[side].give_up(now, session)
         self._go_deaf(now, side, session)
 
     def _go_deaf(self, now: float, side: Side, session: bytes) -> None:
-        """It goes on although it was refused again and again: it is not heard any more."""
+        """It goes on although it was refused again and again: it is ignored from now on."""
         self.counts["deaf"] += 1
         self.on_gone(now, side, session)
 

@@ -308,7 +308,7 @@ class UpConfig(Config):
 def addresses(
     given: str | Iterable[str], name: str = "address", port: int = 7787
 ) -> tuple[str, ...]:
-    """Return the addresses to connect to, each by itself; a text may hold several, between commas.
+    """Return the addresses to connect to, each by itself; a text may hold several, separated by commas.
 
     name: what they are called where one is wrong.
     port: the one that a broker usually has for them.

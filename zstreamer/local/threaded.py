@@ -266,7 +266,7 @@ class Batches:
         return more
 
     def _outputs(self, items: Sequence[Item]) -> Sequence[object]:
-        """Run a batch; where the model is broken nobody waits for what no batch can bring."""
+        """Run a batch; if the model is broken, all callers fail at once."""
         if self._broken:
             return [NoWorker(self._broken, final=True)] * len(items)
         try:

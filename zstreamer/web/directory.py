@@ -37,7 +37,7 @@ STALE = 3.0
 that under load nobody ever waits for one."""
 
 LATE = 5.0
-"""Seconds after which nobody waits any longer for a thread that says nothing."""
+"""Seconds after which callers stop waiting for a thread that does not answer."""
 
 SUSPECT = 0.25
 """Seconds for a broker that said nothing the last time, so that the others need not wait long."""

@@ -66,7 +66,7 @@ class Child:
         self._to_write = threading.Semaphore(0)
 
     def serve(self, model: Loaded) -> NoReturn:
-        """Run batches for ever."""
+        """Run batches until the process ends."""
         self._prepare, self._cost = model.prepare, model.cost
         self._looks = model.looks_on_arrival
         runner = Runner(model.predict, model.warm_up if model.example else None)

@@ -93,7 +93,7 @@ class Interface:
         return Exchange(self._metrics, request).first(self._route, request)
 
     def refuse(self, why: int | Exception, detail: str = "") -> Response:
-        """Return the response to a request that a server turns away by itself. Never raises.
+        """Return the response to a request that a server refuses by itself. Never raises.
 
         Args:
             why: a status: 400 for a broken body, 408 for a slow one, 411, 413 for one beyond

@@ -58,7 +58,7 @@ def check_nesting(value: object, most: int) -> None:
 
 
 def plain(value: object) -> object:
-    """Return the form in JSON of what has none by itself: bytes and arrays; raises TypeError."""
+    """Return bytes and arrays in a form that JSON has; raise TypeError for others."""
     if isinstance(value, bytes):
         return {"b64": base64.b64encode(value).decode()}
     np = sys.modules.get("numpy")

@@ -119,7 +119,7 @@ def _texts(column: Sequence[object], tensor: Tensor) -> tuple[list[int], list[st
 
 
 def _inferred(outputs: Sequence[object], name: str) -> OutputTensor:
-    """Return what can be said of outputs that nobody has declared."""
+    """Return the outputs of a model that declares none, as tensors."""
     kinds = set(map(type, outputs))
     if kinds <= {str, bytes}:
         return OutputTensor(name, "BYTES", [len(outputs)], list(outputs))  # type: ignore[arg-type]  # text

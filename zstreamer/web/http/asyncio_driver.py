@@ -121,7 +121,7 @@ class AsyncioConnection(asyncio.BufferedProtocol):
     # One request after the other
 
     def _serve(self) -> None:
-        """Begin what waits, until an answer is to be waited for; not one inside the other."""
+        """Begin requests that wait until one needs an answer from a model; not reentrant."""
         if self._serving:
             return
         self._serving = True

@@ -318,7 +318,7 @@ class GeventServer(StreamServer):  # type: ignore[misc]  # gevent ships no types
 
 
 def look_after(shared: Shared, full: Callable[[], bool]) -> None:
-    """Look at the connections every `LOOK` seconds, for ever; to be spawned.
+    """Look at the connections every `LOOK` seconds, without end; run it in a greenlet.
 
     Args:
         shared: theirs.

@@ -22,7 +22,7 @@ from zstreamer.web.http.response_head import CLOSE, KEEP
 log = logging.getLogger(__name__)
 
 MAX_HEAD = 64 * 1024
-"""Bytes of a request's line and headers, and again of what a chunked body brings besides itself."""
+"""Bytes of a request's line and headers; the same again for a chunked body's framing."""
 
 CHUNK = 32
 """Bytes that a chunk may need for its size and the ends of its lines."""
