@@ -308,7 +308,7 @@ class UpConfig(Config):
 def addresses(
     given: str | Iterable[str], name: str = "address", port: int = 7787
 ) -> tuple[str, ...]:
-    """Return the addresses to connect to, each by itself; a text may hold several, separated by commas.
+    """Return the addresses to connect to, one by one; a text may hold several, with commas.
 
     name: what they are called where one is wrong.
     port: the one that a broker usually has for them.

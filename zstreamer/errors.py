@@ -58,12 +58,12 @@ class ZStreamerError(Exception):
 
 
 class FatalError(Exception):
-    """Raise it in a model to say that its process is of no use any more, such as a lost device.
+    """Raise it in a model to say that its process is broken, for example by a lost device.
 
     A worker then ends that process and starts a new one, as after a crash: the batch's items run
     again there, those of a batch that fails so again in halves, and the one that ends the process
     twice alone gets `WorkerLost`. CUDA errors that break the device's context count as this one.
-    No caller ever meets it.
+    No caller ever gets it.
     """
 
 
@@ -253,8 +253,7 @@ def to_wire(error: ZStreamerError) -> list[object]:
 def bounded(wire: list[object]) -> list[object]:
     """Return an error's form with short texts and flat details, whatever it held before.
 
-    What passes is kept, moved on and packed by others, none of whom should have to ask how large
-    or how deep it is.
+    Others keep it, pass it on and pack it, without having to ask how large or how deep it is.
     """
     code, text, details = wire
     message = shortened(text) if isinstance(text, str) else ""
