@@ -29,8 +29,8 @@ from zstreamer.system.exitcodes import ExitCode
 def call(config: ClientConfig, inputs: tuple[str, ...], *, as_json: bool) -> int:
     """Send inputs to a model and print its answers.
 
-    Without INPUTS, or with -, each line of standard input is one input. Prints one answer per line, in the
-    order of the inputs. A failed input gives an empty line (null with --json), and its error
+    Without INPUTS, or with -, each line of standard input is one input. Prints one answer per line,
+    in the order of the inputs. A failed input gives an empty line (null with --json), and its error
     goes to standard error; the exit code is then 1.
     """
     from zstreamer import Client
