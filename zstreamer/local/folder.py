@@ -8,7 +8,7 @@ import zmq
 
 PREFIX = "zstreamer-"
 SHORT_PLACES = ("/tmp", "/var/tmp")  # noqa: S108  # a folder in there is made safely
-"""Where the folder of the sockets goes whose path would be too long for the system elsewhere."""
+"""Where sockets' folders go whose paths would be too long elsewhere."""
 
 
 def socket_folder() -> str:

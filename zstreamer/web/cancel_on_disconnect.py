@@ -1,4 +1,4 @@
-"""Callers that hang up: what a greenlet waits for on behalf of one is given up.
+"""Callers that hang up: calls that a greenlet makes for one are cancelled.
 
     every LOOK seconds, for each request that is being answered:
         has the other side closed?  ──>  the calls that its greenlet waits for end with `Cancelled`

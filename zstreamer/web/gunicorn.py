@@ -34,6 +34,6 @@ graceful_timeout = 30
 
 
 def post_worker_init(worker: Any) -> None:
-    """Have calls end whose callers hang up, where gunicorn's own gevent worker serves."""
+    """End calls whose callers hang up, if gunicorn's own gevent worker serves."""
     if not isinstance(worker, Worker):
         worker.wsgi = CancelOnDisconnect(worker.wsgi)
