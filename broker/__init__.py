@@ -4,7 +4,7 @@
                                           │ refused                 │ dispatch
     client <─ ANSWER ─ server <─ core <───┴─ scheduler <─ REPORT ── worker <─ WORK
 
-`core` knows sessions, `admission` who is let in, `scheduler` what becomes of items, `queue` the
+`core` knows sessions, `admission` what is admitted, `scheduler` what becomes of items, `queue` the
 order of waiting, `dispatch` who gets them. `clients`, `workers`, `models` and `lots` are what they
 all look at. `server` has the sockets, `admin` the status pages.
 

@@ -117,7 +117,7 @@ class _Server(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002  # the base's
-        """A peer that hangs up amid its answer is no event; anything else is."""
+        """A peer that hangs up during its answer is not logged; anything else is."""
         error = sys.exc_info()[1]
         level = logging.DEBUG if isinstance(error, OSError) else logging.ERROR
         log.log(level, "a request was not answered peer=%s", client_address[0], exc_info=error)

@@ -1,4 +1,4 @@
-"""New items on their way into the queue: who is let in, and what the others are answered.
+"""New items on their way into the queue: which are admitted, and what the others are answered.
 
 There are caps on what may wait, and items that cannot be done in time are refused.
 """
@@ -16,7 +16,7 @@ from zstreamer.wire import protocol
 from zstreamer.wire.protocol import Buffer, Run
 
 MARGIN = 1.1
-"""Under overload everyone who is let in waits as long as the prediction allows, so that one
+"""Under overload every admitted item waits as long as the prediction allows, so that one
 that is right on average would make half of them late."""
 
 NAMED = 100
@@ -31,11 +31,11 @@ class Admission:
 
     Args:
         config: the broker's limits.
-        scheduler: takes what is let in.
+        scheduler: takes what is admitted.
         born: monotonic seconds at which the broker started.
 
     Attributes:
-        draining: nothing new is let in.
+        draining: nothing new is admitted.
     """
 
     def __init__(self, config: BrokerConfig, scheduler: Scheduler, born: float) -> None:
@@ -45,7 +45,7 @@ class Admission:
         self._born = born
 
     def submit(self, now: float, client: ClientRecord, run: Run) -> bool:
-        """Take a run of items; return whether any of them is let in."""
+        """Take a run of items; return whether any of them is admitted."""
         run = self._new_items(client, run)
         refusal = self._refusal(now, client, run)
         if isinstance(refusal, Overloaded | TooLarge) and run.lane == 0 and len(run.ids) > 1:
@@ -156,7 +156,7 @@ def refusal(
 def predicted_wait(client: ClientRecord, model: Model | None, run: Run) -> float:
     """Return the seconds until the last of these is answered; 0 where that is not known.
 
-    Where nothing waits for a worker it counts as not known, and whoever comes is let in.
+    Where nothing waits for a worker it counts as not known, and everything is admitted.
     """
     if model is None or not model.queue.items or not (rate := model.rate):
         return 0.0
@@ -171,5 +171,5 @@ def predicted_wait(client: ClientRecord, model: Model | None, run: Run) -> float
 
 
 def draining() -> Overloaded:
-    """Return what is said to whoever comes while the broker drains."""
+    """Return the refusal of new items while the broker drains."""
     return Overloaded("the broker is shutting down", retry_after=1.0)

@@ -5,7 +5,7 @@
     poll                    timers, dispatch; returns the messages that leave now
     wake_at                 when poll must be called again although nothing arrives
 
-No socket, clock, thread, log or random source in here. This file knows sessions; who is let in
+No socket, clock, thread, log or random source in here. This file knows sessions; what is admitted
 is in admission.py, what becomes of items in scheduler.py, the order of waiting in queue.py, and
 who gets them in dispatch.py.
 """
@@ -218,7 +218,7 @@ class BrokerCore:
             self._tell_all(worker.model)
 
     def on_pause(self, seconds: float) -> None:
-        """The broker itself stood still; nobody is to be judged by that time."""
+        """The broker itself stood still; that time counts against no peer."""
         for worker in self.workers.values():
             worker.heard += seconds
             worker.begun_at += seconds
@@ -229,7 +229,7 @@ class BrokerCore:
     def give_up_on(self, now: float, side: Side, session: bytes) -> None:
         """A message of this session could not be handled: the fault is here, the others go on."""
         self.counts["failures"] += 1
-        error = errors.BadRequest("the broker failed on a message; its log says how")
+        error = errors.BadRequest("the broker failed on a message; see its log")
         self._refuse(now, side, session, error)
         self.on_gone(now, side, session)
 
@@ -372,7 +372,7 @@ class BrokerCore:
             words = f"this broker speaks version {protocol.VERSION}, its peer {hello.version}"
             self._refuse(now, side, session, errors.VersionMismatch(words))
         elif hello.role != role:
-            words = f"this port is for {side.value}s; check that the two ports are not exchanged"
+            words = f"this port is for {side.value}s; check that the two ports are not swapped"
             self._refuse(now, side, session, errors.BadRequest(words))
         else:
             return True
@@ -396,7 +396,7 @@ class BrokerCore:
             self._go_deaf(now, side, session)
 
     def _replace(self, now: float, side: Side, session: bytes) -> None:
-        words = "another connection has said HELLO with the id of this one and takes its place"
+        words = "another connection sent HELLO with the id of this one and replaces it"
         self._refuse(now, side, session, errors.BadRequest(words))
 
     def _refuse_malformed(self, now: float, side: Side, session: bytes, words: str) -> None:
@@ -407,14 +407,14 @@ class BrokerCore:
         self._refuse(now, side, session, errors.BadRequest("unknown session: HELLO first"))
 
     def _cut_short(self, now: float, side: Side, session: bytes) -> None:
-        """It talks faster than it can be listened to, and says nothing."""
-        words = "messages that bring nothing forward come faster than they can be read"
+        """It sends faster than it can be read, and nothing useful."""
+        words = "messages that do no work arrive faster than they can be read"
         self._refuse(now, side, session, errors.Overloaded(words))
         self.patience[side].give_up(now, session)
         self._go_deaf(now, side, session)
 
     def _go_deaf(self, now: float, side: Side, session: bytes) -> None:
-        """It goes on although it was refused again and again: it is not heard any more."""
+        """It goes on although it was refused again and again: it is ignored from now on."""
         self.counts["deaf"] += 1
         self.on_gone(now, side, session)
 
@@ -440,7 +440,7 @@ class BrokerCore:
         if self.patience[Side.CLIENT].ask(now, session, len(page[0])):
             self._out.append(Outgoing(Side.CLIENT, session, page))
         else:
-            words = "STATUS is asked faster than it can be read"
+            words = "STATUS is requested faster than its answers are read"
             self._refuse(now, Side.CLIENT, session, errors.Overloaded(words))
 
     # Items
@@ -574,13 +574,13 @@ class BrokerCore:
     def _take_all_back(self, now: float, worker: Worker) -> None:
         """It says that it is there, and nothing of what it holds."""
         self.counts["stuck"] += 1
-        words = f"nothing was heard of its tickets for {now - worker.moved:.0f} s"
+        words = f"no report on its tickets for {now - worker.moved:.0f} s"
         self._refuse(now, Side.WORKER, worker.session, errors.DeadlineExceeded(words))
         self.on_gone(now, Side.WORKER, worker.session)
 
     def _reset_worker(self, now: float, worker: Worker) -> None:
         self.counts["resets"] += 1
-        error = errors.Overloaded("what was asked for was not read; the connection is reset")
+        error = errors.Overloaded("requested data was not read; the connection is reset")
         self._refuse(now, Side.WORKER, worker.session, error)
         self.on_gone(now, Side.WORKER, worker.session)
 

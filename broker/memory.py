@@ -21,7 +21,7 @@ CHECK = 1.0
 """Seconds between two looks at the memory in use."""
 
 CAPS = 4
-"""As many times the cap on queued bytes is enough for everything, where nobody says otherwise."""
+"""The default of max_memory: so many times the cap on queued bytes."""
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # mallopt(3)
 _LARGEST = 32 * 1024 * 1024

@@ -79,7 +79,7 @@ class Model:
         ages = [w.age(now) for w in self.workers.values() if w.late]
         if ages:
             return f"a batch has run for {max(ages):.0f} s: its predict may have hung"
-        return "its workers say nothing: their processes stand still, or their machine"
+        return "its workers are silent: their processes or their machine may be frozen"
 
     @property
     def broken(self) -> bool:

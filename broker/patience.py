@@ -25,12 +25,12 @@ ANSWER = 1024
 MAX_WORDS = 2000
 FEWER_WORDS = 500
 WORDS_AN_ITEM = 4
-"""Messages of a session that bring nothing forward, such as PING and NOTICE, which it may send at
+"""Messages of a session that do no work, such as PING and NOTICE, which it may send at
 once and a second; each item that is answered pays for some. What comes faster than it can be read
 would fill the memory before anybody has seen it."""
 
 WORTH_ITS_WORD = 64 * 1024
-"""Bytes of a PART that brings something forward."""
+"""Bytes of a PART that counts as work."""
 
 MAX_SESSIONS = 10_000
 """Sessions of which this much is known; of more, the oldest are forgotten."""

@@ -10,7 +10,7 @@ Higher priorities first; then fair between clients and, within a client, between
 lane is one large call, or all of its small ones); then oldest first. Items that come back from
 a worker have waited once already and go before the others of their priority.
 
-Turns are those of FQ-CoDel (RFC 8290, section 4.2): whoever had nothing waiting goes before those
+Turns are those of FQ-CoDel (RFC 8290, section 4.2): those that had nothing waiting go before those
 who have had a turn, so one item never waits for the large calls of many others; and having
 used that up it is counted among those for a round, even if it has nothing left. A turn is worth
 several items because those of one client are cheaper together, on their way there and back.

@@ -5,7 +5,7 @@
                  └──── not begun, or lost ──────┘   a batch whose process died: suspects first
 
 A death in company makes suspects. They run apart, in halves, one group of a model at a time,
-until whoever kills stands alone; two deaths alone are enough. After each death the others have a
+until the killer stands alone; two deaths alone are enough. After each death the others have a
 turn first. The states of an item are in
 docs/protocol.md.
 """

@@ -43,7 +43,7 @@ async def on_error(_: Request, error: errors.ZStreamerError) -> JSONResponse:
 
 @app.post("/stream")
 async def stream(question: Question) -> list[object]:
-    """Answer in a batch with whoever else is asking."""
+    """Answer in a batch with the other callers."""
     return await client.predict([question.s] if isinstance(question.s, str) else question.s)
 
 

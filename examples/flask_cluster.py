@@ -30,7 +30,7 @@ client = Client(
 
 @app.route("/stream", methods=["GET", "POST"])
 def stream() -> Response:
-    """Answer in a batch with whoever else is asking, on any web server."""
+    """Answer in a batch with the other callers, on any web server."""
     return jsonify(client.predict(sentences()))
 
 

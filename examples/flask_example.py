@@ -40,7 +40,7 @@ def naive() -> ResponseReturnValue:
 
 @app.route("/stream", methods=["GET", "POST"])
 def stream() -> Response:
-    """Answer in a batch with whoever else is asking."""
+    """Answer in a batch with the other callers."""
     return jsonify(streamer.predict(sentences()))
 
 

@@ -10,7 +10,7 @@ def problem(error: errors.ZStreamerError) -> tuple[dict[str, object], int, dict[
     """Return body, status and headers for an error; Flask takes them as they are.
 
     The status is the library's, but for one: a sentence that the model refuses is the sender's to
-    mend, and so a 400.
+    fix, and so a 400.
     """
     body, response = problems.document(error), problems.response(error)
     status = response.status

@@ -229,7 +229,7 @@ def _find_leaf(value: object, path: str) -> str | None:
         msgpack.packb(value, default=_encode_extension, datetime=True)
         _check(value)
     except UnicodeEncodeError:
-        return f"{path} is text with a lone surrogate, which is no valid Unicode"
+        return f"{path} is text with a lone surrogate, which is not valid Unicode"
     except (TypeError, ValueError, OverflowError) as cause:
         return f"{path} is {_name(value)}, which cannot be sent ({_fix(value, cause)})"
     return None

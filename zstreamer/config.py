@@ -98,9 +98,9 @@ class BrokerConfig(Config):
         "ZeroMQ endpoint for workers, in place of host and worker port.",
     )
     insecure: bool = setting(
-        False, SWITCH, "Bind beyond loopback although whoever reaches the ports may use them."
+        False, SWITCH, "Bind beyond loopback, although anyone who reaches the ports can use them."
     )
-    max_items: int = setting(100_000, COUNT, "Items queued in all; beyond, they are refused.")
+    max_items: int = setting(100_000, COUNT, "Items queued in all; more are refused.")
     max_bytes: int = setting(2 * GiB, BYTES, "Payload bytes queued in all.")
     client_items: int = setting(50_000, COUNT, "Items queued for one client.")
     client_bytes: int = setting(1 * GiB, BYTES, "Payload bytes queued for one client.")
@@ -122,8 +122,10 @@ class BrokerConfig(Config):
     model_grace: float = setting(
         3.0, SECONDS, "Seconds after the start before an unknown model is refused."
     )
-    drain_grace: float = setting(30.0, SECONDS, "Seconds that running work gets at a stop.")
-    log_level: str = setting("info", LOG_LEVEL, "Least level that is logged.")
+    drain_grace: float = setting(
+        30.0, SECONDS, "Seconds that running work may take after a request to stop."
+    )
+    log_level: str = setting("info", LOG_LEVEL, "Lowest level that is logged.")
 
     @property
     def client_endpoint(self) -> str:
@@ -157,7 +159,7 @@ class WorkerConfig(Config):
 
     target: str = setting("", TARGET, "module:Class or module:function.", positional=True)
     broker: tuple[str, ...] = setting(
-        (WORKERS_ADDRESS,), NAMES, "Worker addresses of the brokers, with commas between."
+        (WORKERS_ADDRESS,), NAMES, "Worker addresses of the brokers, separated by commas."
     )
     model: str = setting("default", TEXT, "Name that clients ask for.")
     num: int = setting(1, COUNT, "Worker processes.")
@@ -191,13 +193,15 @@ class WorkerConfig(Config):
     init_args: tuple[object, ...] = setting((), JSON_LIST, "Arguments for init_model.")
     init_kwargs: dict[str, object] = setting({}, JSON_OBJECT, "Keyword arguments for init_model.")
     import_path: tuple[str, ...] = setting(
-        (), NAMES, "Folders that the model is imported from first, with commas between."
+        (), NAMES, "Folders that the model is imported from first, separated by commas."
     )
-    drain_grace: float = setting(30.0, SECONDS, "Seconds that running work gets at a stop.")
+    drain_grace: float = setting(
+        30.0, SECONDS, "Seconds that running work may take after a request to stop."
+    )
     max_payload: int = setting(MAX_PAYLOAD, BYTES, "Largest input or output of one item, in bytes.")
     heartbeat: float = setting(HEARTBEAT, SECONDS, "Seconds between heartbeats.")
     heartbeat_timeout: float = setting(SILENCE, SECONDS, "Seconds of silence until a peer is lost.")
-    log_level: str = setting("info", LOG_LEVEL, "Least level that is logged.")
+    log_level: str = setting("info", LOG_LEVEL, "Lowest level that is logged.")
 
     def _check(self) -> None:
         _check_heartbeat(self)
@@ -223,7 +227,7 @@ class ClientConfig(Config):
     program: ClassVar[str] = "client"
 
     address: str = setting(
-        CLIENTS_ADDRESS, TEXT, "Client address of the broker; commas between several."
+        CLIENTS_ADDRESS, TEXT, "Client address of the broker; separate several with commas."
     )
     model: str = setting("default", TEXT, "Name of the model to call.")
     timeout: float = setting(TIMEOUT, SECONDS, "Seconds that the whole call may take.")
@@ -240,28 +244,30 @@ class GatewayConfig(Config):
     program: ClassVar[str] = "gateway"
 
     broker: tuple[str, ...] = setting(
-        (CLIENTS_ADDRESS,), NAMES, "Client addresses of the brokers, with commas between."
+        (CLIENTS_ADDRESS,), NAMES, "Client addresses of the brokers, separated by commas."
     )
-    host: str = setting("127.0.0.1", TEXT, "Address to bind; 0.0.0.0 for every one.")
+    host: str = setting("127.0.0.1", TEXT, "Address to bind; 0.0.0.0 for all.")
     port: int = setting(8000, PORT, "TCP port for HTTP requests.")
     processes: int = setting(1, COUNT, "Processes that share the port.")
     model: str = setting(
-        "default", TEXT, "Model of /stream, and whose workers make the gateway ready."
+        "default", TEXT, "Model that /stream calls; its warm workers make the gateway ready."
     )
     timeout: float = setting(
-        TIMEOUT, SECONDS, "Seconds that a request may take, if it says nothing."
+        TIMEOUT, SECONDS, "Seconds that a request may take, unless it says otherwise."
     )
     max_timeout: float = setting(MAX_TIMEOUT, SECONDS, "Most seconds that a request may ask for.")
     connect_timeout: float = setting(CONNECT_TIMEOUT, SECONDS, "Seconds to reach the broker.")
     max_body: int = setting(MAX_BODY, BYTES, "Largest body of a request, in bytes.")
     request_items: int = setting(MAX_REQUEST_ITEMS, COUNT, "Most items of one request.")
     read_timeout: float = setting(
-        30.0, SECONDS, "Seconds in which a request must have come; large bodies get more."
+        30.0, SECONDS, "Seconds in which a request must arrive; large bodies get more."
     )
     keep_alive: float = setting(75.0, SECONDS, "Seconds that an idle connection is kept.")
     backlog: int = setting(2048, COUNT, "Connections that may wait to be accepted.")
-    drain_grace: float = setting(30.0, SECONDS, "Seconds that open requests get at a stop.")
-    log_level: str = setting("info", LOG_LEVEL, "Least level that is logged.")
+    drain_grace: float = setting(
+        30.0, SECONDS, "Seconds that open requests may take after a request to stop."
+    )
+    log_level: str = setting("info", LOG_LEVEL, "Lowest level that is logged.")
 
     @property
     def address(self) -> str:
@@ -302,7 +308,7 @@ class UpConfig(Config):
 def addresses(
     given: str | Iterable[str], name: str = "address", port: int = 7787
 ) -> tuple[str, ...]:
-    """Return the addresses to connect to, each by itself; a text may hold several, between commas.
+    """Return the addresses to connect to, one by one; a text may hold several, with commas.
 
     name: what they are called where one is wrong.
     port: the one that a broker usually has for them.
@@ -311,13 +317,13 @@ def addresses(
     """
     listed = given.split(",") if isinstance(given, str) else given
     found = tuple(stripped for each in listed if (stripped := each.strip()))
-    mend = f"give tcp://HOST:{port} or ipc://PATH"
+    fix = f"give tcp://HOST:{port} or ipc://PATH"
     if not found:
-        raise ConfigError(f"no {name} to connect to: {mend}")
+        raise ConfigError(f"no {name} to connect to: {fix}")
     for each in found:
         match = re.fullmatch(r"tcp://.+:(\d{1,5})|ipc://.+", each)
         if match is None or not 0 < int(match[1] or 1) < 65536:
-            raise ConfigError(f"{name} {each!r} is no address: {mend}")
+            raise ConfigError(f"{name} {each!r} is not an address: {fix}")
     return found
 
 

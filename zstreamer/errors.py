@@ -58,12 +58,12 @@ class ZStreamerError(Exception):
 
 
 class FatalError(Exception):
-    """Raise it in a model to say that its process is of no use any more, such as a lost device.
+    """Raise it in a model to say that its process is broken, for example by a lost device.
 
     A worker then ends that process and starts a new one, as after a crash: the batch's items run
-    again there, those of a batch that fails so again in halves, and whoever ends the process
+    again there, those of a batch that fails so again in halves, and the one that ends the process
     twice alone gets `WorkerLost`. CUDA errors that break the device's context count as this one.
-    No caller ever meets it.
+    No caller ever gets it.
     """
 
 
@@ -111,7 +111,7 @@ class TooLarge(ZStreamerError, ValueError):
 
 
 class Overloaded(ZStreamerError):
-    """More work waits than can be done in time. Try again after ``retry_after`` seconds.
+    """Too much work is queued to answer in time. Try again after ``retry_after`` seconds.
 
     Attributes:
         retry_after: seconds until trying again makes sense.
@@ -130,7 +130,7 @@ class Overloaded(ZStreamerError):
 
 
 class Cancelled(ZStreamerError):
-    """The call was given up, by its caller or by a client that was closed."""
+    """The call was cancelled, by its caller or by a client that was closed."""
 
     code = Code.CANCELLED
 
@@ -253,8 +253,7 @@ def to_wire(error: ZStreamerError) -> list[object]:
 def bounded(wire: list[object]) -> list[object]:
     """Return an error's form with short texts and flat details, whatever it held before.
 
-    What passes is kept, moved on and packed by others, none of whom should have to ask how large
-    or how deep it is.
+    Others keep it, pass it on and pack it, without having to ask how large or how deep it is.
     """
     code, text, details = wire
     message = shortened(text) if isinstance(text, str) else ""

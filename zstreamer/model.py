@@ -69,9 +69,9 @@ class ManagedModel:
 
     @staticmethod
     def set_gpu_id(gpu_id: str | int | None = None) -> None:
-        """Have this process see one CUDA device alone; None changes nothing.
+        """Make this process see one CUDA device only; None changes nothing.
 
-        A worker's process sees its own already. Elsewhere it helps as long as CUDA is untouched.
+        A worker's process sees only its own already. Elsewhere call it before CUDA is first used.
         """
         if gpu_id is not None:
             os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu_id)
@@ -142,7 +142,7 @@ class Loaded:
         predict = getattr(model, "predict", model)
         if not callable(predict):
             raise TypeError(
-                f"{source!r} is no model: give a ManagedModel subclass, an object with a "
+                f"{source!r} is not a model: give a ManagedModel subclass, an object with a "
                 "predict method, or a function that takes a list and returns a list"
             )
         self.predict: PredictFunction = predict

@@ -38,7 +38,7 @@ GAIN = 1.04
 """Rate of the best hold against greedy batches from which it is done."""
 
 NEARLY = 0.98
-"""Of the best rate, what is good enough for a shorter hold: a late one harms whoever waits."""
+"""Of the best rate, what is good enough for a shorter hold: a late one harms those who wait."""
 
 MARGIN = 1.2
 """Times the slowest return remembered that the next may take and still be what was expected."""

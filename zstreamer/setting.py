@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class ConfigError(ValueError):
-    """A setting has no usable value; the text names its source, the value and the mend."""
+    """A setting has no usable value; the text names its source, the value and the fix."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +159,7 @@ def _switch(value: object) -> bool:
     known |= {"0": False, "false": False, "no": False, "off": False}
     answer = known.get(str(value).strip().lower())
     if answer is None:
-        raise ValueError("give 1 or 0 (true, false, yes, no, on and off will do too)")
+        raise ValueError("give 1 or 0 (true, false, yes, no, on and off work too)")
     return answer
 
 

@@ -33,7 +33,7 @@ class Tensor:
         text: whether BYTES are UTF-8 and the model sees str; where not it sees bytes.
 
     Raises:
-        ValueError: a datatype or a shape that there is not; the message names the mend.
+        ValueError: a datatype or a shape that there is not; the message says how to fix it.
     """
 
     name: str
@@ -123,7 +123,7 @@ def understood(plain: object) -> tuple[Tensor, ...] | None:
     if plain is None:
         return None
     if not isinstance(plain, list) or not all(isinstance(each, Mapping) for each in plain):
-        raise ValueError(f"{plain!r:.100} is no list of tensors")
+        raise ValueError(f"{plain!r:.100} is not a list of tensors")
     return tuple(
         Tensor(each.get("name"), each.get("datatype"), each.get("shape"), each.get("text") is True)
         for each in plain

@@ -46,7 +46,7 @@ def resolve(
 
     flags: values by field name, None where the flag was not given.
     file: a TOML file with a table for each program.
-    Raises ConfigError naming the source, the value and the mend.
+    Raises ConfigError naming the source, the value and the fix.
     """
     table = read_file(file).get(program.program, {}) if file else {}
     given: dict[str, object] = {}
@@ -95,7 +95,9 @@ def read_file(file: Path) -> dict[str, dict[str, object]]:
     for name, table in tables.items():
         _check_name(name, known, f"{file} has a table [{name}]")
         if not isinstance(table, dict):
-            raise ConfigError(f"{file} has {name} outside a table: write it under [broker] or so")
+            raise ConfigError(
+                f"{file} has {name} outside a table: write it under a table such as [broker]"
+            )
     return {name: _checked(table, name, known[name], file) for name, table in tables.items()}
 
 
@@ -111,5 +113,5 @@ def _checked(
 def _check_name(name: str, known: Mapping[str, object] | set[str], found: str) -> None:
     if name not in known:
         close = difflib.get_close_matches(name, known, 1)
-        mend = f"did you mean {close[0]}?" if close else "known are " + ", ".join(sorted(known))
-        raise ConfigError(f"{found}, which nothing reads; {mend}")
+        fix = f"did you mean {close[0]}?" if close else "known are " + ", ".join(sorted(known))
+        raise ConfigError(f"{found}, which nothing reads; {fix}")

@@ -135,16 +135,16 @@ def test_variable_and_file_reach_the_configuration(got, monkeypatch, run, tmp_pa
         (["up", "a:B", "--num", "0"], "--num is '0'"),
         (["up", "a:B", "--broker", "tcp://x:1"], "'--broker'"),
         (["up", "a:B", "--http", "x"], "--http is 'x': give a whole number from 0 to 65,535"),
-        (["worker", "a:B", "--broker", "tcp://x"], "broker 'tcp://x' is no address"),
-        (["gateway", "--broker", "host:7787"], "broker 'host:7787' is no address"),
-        (["call", "--address", "tcp://nonsense", "x"], "'tcp://nonsense' is no address"),
+        (["worker", "a:B", "--broker", "tcp://x"], "broker 'tcp://x' is not an address"),
+        (["gateway", "--broker", "host:7787"], "broker 'host:7787' is not an address"),
+        (["call", "--address", "tcp://nonsense", "x"], "'tcp://nonsense' is not an address"),
         (["gateway", "--broker", ","], "no broker to connect to"),
         (["gateway", "--timeout", "9", "--max-timeout", "5"], "no longer than max_timeout"),
         (["call", "--json", "no json"], "the input 'no json' is not JSON"),
         (["frobnicate"], "frobnicate"),
     ],
 )
-def test_wrong_use_gives_one_line_with_the_mend(client, run, arguments, words):
+def test_wrong_use_gives_one_line_with_the_fix(client, run, arguments, words):
     code, out, err = run(*arguments)
     assert code == ExitCode.USAGE
     assert err.startswith("error: ")
@@ -357,8 +357,8 @@ def test_modules_run_as_programs(module):
 
 def test_documentation_has_the_tables_as_they_are():
     page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
-    mend = "run: python -m zstreamer.cli.reference docs/cli.md"
-    assert page == reference.written_into(page), mend
+    fix = "run: python -m zstreamer.cli.reference docs/cli.md"
+    assert page == reference.written_into(page), fix
     assert reference.written_into("x<!-- options -->old<!-- end of options -->y") != page
 
 
@@ -496,7 +496,7 @@ def test_ctrl_c_where_there_is_nothing_to_drain_is_130(client, run, monkeypatch)
         ("models:ManagedModle", "did you mean 'ManagedModel'?"),
     ],
 )
-def test_a_model_that_is_not_there_is_told_with_the_mend(monkeypatch, tmp_path, name, words):
+def test_a_model_that_is_not_there_is_told_with_the_fix(monkeypatch, tmp_path, name, words):
     (tmp_path / "models.py").write_text(
         "from zstreamer import ManagedModel, Tensor\n"
         "class Words(ManagedModel): ...\nclass Sums(ManagedModel): ...\n"

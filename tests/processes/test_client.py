@@ -269,7 +269,7 @@ def test_what_cannot_be_sent_raises_at_the_caller_and_names_the_place(client_of,
 
 @pytest.mark.gevent
 @pytest.mark.parametrize("items", ["text", b"bytes", {"a": 1}])
-def test_a_lone_item_in_place_of_a_list_is_refused_with_the_mend(client_of, items):
+def test_a_lone_item_in_place_of_a_list_is_refused_with_the_fix(client_of, items):
     with pytest.raises(TypeError, match=r"wrap it: \[item\]"):
         client_of("echo").predict(items)
     with pytest.raises(TypeError, match=r"wrap it: \[item\]"):
@@ -581,7 +581,7 @@ def test_a_call_waits_for_a_broker_that_comes_later():
     ("arguments", "words"),
     [
         ({"address": ""}, "no address"),
-        ({"address": "localhost:7787"}, "'localhost:7787' is no address: give tcp://HOST:7787"),
+        ({"address": "localhost:7787"}, "'localhost:7787' is not an address: give tcp://HOST:7787"),
         ({"address": "tcp://nonsense"}, "'tcp://nonsense' is no address"),
         ({"address": ["tcp://a:1", "tcp://b:65536"]}, "'tcp://b:65536' is no address"),
         ({"timeout": 0}, "timeout must be a positive number"),
@@ -589,7 +589,7 @@ def test_a_call_waits_for_a_broker_that_comes_later():
         ({"keys": "secret"}, "keys"),
     ],
 )
-def test_arguments_that_make_no_sense_are_refused_with_the_mend(arguments, words):
+def test_arguments_that_make_no_sense_are_refused_with_the_fix(arguments, words):
     with pytest.raises(ValueError, match=words):
         Client(**arguments)
 

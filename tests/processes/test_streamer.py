@@ -64,7 +64,7 @@ def test_submit_gives_a_future(streamer):
 
 
 @pytest.mark.gevent
-def test_a_lone_item_in_place_of_a_list_is_refused_with_the_mend(streamer):
+def test_a_lone_item_in_place_of_a_list_is_refused_with_the_fix(streamer):
     with pytest.raises(TypeError, match=r"wrap it: \[item\]"):
         streamer.predict("text")
     with pytest.raises(TypeError, match=r"wrap it: \[item\]"):
@@ -169,7 +169,7 @@ def test_without_devices_the_model_sees_what_its_program_sees(monkeypatch):
 @pytest.mark.parametrize(
     "model", [lambda batch: batch, threading.Lock().acquire, type("Local", (), {"predict": len})]
 )
-def test_a_model_that_cannot_be_pickled_is_refused_with_the_mend(model):
+def test_a_model_that_cannot_be_pickled_is_refused_with_the_fix(model):
     before = descendants(os.getpid())
     with pytest.raises(TypeError, match=r"top of a module.*ThreadedStreamer"):
         Streamer(model, 4)
@@ -510,7 +510,7 @@ def test_where_no_folder_has_room_for_a_socket_that_is_said(temporary, monkeypat
     folder = temporary / ("deep" * 30)
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    with pytest.raises(ValueError, match="set TMPDIR to a folder of a short name"):
+    with pytest.raises(ValueError, match="set TMPDIR to a folder with a short path"):
         Streamer(models.double, 4)
     assert list(folder.iterdir()) == []
 

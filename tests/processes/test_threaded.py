@@ -158,7 +158,7 @@ def test_a_call_that_takes_too_long_ends_with_its_timeout_and_the_next_one_is_an
 
 @pytest.mark.gevent
 @pytest.mark.parametrize("items", ["text", b"bytes", {"a": 1}])
-def test_a_lone_item_in_place_of_a_list_is_refused_with_the_mend(items):
+def test_a_lone_item_in_place_of_a_list_is_refused_with_the_fix(items):
     with (
         ThreadedStreamer(models.double, 4) as streamer,
         pytest.raises(TypeError, match=r"wrap it: \[item\]"),

@@ -87,13 +87,13 @@ def test_what_has_one_shape_is_stacked(value):
     assert batch[1].tolist() == np.asarray(value).tolist()
 
 
-def test_several_shapes_are_refused_with_the_mend():
+def test_several_shapes_are_refused_with_the_fix():
     with pytest.raises(ValueError, match=r"'ids' has several shapes .* name it in `padding`"):
         stack("ids", [[1, 2], [3]])
 
 
 @pytest.mark.parametrize("value", ["text", b"bytes", None, {"a": 1}], ids=repr)
-def test_what_is_no_number_is_refused_with_the_mend(value):
+def test_what_is_no_number_is_refused_with_the_fix(value):
     with pytest.raises(TypeError, match="begin its name with an underscore"):
         stack("note", [value])
 

@@ -238,7 +238,7 @@ def test_a_mapping_of_tensors_is_shared_out_by_name():
 
 
 @pytest.mark.parametrize("outputs", [None, [1, 2], {"a": (torch.ones(2),)}], ids=repr)
-def test_other_outputs_are_refused_with_the_mend(outputs):
+def test_other_outputs_are_refused_with_the_fix(outputs):
     class Wrong(Steps):
         def forward(self, inputs):
             return outputs
@@ -514,7 +514,7 @@ def test_what_cannot_be_compiled_is_said_at_the_start(monkeypatch):
 
 
 @pytest.mark.parametrize("lacking", ["example", "batch_buckets", "length_buckets"])
-def test_compiling_without_sizes_is_refused_with_the_mend(lacking):
+def test_compiling_without_sizes_is_refused_with_the_fix(lacking):
     with pytest.raises(ValueError, match="the class must name them"):
         loaded(type("Lacking", (Compiled,), {lacking: ()}), compile=True)
 
@@ -561,7 +561,7 @@ def test_a_gpu_that_the_worker_was_given_must_be_there(no_cuda, monkeypatch):
         ("mps", "needs macOS"),
     ],
 )
-def test_a_device_that_is_not_there_is_refused_with_the_mend(one_cuda, wanted, words):
+def test_a_device_that_is_not_there_is_refused_with_the_fix(one_cuda, wanted, words):
     with pytest.raises(ValueError, match=words):
         devices.choose_device(wanted)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import msgpack
 import pytest
@@ -37,7 +38,8 @@ def status(room, name="S", ask=None):
         room.from_client(name, protocol.plain(protocol.Status(ask)))
         [page] = room.take(name)
         assert isinstance(page, protocol.Status), page
-        for each, model in page.info["models"].items():
+        listed: Any = page.info["models"]
+        for each, model in listed.items():
             models.setdefault(each, {"workers": []})["workers"] += model["workers"]
         following = page.info.get("next")
         ask = None if following is None else {"from": following}

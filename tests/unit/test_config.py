@@ -123,7 +123,7 @@ def test_values_are_read_as_people_write_them(kind, text, value):
         ("log_level", "loud"),
     ],
 )
-def test_unusable_value_is_named_with_its_source_and_mend(name, text):
+def test_unusable_value_is_named_with_its_source_and_fix(name, text):
     with pytest.raises(ConfigError) as error:
         resolve(BrokerConfig, {name: text}, environ=NONE)
     flag = "--" + name.replace("_", "-")

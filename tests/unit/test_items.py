@@ -1,6 +1,7 @@
 """What a call takes as its items."""
 
 from collections import UserDict, UserList, deque
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,7 +41,7 @@ def test_whatever_holds_items_in_an_order_will_do(items):
 
 
 def test_each_row_of_an_array_is_an_item():
-    rows = listed(np.arange(6).reshape(2, 3))
+    rows: Any = listed(np.arange(6).reshape(2, 3))
     assert [row.tolist() for row in rows] == [[0, 1, 2], [3, 4, 5]]
     assert listed({"a": 1}.items()) == [("a", 1)]
     assert listed(np.zeros((0, 3))) == []
@@ -48,9 +49,13 @@ def test_each_row_of_an_array_is_an_item():
 
 def test_each_row_of_a_tensor_is_an_item():
     torch = pytest.importorskip("torch")
-    rows = listed(torch.arange(6).reshape(2, 3))
+    rows: Any = listed(torch.arange(6).reshape(2, 3))
     assert [row.tolist() for row in rows] == [[0, 1, 2], [3, 4, 5]]
-    with ThreadedStreamer(lambda batch: [int(row.sum()) for row in batch], 8) as streamer:
+
+    def sums(batch: list[Any]) -> list[object]:
+        return [int(row.sum()) for row in batch]
+
+    with ThreadedStreamer(sums, 8) as streamer:
         assert streamer.predict(torch.ones(3, 2)) == [2, 2, 2]
 
 

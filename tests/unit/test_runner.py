@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -514,7 +515,7 @@ def test_an_error_that_names_its_item_runs_the_others_again_together():
             raise ItemError(batch.index("bad"), "it is bad")
         return [x.upper() for x in batch]
 
-    outputs = Runner(predict).run(["a", "bad", "c", "d"], [False] * 4)
+    outputs: list[Any] = Runner(predict).run(["a", "bad", "c", "d"], [False] * 4)
 
     assert batches == [["a", "bad", "c", "d"], ["a", "c", "d"]]
     assert [outputs[0], outputs[2], outputs[3]] == ["A", "C", "D"]
@@ -527,7 +528,7 @@ def test_an_error_that_names_no_item_of_the_batch_is_like_any_other():
             raise ItemError(17, "somewhere")
         return batch
 
-    outputs = Runner(predict).run(["a", "bad", "c"], [False] * 3)
+    outputs: list[Any] = Runner(predict).run(["a", "bad", "c"], [False] * 3)
 
     assert (outputs[0], outputs[2]) == ("a", "c")
     assert outputs[1].message == "somewhere"

@@ -39,7 +39,7 @@ def test_what_is_declared_comes_out_as_it_went_in():
         (lambda: declared([("x", "FP32", [])]), "lists of zstreamer.Tensor"),
         (lambda: declared([]), "one name each"),
         (lambda: declared([Tensor("x"), Tensor("x", "FP32")]), "one name each"),
-        (lambda: understood({"name": "x"}), "no list of tensors"),
+        (lambda: understood({"name": "x"}), "not a list of tensors"),
         (lambda: understood([{"name": "x", "datatype": [], "shape": []}]), "no datatype"),
     ],
 )

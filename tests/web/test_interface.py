@@ -249,7 +249,7 @@ def test_metrics_count_requests_items_and_what_is_in_flight():
     assert 'zstreamer_http_request_seconds_count{route="v1_predict"} 2.0' in text
     assert "zstreamer_http_in_flight 2.0" in text  # the one that waits, and this one
 
-    response = waiting.failed(Cancelled("the caller has gone"))
+    response = waiting.failed(Cancelled("the caller disconnected"))
     assert isinstance(response, Response)
     waiting.failed(Cancelled("twice"))
     text = site.get("/metrics").body.decode()

@@ -102,7 +102,7 @@ def test_arrays_and_all_that_a_model_returns_are_written_as_json():
 
 
 @pytest.mark.parametrize("output", [1j, np.array([1j]), {b"x": 1}, object(), "\ud800", 2**70])
-def test_an_output_that_json_cannot_hold_is_a_500_that_names_the_mend(output):
+def test_an_output_that_json_cannot_hold_is_a_500_that_names_the_fix(output):
     found = problem(Site(lambda _: [output]).predict("x"), 500)
     assert "application/msgpack" in found["detail"]
 
@@ -142,17 +142,17 @@ def test_an_item_that_the_model_refuses_has_the_status_of_the_refusal(kind, stat
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        (b"", "no JSON"),
-        (b"{", "no JSON"),
-        (b'{"instances": [1]', "no JSON"),
-        (b'{"instances": [1]} x', "no JSON"),
-        (b'{"instances": [NaN]}', "no JSON"),
-        (b'{"instances": [Infinity]}', "no JSON"),
-        (b'{"instances": [1e999]}', "no JSON"),
-        (b'{"instances": ["\\ud800"]}', "no JSON"),
-        (b'{"instances": ["\xff"]}', "no JSON"),
-        (b'{"instances": ["\xed\xa0\x80"]}', "no JSON"),
-        (b'\xef\xbb\xbf{"instances": [1]}', "no JSON"),
+        (b"", "not JSON"),
+        (b"{", "not JSON"),
+        (b'{"instances": [1]', "not JSON"),
+        (b'{"instances": [1]} x', "not JSON"),
+        (b'{"instances": [NaN]}', "not JSON"),
+        (b'{"instances": [Infinity]}', "not JSON"),
+        (b'{"instances": [1e999]}', "not JSON"),
+        (b'{"instances": ["\\ud800"]}', "not JSON"),
+        (b'{"instances": ["\xff"]}', "not JSON"),
+        (b'{"instances": ["\xed\xa0\x80"]}', "not JSON"),
+        (b'\xef\xbb\xbf{"instances": [1]}', "not JSON"),
         (b"[1, 2]", "the body is a list"),
         (b'"text"', "the body is a str"),
         (b"null", "the body is a NoneType"),
@@ -165,7 +165,7 @@ def test_an_item_that_the_model_refuses_has_the_status_of_the_refusal(kind, stat
         (b'{"instances": [1], "instances": [2]}', "more than once"),
         (b'{"instances": [18446744073709551616]}', "64 bits"),
         (b'{"instances": [-9223372036854775809]}', "64 bits"),
-        (b'{"instances": [%s]}' % (b"9" * 5000), "no JSON"),
+        (b'{"instances": [%s]}' % (b"9" * 5000), "not JSON"),
         (b'{"instances": [{"b64": "not base64!"}]}', "base64"),
         (b'{"instances": [{"b64": "\xc3\xbc"}]}', "base64"),
     ],

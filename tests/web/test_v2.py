@@ -243,7 +243,7 @@ def test_an_undeclared_input_is_one_tensor_of_any_kind():
 # What does not fit
 
 
-def test_tensors_other_than_declared_are_400_with_the_mend():
+def test_tensors_other_than_declared_are_400_with_the_fix():
     web = site(inputs=[Tensor("x", "FP32", [3, -1]), Tensor("s")])
     x, s = np.zeros((2, 3, 5), "f4"), texts("a", "b")
 
@@ -273,10 +273,10 @@ def test_outputs_other_than_declared_are_a_500_that_names_them():
 
     x = Tensor("x", "FP32", [2])
     assert "shape [3]" in refused(np.zeros(3, "f4"), x)
-    assert "no numbers" in refused("text", x)
-    assert "no numbers" in refused([[1], [1, 2]], x)
-    assert "beyond INT8" in refused(300, Tensor("x", "INT8"))
-    assert "float64 where INT8" in refused(1.5, Tensor("x", "INT8"))
+    assert "not numbers" in refused("text", x)
+    assert "not numbers" in refused([[1], [1, 2]], x)
+    assert "out of range for INT8" in refused(300, Tensor("x", "INT8"))
+    assert "float64, but INT8" in refused(1.5, Tensor("x", "INT8"))
     assert "dict of the tensors" in refused(1.5, Tensor("x", "FP32"), Tensor("y"))
     assert "dict of the tensors" in refused({"x": 1}, Tensor("x", "FP32"), Tensor("y"))
     assert "text" in refused(1, Tensor("x"))
@@ -324,17 +324,17 @@ ONE = {"name": "x", "shape": [1], "datatype": "FP32", "data": [1]}
         ({"shape": [-1]}, "whole numbers"),
         ({"shape": [0], "data": []}, "no elements"),
         ({"shape": [1] * 40}, "rows first"),
-        ({"shape": [1, 2**62, 2**62]}, "where shape"),
+        ({"shape": [1, 2**62, 2**62]}, "but shape"),
         ({"data": None}, "neither"),
         ({"data": "text"}, "neither"),
-        ({"data": []}, "0 data"),
-        ({"data": [1, 2]}, "2 data"),
+        ({"data": []}, "0 values"),
+        ({"data": [1, 2]}, "2 values"),
         ({"data": ["1"]}, "'1' is no FP32"),
         ({"data": [None]}, "None is no FP32"),
         ({"data": [True]}, "True is no FP32"),
-        ({"data": [1e300]}, "beyond FP32"),
-        ({"datatype": "INT8", "data": [128]}, "beyond INT8"),
-        ({"datatype": "UINT64", "data": [-1]}, "beyond UINT64"),
+        ({"data": [1e300]}, "out of range for FP32"),
+        ({"datatype": "INT8", "data": [128]}, "out of range for INT8"),
+        ({"datatype": "UINT64", "data": [-1]}, "out of range for UINT64"),
         ({"datatype": "INT32", "data": [1.0]}, "1.0 is no INT32"),
         ({"datatype": "BOOL", "data": [1]}, "1 is no BOOL"),
         ({"datatype": "BYTES", "data": [1]}, "must be text"),
@@ -355,7 +355,7 @@ def test_an_input_that_is_wrong_is_a_400_that_says_how(change, words):
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        (b"", "no JSON"),
+        (b"", "not JSON"),
         (b"[]", "list of inputs"),
         (b"{}", "list of inputs"),
         (b'{"inputs": {}}', "list of inputs"),
@@ -408,7 +408,7 @@ def binary(tail, length=None, **change):
         (binary(b"\0" * 4, length="x"), "Inference-Header-Content-Length"),
         (binary(b"\0" * 4, length="٣"), "Inference-Header-Content-Length"),
         (binary(b"\0" * 4, length="9" * 5000), "Inference-Header-Content-Length"),
-        (binary(b"\0" * 4, length="10"), "no JSON"),
+        (binary(b"\0" * 4, length="10"), "not JSON"),
         (binary(b"\0" * 4, length="1000"), "Inference-Header-Content-Length"),
         (binary(b"\2\0\0\0a", datatype="BYTES"), "1 elements of BYTES"),
         (binary(b"\1\0\0", datatype="BYTES"), "1 elements of BYTES"),

@@ -24,13 +24,13 @@ from zstreamer.system.exitcodes import ExitCode
     ),
 )
 @click.argument("inputs", nargs=-1)
-@click.option("--json", "as_json", is_flag=True, help="Inputs and answers are JSON, one a line.")
+@click.option("--json", "as_json", is_flag=True, help="Inputs and answers are JSON, one per line.")
 @configured(ClientConfig)
 def call(config: ClientConfig, inputs: tuple[str, ...], *, as_json: bool) -> int:
     """Send inputs to a model and print its answers.
 
-    Without INPUTS, or with -, each line of standard input is one. Prints one answer a line, in the
-    order of the inputs. An input that fails has an empty line (null with --json), and its error
+    Without INPUTS, or with -, each line of standard input is one input. Prints one answer per line,
+    in the order of the inputs. A failed input gives an empty line (null with --json), and its error
     goes to standard error; the exit code is then 1.
     """
     from zstreamer import Client
@@ -49,7 +49,7 @@ def _lines(inputs: tuple[str, ...]) -> Iterable[str]:
     if inputs and inputs != ("-",):
         return inputs
     if sys.stdin.isatty():
-        click.echo("reading one input a line; Ctrl-D ends them", err=True)
+        click.echo("reading one input per line; Ctrl-D ends the input", err=True)
     return (line.rstrip("\r\n") for line in sys.stdin)
 
 

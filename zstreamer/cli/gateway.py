@@ -20,8 +20,8 @@ from zstreamer.system import logs
 def gateway(config: GatewayConfig) -> int:
     """Serve the models of a cluster over HTTP.
 
-    Its page at / says what it answers. It binds loopback unless --host says otherwise; it checks
-    and bounds what it is sent but asks nobody who they are. Ctrl-C drains it; a second one ends it.
+    The page at / describes its routes. It binds loopback unless --host says otherwise. It checks
+    and limits requests but has no authentication. Ctrl-C drains it; a second one ends it.
     """
     from zstreamer.web.gateway import parent as server
 

@@ -72,10 +72,10 @@ def worker(config: WorkerConfig) -> int:
 )
 @configured(BrokerConfig, WorkerConfig, UpConfig, without=("broker",))
 def up(broker_config: BrokerConfig, worker_config: WorkerConfig, config: UpConfig) -> int:
-    """Run a broker, workers and perhaps a gateway on this machine.
+    """Run a broker, workers and, if wanted, a gateway on this machine.
 
-    Options are those of broker and worker. --http PORT has a gateway serve the model over HTTP
-    there (--http-port is another thing: the broker's own status pages). Ctrl-C stops the gateway,
+    Options are those of broker and worker. --http PORT starts a gateway that serves the model over
+    HTTP there (--http-port is for the broker's own status pages). Ctrl-C stops the gateway,
     then the workers, then the broker; a second one ends them at once.
     """
     address = _reachable(broker_config.worker_endpoint)

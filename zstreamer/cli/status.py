@@ -33,7 +33,7 @@ LEAST_TEXT = 8
     **PLAIN,
     epilog=example("zstreamer status", "zstreamer status --address tcp://10.0.0.5:7787 --json"),
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the broker's own words as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the broker's answer as JSON.")
 @configured(ClientConfig, without=("model", "timeout"))
 def status(config: ClientConfig, *, as_json: bool) -> int:
     """Show a broker's models, workers, queue and rates."""
@@ -62,7 +62,7 @@ def _show(address: str, status: Row) -> None:
         f"({_size(broker.get('queued_bytes', 0))}) queued"
     )
     if not status["models"]:
-        console.print("no worker is here: start one with zstreamer worker MODULE:NAME")
+        console.print("no worker is connected: start one with zstreamer worker MODULE:NAME")
         return
     models = [{"model": name, **each} for name, each in status["models"].items()]
     _print(console, _table("models", MODEL_COLUMNS, models))

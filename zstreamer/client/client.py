@@ -36,7 +36,7 @@ class Client:
             counts as lost.
 
     Raises:
-        ValueError: an argument makes no sense; the message says the mend.
+        ValueError: an argument makes no sense; the message says how to fix it.
 
         >>> with Client("tcp://127.0.0.1:7787") as client:
         ...     client.predict(["Happy birthday to [MASK]."])
@@ -89,7 +89,7 @@ class Client:
             items: a list or tuple of anything that `codec.encode` takes: text, bytes,
                 numbers, None, lists, dicts, numpy arrays. Of an array each row is an item; deques
                 and views of a dict will do too.
-            model: whom to call; the client's own where None.
+            model: which model to call; the client's own where None.
             timeout: seconds for the whole call; the client's own where None.
             priority: higher goes first.
             idempotent: whether the items may run twice if a worker is lost; where not, they
@@ -151,7 +151,7 @@ class Client:
         return f"<Client {addresses}, model {self._settings.model!r}>"
 
     def _driver(self) -> ThreadsDriver | GreenDriver:
-        """Return the driver for whoever calls: one for each hub, one for all other threads."""
+        """Return the driver for the caller: one for each hub, one for all other threads."""
         if self._hub is not None and (hub := self._hub()) is not None:
             driver = self._drivers.get(hub)
             if driver is not None:

@@ -33,8 +33,8 @@ def listed(items: Any) -> Sequence[object]:  # whatever a caller without type ch
     try:
         count, rows = len(items), list(items)
     except TypeError:  # a number, a generator, an array without dimensions
-        mend = "make it one: list(items)" if hasattr(items, "__next__") else "wrap it: [item]"
-        raise TypeError(f"items must be a list or tuple, not {name}; {mend}") from None
+        fix = "make it one: list(items)" if hasattr(items, "__next__") else "wrap it: [item]"
+        raise TypeError(f"items must be a list or tuple, not {name}; {fix}") from None
     if len(rows) != count:  # a table that gives its columns but counts its rows
         raise TypeError(
             f"items must be a list or tuple, not {name}: it has {count} items by its length, "

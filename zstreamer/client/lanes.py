@@ -131,9 +131,9 @@ class Lanes:
         return True
 
     def _refuse(self, now: float, call: Call) -> None:
-        """Full windows take longer than what it has left; not on account of its own size."""
+        """Refuse a call with less time left than full windows take."""
         left = max(0.0, call.deadline - now)
-        words = f"the client's work ahead of this takes longer than the {left:.2g} s left of it"
+        words = f"not enough time left: the client has more work queued than fits into {left:.2g} s"
         for index in range(len(call.payloads)):
             if not call.done:
                 self._fail(call, index, errors.Overloaded(words, retry_after=self.overload.needed))

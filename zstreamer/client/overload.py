@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 
 MARGIN = 1.5
-"""Under overload everyone waits as long as is let: what varies must fit into the rest."""
+"""Under overload calls wait as long as this allows; variation must fit into the rest."""
 
 
 class Overload:

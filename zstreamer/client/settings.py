@@ -19,7 +19,7 @@ class Settings:
     """What every client is told, checked once.
 
     Raises:
-        ValueError: an address or a time makes no sense; the message says which and the mend.
+        ValueError: an address or a time makes no sense; the message says which, and how to fix it.
     """
 
     def __init__(

@@ -35,7 +35,7 @@ def fetch(address: str, timeout: float = CONNECT_TIMEOUT) -> dict[str, object]:
         try:
             snapshot = _ask(connection, min(left, 1.0))
         except protocol.ProtocolError as error:
-            problem = f"{address} is no broker: {error}"
+            problem = f"{address} is not a broker: {error}"
             snapshot = None
         finally:
             connection.close()

@@ -27,7 +27,7 @@ from zstreamer.wire import transport
 log = logging.getLogger(__name__)
 
 LATE = 5.0
-"""Seconds after its deadline at which a caller gives up on an I/O thread that says nothing."""
+"""Seconds after its deadline at which a caller gives up on an I/O thread that does not answer."""
 
 
 class ThreadsDriver(Driver):

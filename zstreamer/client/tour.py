@@ -94,7 +94,7 @@ class Tours:
                 self._parked.discard(id)
 
     def start_again(self, id: int) -> None:
-        """An item is to be sent as if nobody had been asked: its broker was lost with it."""
+        """Send an item as if no broker had been asked: its broker was lost with it."""
         self._refused.pop(id, None)
         self._parked.discard(id)
 

@@ -8,7 +8,7 @@ import zmq
 
 PREFIX = "zstreamer-"
 SHORT_PLACES = ("/tmp", "/var/tmp")  # noqa: S108  # a folder in there is made safely
-"""Where the folder of the sockets goes whose path would be too long for the system elsewhere."""
+"""Where sockets' folders go whose paths would be too long elsewhere."""
 
 
 def socket_folder() -> str:
@@ -22,7 +22,9 @@ def socket_folder() -> str:
     for place in (wanted, *SHORT_PLACES):
         if _fits(f"{place}/{PREFIX}12345678/workers"):
             return tempfile.mkdtemp(prefix=PREFIX, dir=place)
-    raise ValueError(f"no room for a socket below {wanted}: set TMPDIR to a folder of a short name")
+    raise ValueError(
+        f"no room for a socket below {wanted}: set TMPDIR to a folder with a short path"
+    )
 
 
 def _fits(path: str) -> bool:

@@ -316,7 +316,7 @@ def _device(given: Any) -> str | int:
 
 
 def _await_last_answers(client: Client) -> None:
-    """Let through what the workers have answered at last; what waited will not be answered."""
+    """Pass on the last answers of the workers; what waited will not be answered."""
     end = time.monotonic() + LAST_ANSWERS
     before = client.open_calls
     while before and time.monotonic() < end:

@@ -41,7 +41,7 @@ GLANCE = 0.005
 """Seconds between two looks of a greenlet at whether the model's thread has ended."""
 
 LONGEST = MAX_BUDGET / 1000
-"""Seconds; whoever asks for longer waits so long, which a lock's timeout can hold."""
+"""Seconds; the longest wait that a lock's timeout can hold; longer ones are cut to it."""
 
 
 class Batches:
@@ -266,7 +266,7 @@ class Batches:
         return more
 
     def _outputs(self, items: Sequence[Item]) -> Sequence[object]:
-        """Run a batch; where the model is broken nobody waits for what no batch can bring."""
+        """Run a batch; if the model is broken, all callers fail at once."""
         if self._broken:
             return [NoWorker(self._broken, final=True)] * len(items)
         try:

@@ -83,11 +83,11 @@ def _read(path: Path) -> str:
 
 
 def give_way() -> None:
-    """Have this process, and those that it starts, never take a core from another at its wakening.
+    """Never preempt another process when this one, or one that it starts, wakes up.
 
-    What wakes an agent is mostly its model, which often lost its core to it at once: half a
-    millisecond of each batch. Linux spares it where the one that wakes is of SCHED_BATCH
-    (sched(7)); while any core is free this costs nothing.
+    An agent is mostly woken by its model, which then often lost its core to the agent for half a
+    millisecond of each batch. Linux does not preempt for a process of SCHED_BATCH (sched(7));
+    while any core is free this costs nothing.
     """
     _enter("SCHED_BATCH")
 

@@ -20,11 +20,20 @@ class ExitCode(IntEnum):
 
     OK = 0, "Done; or drained and stopped, as asked."
     FAILED = 1, "A request failed, or the program met an error that it did not expect."
-    USAGE = 2, "A flag, variable, file or input is wrong; the same again changes nothing."
-    UNREACHABLE = 3, "An address cannot be bound or reached: in use, wrong, or nobody is there."
+    USAGE = 2, "A flag, variable, file or input is wrong; trying again does not help."
+    UNREACHABLE = (
+        3,
+        "An address cannot be bound or reached: in use, wrong, or nothing listens there.",
+    )
     MODEL = 4, "The model cannot start: not found, or it raised at each attempt."
-    NOT_DRAINED = 5, "Stopped before the work was done: by a second signal, or after the grace."
-    MEMORY = 6, "The broker used more memory than max_memory; its log says who holds most."
+    NOT_DRAINED = (
+        5,
+        "Stopped before the work was done: by a second signal, or because it took too long.",
+    )
+    MEMORY = (
+        6,
+        "The broker used more memory than max_memory; its log lists the sessions that hold most.",
+    )
     INTERRUPTED = 130, "Ctrl-C or SIGTERM in a command that has nothing to drain."
     UNKNOWN = 255, "Only in logs: another part of a program collected its child's exit code."
 
@@ -34,7 +43,7 @@ def of_child(code: int, *, stopped: bool = False) -> int:
 
     Args:
         code: as `Process` gives it, below zero for a signal.
-        stopped: it was asked to stop. A signal ends it before it can heed signals, and after it
+        stopped: it was asked to stop. A signal ends it before it can handle signals, and after it
             has drained: in both cases nothing is left undone.
     """
     if code >= 0:

@@ -39,7 +39,7 @@ OWNER_CHECK: Final = 0.5
 """Seconds between two looks of a child at whether its owner still lives."""
 
 CLOSE_GRACE: Final = 2.0
-"""Seconds that a child gets to end by itself once its owner has let go of it."""
+"""Seconds that a child gets to end by itself once its owner has released it."""
 
 
 class Process:
@@ -111,7 +111,7 @@ class Process:
         self._signal(signal.SIGKILL)
 
     def close(self) -> None:
-        """Let go of the child, which then ends by itself, or is killed after 2 s.
+        """Release the child, which then ends by itself, or is killed after 2 s.
 
         In a fork of the owner it only closes the fork's copy of the pipe.
         """
@@ -167,7 +167,7 @@ class Owner:
         return self._fd
 
     def gone(self) -> bool:
-        """Whether the owner has died or let go; ask every `OWNER_CHECK`, and end if so."""
+        """Whether the owner has died or released it; ask every `OWNER_CHECK`, and end if so."""
         return os.getppid() != self.pid or self._at_end()
 
     def _at_end(self) -> bool:

@@ -1,4 +1,4 @@
-"""Waits for what another thread brings about: blocks a thread of the system, or one greenlet alone.
+"""Waits for another thread: blocks a thread of the system, or one greenlet alone.
 
 caller ── here() ── hands `wake` out ── wait ──┐
 any thread ─────────────────────────── wake ───┘

@@ -250,7 +250,7 @@ class TorchModel(ManagedModel):
             if not self._compiled:
                 raise
             raise RuntimeError(
-                f"forward, compiled for {len(batch)} items of length {length}, failed: mend what "
+                f"forward, compiled for {len(batch)} items of length {length}, failed: fix what "
                 "the error above this one names, or do without compile=True"
             ) from error
 

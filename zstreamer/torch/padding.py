@@ -79,7 +79,7 @@ def check_buckets(name: str, sizes: Sequence[int]) -> None:
 
 
 def fitting(size: int, sizes: Sequence[int]) -> int:
-    """Return the smallest bucket that holds ``size``; ``size`` itself where there are none.
+    """Return the smallest bucket that holds ``size``; ``size`` itself if there are none.
 
     Raises:
         ValueError: the largest bucket is smaller.

@@ -26,12 +26,12 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 
 
 class App:
-    """Answers HTTP requests with what models behind a broker make of them.
+    """Answers HTTP requests with the outputs of models behind a broker.
 
     A caller that hangs up takes its items out of all queues.
 
     Args:
-        to: the brokers' client addresses, with commas between, or the whole configuration of a
+        to: the brokers' client addresses, separated by commas, or the whole configuration of a
             gateway; where None, ZSTREAMER_* variables and the file of ZSTREAMER_CONFIG say it.
 
     Raises:
@@ -97,7 +97,7 @@ async def _body(receive: Receive, announced: str | None, most: int) -> bytes:
     """Read a body.
 
     Raises:
-        ConnectionError: its sender goes away first.
+        ConnectionError: its sender disconnects first.
         Refused: it is too long.
     """
     if announced is not None and announced.isdecimal() and int(announced) > most:

@@ -28,7 +28,7 @@ from zstreamer.web.api.steps import Predict, Request, Response
 from zstreamer.web.directory import Directory
 
 OnDisconnect: TypeAlias = Callable[[], Awaitable[object]]
-"""Returns what ends when the caller of a request has gone."""
+"""Returns an awaitable that ends when the caller of a request disconnects."""
 
 WATCH_AFTER = 0.05
 """Seconds without an answer after which a caller is watched."""
@@ -38,7 +38,7 @@ class Backend:
     """Answers requests in whatever event loop they come; clients are made at the first in each.
 
     Args:
-        to: the brokers' client addresses, with commas between, or the whole configuration of a
+        to: the brokers' client addresses, separated by commas, or the whole configuration of a
             gateway; where None, ZSTREAMER_* variables and the file of ZSTREAMER_CONFIG say it.
 
     Raises:
@@ -82,7 +82,7 @@ class Backend:
             except ZStreamerError as error:
                 step = step.failed(error)
             except BaseException:
-                step.failed(Cancelled("the caller has gone"))
+                step.failed(Cancelled("the caller disconnected"))
                 raise
             else:
                 step = step.answered(answer)
@@ -154,7 +154,7 @@ def limits(config: GatewayConfig) -> Limits:
 
 
 def configured(to: str | Sequence[str] | GatewayConfig | None) -> GatewayConfig:
-    """The configuration that an app is given, whole or as addresses; None has it looked up."""
+    """The configuration of an app, given whole or as addresses; None: from variables."""
     if isinstance(to, GatewayConfig):
         return to
     if to is not None:
@@ -164,7 +164,7 @@ def configured(to: str | Sequence[str] | GatewayConfig | None) -> GatewayConfig:
 
 
 class _Watch:
-    """Gives a call up when its caller hangs up, if that takes long."""
+    """Cancels a call when its caller hangs up, if the call takes long."""
 
     def __init__(
         self,

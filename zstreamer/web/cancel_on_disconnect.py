@@ -1,4 +1,4 @@
-"""Callers that hang up: what a greenlet waits for on behalf of one is given up.
+"""Callers that hang up: calls that a greenlet makes for one are cancelled.
 
     every LOOK seconds, for each request that is being answered:
         has the other side closed?  ──>  the calls that its greenlet waits for end with `Cancelled`
@@ -53,7 +53,7 @@ class CancelOnDisconnect:
     does not tell what its connections are, a call's own budget ends it.
 
     Args:
-        app: what it makes of an answer that it iterates later is not watched.
+        app: watched until it returns; an answer that it yields later is not.
     """
 
     def __init__(self, app: WSGIApplication) -> None:

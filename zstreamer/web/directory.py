@@ -4,7 +4,7 @@ WSGI, threads and gevent:   snapshot = directory.get()
 ASGI:                       snapshot = await directory.aget()
 
 ask ──> fresh enough? ──> here it is
-          └─ no ──> one thread of the system asks the brokers; whoever asks meanwhile waits
+          └─ no ──> one thread of the system asks the brokers; others wait meanwhile
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ log = logging.getLogger(__name__)
 Callback: TypeAlias = "Callable[[Snapshot | ZStreamerError], None]"
 
 FRESH = 1.0
-"""Seconds that a snapshot is as good as new."""
+"""Seconds for which a snapshot counts as new."""
 
 STALE = 3.0
-"""Seconds after which it is of no use. In between it is given out while a new one is fetched, so
+"""Seconds after which it is too old. In between it is used while a new one is fetched, so
 that under load nobody ever waits for one."""
 
 LATE = 5.0
-"""Seconds after which nobody waits any longer for a thread that says nothing."""
+"""Seconds after which callers stop waiting for a thread that does not answer."""
 
 SUSPECT = 0.25
-"""Seconds for a broker that said nothing the last time, so that the others need not wait long."""
+"""Seconds for a broker that did not answer the last time, so that the others need not wait long."""
 
 
 class Directory:
-    """Keeps the snapshots of the brokers, merged; asks for them only when somebody wants to know.
+    """Keeps the snapshots of the brokers, merged; asks for them only when needed.
 
     Serves all threads, greenlets and tasks of a process. May be made before a fork and before
     gevent patches: nothing is asked before the first call, and a forked child asks for itself.
@@ -54,7 +54,7 @@ class Directory:
         timeout: seconds that a broker has to answer; probes of `/readyz` wait as long.
 
     Raises:
-        ValueError: an address makes no sense; the message says the mend.
+        ValueError: an address makes no sense; the message says how to fix it.
     """
 
     def __init__(self, brokers: str | Sequence[str], timeout: float = 1.0) -> None:
@@ -174,7 +174,7 @@ class Directory:
             except ZStreamerError as error:
                 errors.append(error)
                 silent.add(address)
-        # Where none answers there is nobody whom patience with them could hold up.
+        # If no broker answers, waiting for them delays nobody.
         self._silent = silent if found else set()
         return merged(found) if found else errors[0]
 

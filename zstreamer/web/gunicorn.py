@@ -17,7 +17,7 @@ from typing import Any
 
 from zstreamer.system import cpus
 from zstreamer.web.cancel_on_disconnect import CancelOnDisconnect
-from zstreamer.web.gunicorn_worker import Worker
+from zstreamer.web.gunicorn_worker import Worker as Worker  # noqa: PLC0414  # public from here
 
 bind = os.environ.get("BIND", "127.0.0.1:8000")
 workers = int(os.environ.get("WEB_CONCURRENCY") or cpus.share(1))
@@ -34,6 +34,6 @@ graceful_timeout = 30
 
 
 def post_worker_init(worker: Any) -> None:
-    """Have calls end whose callers hang up, where gunicorn's own gevent worker serves."""
+    """End calls whose callers hang up, if gunicorn's own gevent worker serves."""
     if not isinstance(worker, Worker):
         worker.wsgi = CancelOnDisconnect(worker.wsgi)

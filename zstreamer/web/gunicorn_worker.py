@@ -87,7 +87,7 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
         self.alive = False
 
     def retire(self) -> None:
-        """Count a request; stop after it where there were as many as `max_requests`."""
+        """Count a request; stop after it if there were `max_requests`."""
         self.nr += 1
         if self.nr >= self.max_requests and self.alive:
             self.log.info("Autorestarting worker after current request.")
@@ -206,7 +206,7 @@ class GunicornRequest:
 
 
 def _check(cfg: Any) -> None:
-    """Refuse settings that would be silently without effect; raises HaltServer."""
+    """Refuse settings that would silently have no effect; raises HaltServer."""
     for name, served in _NOT_SERVED.items():
         value = cfg.settings[name].get() if name in cfg.settings else served[0]
         if value not in served:

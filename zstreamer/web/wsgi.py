@@ -89,7 +89,7 @@ class App:
         except ZStreamerError as error:
             return step.failed(error)
         except BaseException:
-            step.failed(Cancelled("the caller has gone"))
+            step.failed(Cancelled("the caller disconnected"))
             raise
         return step.answered(answer)
 
@@ -190,7 +190,7 @@ def _read(stream: Any, size: int) -> bytes:
     try:
         body: bytes = stream.read(size)
     except OSError as error:
-        raise Refused(400, f"the body broke off: {error}") from error
+        raise Refused(400, f"the body ended early: {error}") from error
     return body
 
 

@@ -67,7 +67,7 @@ def unpack(head: bytes) -> list[object]:
         # Its text may repeat what was sent.
         raise ProtocolError(f"malformed head: {type(cause).__name__}") from cause
     if type(fields) is not list or not fields or type(fields[0]) is not int:
-        raise ProtocolError("the head is no message")
+        raise ProtocolError("the head is not a message")
     return fields
 
 

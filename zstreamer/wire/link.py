@@ -79,7 +79,7 @@ class Link(ABC, Generic[Row]):
     @property
     @abstractmethod
     def flush_at(self) -> float:
-        """Monotonic seconds at which `flush` has something to say that only time brings about."""
+        """Monotonic seconds at which `flush` has something to send that depends on time alone."""
 
     def tell(self, message: protocol.Message) -> None:
         """Send a message without payload."""
@@ -177,7 +177,7 @@ class Peer(ABC, Generic[L, A]):
         try:
             message = protocol.decode(frames)
         except ProtocolError as error:
-            self._drop(now, link, errors.BadRequest(f"{link.address} is no broker: {error}"))
+            self._drop(now, link, errors.BadRequest(f"{link.address} is not a broker: {error}"))
             return
         match message:
             case protocol.Part():

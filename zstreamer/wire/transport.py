@@ -1,7 +1,7 @@
 """Sockets: the only place where ZeroMQ options are set and connections are made.
 
 One connection is one socket. A DEALER here never reconnects by itself: when its connection
-is gone it is closed, and whoever owns it opens another one and says HELLO again. So a broker
+is gone it is closed, and its owner opens another one and says HELLO again. So a broker
 always knows which of two messages came first, and nothing is delivered twice by a queue that
 outlived its connection.
 """
@@ -223,7 +223,7 @@ class Inbox:
 
     Args:
         socket: the ROUTER.
-        deaf: sessions of whom nothing is to be read; may change meanwhile.
+        deaf: sessions of which nothing is to be read; may change meanwhile.
     """
 
     def __init__(self, socket: zmq.Socket[bytes], deaf: Container[bytes] = ()) -> None:

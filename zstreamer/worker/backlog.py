@@ -27,8 +27,8 @@ from zstreamer.worker.patience import Patience
 _ONCE, _ALONE = int(Flag.ONCE), int(Flag.ALONE)  # an enum's & costs a microsecond or two
 
 LOOK = 0.002
-"""Seconds after which a claim is looked for that nothing else has brought to light: a model that
-is free begins at once, but does not wake its agent to say so."""
+"""Seconds after which the agent looks for a claim that it has not heard of: a free model begins at
+once, but does not wake its agent to say so."""
 
 MAX_LOOK = 0.1
 """Seconds between two such looks at most, doubling while the model stays idle against all odds."""

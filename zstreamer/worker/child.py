@@ -66,7 +66,7 @@ class Child:
         self._to_write = threading.Semaphore(0)
 
     def serve(self, model: Loaded) -> NoReturn:
-        """Run batches for ever."""
+        """Run batches until the process ends."""
         self._prepare, self._cost = model.prepare, model.cost
         self._looks = model.looks_on_arrival
         runner = Runner(model.predict, model.warm_up if model.example else None)
@@ -158,7 +158,7 @@ class Child:
         told = -math.inf
         for position, (id, payload) in enumerate(zip(message.ids, message.payloads, strict=True)):
             if self._looks and time.monotonic() - told > PROGRESS:
-                # Whoever kills or blocks this process here is to be found.
+                # An item that kills or blocks this process here must be found.
                 self.send(pipe.Preparing(message.ids[position:]))
                 told = time.monotonic()
             try:

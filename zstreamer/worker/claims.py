@@ -3,7 +3,7 @@
     child   note(serial) ──> one page of memory <── news() agent
 
 Said through the channel, each claim would cost the child a system call before its batch can run,
-and would wake the agent for what it can as well learn at its next wakening. The page outlives the
+and would wake the agent for what it can learn when it next wakes. The page outlives the
 child: whatever became of it, the agent reads what had begun.
 """
 
@@ -22,7 +22,7 @@ class Claims:
     """Either end of the page; the agent makes it, the child opens it by its descriptor.
 
     Attributes:
-        fd: the descriptor; whoever is given it may close it once it has opened the page.
+        fd: the descriptor; the receiver may close it once it has opened the page.
     """
 
     def __init__(self, fd: int | None = None) -> None:

@@ -67,7 +67,7 @@ def _serve(listener: socket.socket, load: Callable[[], Loaded], owner: int) -> N
             continue
         with asking:
             _, fds, _, _ = socket.recv_fds(asking, 1, 2)
-            if len(fds) < 2:  # whoever asked is gone
+            if len(fds) < 2:  # the one that asked is gone
                 continue
             pid = os.fork()
             if pid == 0:

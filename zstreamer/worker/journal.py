@@ -77,9 +77,9 @@ class Journal:
             elif link.refusal is not None:
                 words = f"refused: {link.refusal.message}"
             elif words == "connected" and not link.anew:
-                words = "lost, connecting again"
+                words = "lost, reconnecting"
             elif not words and link.attempts >= UNANSWERED:
-                words = "no answer yet, trying on; is a broker running there?"
+                words = "no answer yet, still trying; is a broker running there?"
             changed = words != self._told.get(link, "")
             wrong = words not in ("", "connected")
             # Always asked where something is wrong, so that a reminder counts from the last line.

@@ -32,7 +32,7 @@ FIRST_STEPS_ALONE = 2
 compiles itself; once any part of the batch has run, its speed is known."""
 
 SEVERAL = 2
-"""Kills in a row that one item brings about; after more the model itself may have become slow."""
+"""Kills in a row that one item may cause; after more the model itself may have become slow."""
 
 
 class Patience:

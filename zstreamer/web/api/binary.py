@@ -49,7 +49,7 @@ def numbers(data: memoryview, name: str, datatype: str, shape: tuple[int, ...]) 
     dtype = np.dtype(NUMPY[datatype])
     if len(data) != math.prod(shape) * dtype.itemsize:
         raise BadRequest(
-            f"input {name!r}: {len(data)} bytes of binary data, where {datatype} of shape "
+            f"input {name!r}: {len(data)} bytes of binary data, but {datatype} of shape "
             f"{list(shape)} has {math.prod(shape) * dtype.itemsize}"
         )
     if datatype == "BOOL":  # any byte may come, but only 0 and 1 are bools

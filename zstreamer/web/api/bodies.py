@@ -35,7 +35,7 @@ def kind(request: Request) -> str:
     if found is None:
         raise Refused(
             415,
-            f"a body of type {given[:100]!r} is not read here; send {JSON} or {MSGPACK}",
+            f"a body of type {given[:100]!r} is not supported; send {JSON} or {MSGPACK}",
             [("accept", f"{JSON}, {MSGPACK}")],
         )
     return found
@@ -56,7 +56,7 @@ def plain(request: Request, limits: Limits) -> bytes:
     if coding not in _CODINGS:
         raise Refused(
             415,
-            f"content-encoding {coding[:50]!r} is not read here; send gzip, deflate or none",
+            f"content-encoding {coding[:50]!r} is not supported; send gzip, deflate or none",
             [("accept-encoding", "gzip, deflate")],
         )
     return _decompressed(body, coding, limits)
@@ -73,7 +73,7 @@ def _decompressed(body: bytes, coding: str, limits: Limits) -> bytes:
     try:
         found = unpacker.decompress(body, limits.max_body + 1)
     except zlib.error as error:
-        raise BadRequest(f"the body is no {coding}: {error}") from None
+        raise BadRequest(f"the body is not valid {coding}: {error}") from None
     if len(found) > limits.max_body:
         raise too_large(limits)
     if not unpacker.eof or unpacker.unused_data:
@@ -102,5 +102,5 @@ def field(form: bytes, name: bytes = b"s") -> list[object]:
         try:
             found.append((unquote_to_bytes(value) if b"%" in value else value).decode())
         except UnicodeDecodeError as error:
-            raise BadRequest(f"field {name.decode()!r} is no UTF-8: {error}") from None
+            raise BadRequest(f"field {name.decode()!r} is not UTF-8: {error}") from None
     return found

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 _TROUBLE = "requests not served since the last such line: %d; %s"
 
 _troubles = Sparing(30.0)
-"""Callers are told why at once; whoever runs the server finds a line of each kind in its log."""
+"""Callers are told why at once; the log gets a line of each kind for the operator."""
 
 
 class Exchange:
@@ -86,7 +86,7 @@ class Exchange:
         return self._ended(problem.response(error))
 
     def _ended(self, response: Response) -> Response:
-        if _troubles.due != math.inf:  # whoever comes next, be it a probe, has the rest told
+        if _troubles.due != math.inf:  # the next request, even a probe, logs the rest
             for _, requests, last in _troubles.flush(time.monotonic()):
                 log.warning(_TROUBLE, requests, last)
         self._metrics.end(self, response.status)

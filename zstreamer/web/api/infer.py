@@ -35,7 +35,7 @@ class InferRequest:
 
     Raises:
         BadRequest: it is not such a JSON; the message names what is wrong.
-        Refused: it asks for what is not to be had here.
+        Refused: it asks for what is not supported.
     """
 
     def __init__(self, head: memoryview, tail: memoryview, model: str, limits: Limits) -> None:
@@ -65,7 +65,7 @@ class InferRequest:
         most = 1 if inputs is None else len(inputs)
         if len(self._inputs) != most:
             expected = "one input" if inputs is None else _in_words(inputs)
-            raise BadRequest(f"{len(self._inputs)} inputs, where the model takes {expected}")
+            raise BadRequest(f"{len(self._inputs)} inputs, but the model takes {expected}")
         given = [tensors.read(each, self._tail, self._limits.max_items) for each in self._inputs]
         self._tail.check_used()
         return _undeclared(given[0]) if inputs is None else _items(given, inputs)
@@ -99,7 +99,9 @@ class InferRequest:
         """Raise BadRequest where an output is wanted that there is not."""
         if self._outputs is None:
             if len(self._wanted) > 1:
-                raise BadRequest(f"{len(self._wanted)} outputs are wanted of a model that has one")
+                raise BadRequest(
+                    f"{len(self._wanted)} outputs were requested from a model that has one"
+                )
             return
         known = [each.name for each in self._outputs]
         for name in self._wanted:
@@ -127,7 +129,7 @@ def _parameters(plain: Mapping[str, object]) -> Mapping[str, object]:
     if not isinstance(found, Mapping):
         raise BadRequest(f"parameters must be an object, not {found!r:.50}")
     if found.get("sequence_id"):
-        raise Refused(501, "there are no sequences here; leave sequence_id out")
+        raise Refused(501, "sequences are not supported; leave sequence_id out")
     return found
 
 
@@ -144,7 +146,9 @@ def _wanted(plain: Mapping[str, object], parameters: Mapping[str, object]) -> di
             raise BadRequest(f"outputs need one name each, not {each!r:.100}")
         own = _parameters(each)
         if "shared_memory_region" in own or own.get("classification"):
-            raise Refused(501, f"output {name!r}: there are no classifications or shared memory")
+            raise Refused(
+                501, f"output {name!r}: classification and shared memory are not supported"
+            )
         binary = own.get("binary_data", default)
         found[name] = binary is True
     return found

@@ -19,7 +19,7 @@ A server carries requests here and questions to a client (here a threaded or gre
         except ZStreamerError as error:
             step = step.failed(error)
         except BaseException:  # the caller hung up, or a bug of the server's
-            step.failed(Cancelled("the caller has gone"))
+            step.failed(Cancelled("the caller disconnected"))
             raise
         else:
             step = step.answered(answer)
@@ -61,7 +61,7 @@ class Interface:
 
     Args:
         limits: what one request may ask for.
-        default_model: whom ``/stream`` calls and the page suggests. ``/readyz`` and
+        default_model: the model that ``/stream`` calls and the page suggests. ``/readyz`` and
             ``/v2/health/ready`` ask for a warm worker of it, or of any model where the broker
             knows none of this name; ``/readyz?model=NAME`` asks for one.
     """
@@ -93,12 +93,12 @@ class Interface:
         return Exchange(self._metrics, request).first(self._route, request)
 
     def refuse(self, why: int | Exception, detail: str = "") -> Response:
-        """Return the response to a request that a server turns away by itself. Never raises.
+        """Return the response to a request that a server refuses by itself. Never raises.
 
         Args:
             why: a status: 400 for a broken body, 408 for a slow one, 411, 413 for one beyond
                 ``limits.max_body``, 431, 500 for a bug of the server's …; or an error.
-            detail: what is wrong and the mend; a text that fits the status where empty.
+            detail: what is wrong and how to fix it; a text that fits the status where empty.
         """
         response = problem.response(Refused(why, detail) if isinstance(why, int) else why)
         self._metrics.refused(response.status)
@@ -113,7 +113,7 @@ class Interface:
         step = self._pages.get(path)
         if step is None:
             bare = path.rstrip("/")
-            known = f"it is {bare}" if bare in self._pages else "/openapi.json says which there are"
+            known = f"it is {bare}" if bare in self._pages else "/openapi.json lists the pages"
             raise Refused(404, f"no page {path[:100]!r}; {known}")
         exchange.route = path.strip("/").replace("/", "_") or "page"
         _allow(request, "POST" if path == "/stream" else "GET")
@@ -165,9 +165,9 @@ class Interface:
 
 
 def _allow(request: Request, *methods: str, runs: str = "") -> None:
-    """Raise `Refused` for any other method; whoever may GET may ask for the HEAD alone.
+    """Raise `Refused` for any other method; where GET is allowed, so is HEAD.
 
-    runs: the path that whoever POSTs here is likely to have meant.
+    runs: the path that a POST here probably meant.
     """
     method = "GET" if request.method == "HEAD" else request.method
     if method not in methods:

@@ -28,7 +28,7 @@ def loads(body: bytes | memoryview, max_nesting: int) -> object:
     try:
         value: object = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise BadRequest(f"the body is no JSON: {error}") from None
+        raise BadRequest(f"the body is not JSON: {error}") from None
     whole = bytes(body) if type(body) is memoryview else body
     if _LONG in whole.translate(_DIGITS):
         _check_integers(whole)
@@ -58,7 +58,7 @@ def check_nesting(value: object, most: int) -> None:
 
 
 def plain(value: object) -> object:
-    """Return the form in JSON of what has none by itself: bytes and arrays; raises TypeError."""
+    """Return bytes and arrays in a form that JSON has; raise TypeError for others."""
     if isinstance(value, bytes):
         return {"b64": base64.b64encode(value).decode()}
     np = sys.modules.get("numpy")

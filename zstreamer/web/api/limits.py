@@ -22,7 +22,7 @@ class Limits:
         max_priority: ``X-Priority`` lies between minus this and this.
 
     Raises:
-        ValueError: a bound makes no sense; the message says which and the mend.
+        ValueError: a bound makes no sense; the message says which, and how to fix it.
     """
 
     max_body: int = config.MAX_BODY

@@ -71,7 +71,7 @@ def _declared(column: Sequence[object], tensor: Tensor) -> OutputTensor:
         return OutputTensor(tensor.name, "BYTES", shape, flat)
     array = _cast(_stacked(column, tensor.name), tensor)
     if not fits(array.shape[1:], tensor.shape):
-        words = f"shape {list(array.shape[1:])} where {list(tensor.shape)} is declared"
+        words = f"shape {list(array.shape[1:])}, but {list(tensor.shape)} is declared"
         raise _unfit(tensor.name, words)
     return OutputTensor(tensor.name, tensor.datatype, array.shape, array)
 
@@ -83,7 +83,7 @@ def _stacked(column: Sequence[object], name: str) -> np.ndarray:
     except ValueError:
         array = np.empty(0, object)
     if array.dtype.kind not in "biuf":
-        raise _unfit(name, "the items' values are no numbers, or differ in shape; pad them")
+        raise _unfit(name, "the items' values are not numbers, or differ in shape; pad them")
     return array  # type: ignore[no-any-return]  # it is made just above
 
 
@@ -96,9 +96,9 @@ def _cast(array: np.ndarray, tensor: Tensor) -> np.ndarray:
     if dtype.kind in "iu" and array.dtype.kind in "biu":
         bounds = np.iinfo(dtype)
         if array.size and (int(array.min()) < bounds.min or int(array.max()) > bounds.max):
-            raise _unfit(tensor.name, f"a number is beyond {tensor.datatype}")
+            raise _unfit(tensor.name, f"a number is out of range for {tensor.datatype}")
     elif not np.can_cast(array.dtype, dtype, "same_kind"):
-        raise _unfit(tensor.name, f"{array.dtype} where {tensor.datatype} is declared")
+        raise _unfit(tensor.name, f"{array.dtype}, but {tensor.datatype} is declared")
     with np.errstate(over="ignore"):
         return array.astype(dtype)
 
@@ -119,7 +119,7 @@ def _texts(column: Sequence[object], tensor: Tensor) -> tuple[list[int], list[st
 
 
 def _inferred(outputs: Sequence[object], name: str) -> OutputTensor:
-    """Return what can be said of outputs that nobody has declared."""
+    """Return the outputs of a model that declares none, as tensors."""
     kinds = set(map(type, outputs))
     if kinds <= {str, bytes}:
         return OutputTensor(name, "BYTES", [len(outputs)], list(outputs))  # type: ignore[arg-type]  # text
@@ -168,7 +168,7 @@ def data(tensor: OutputTensor) -> object:
         return [each.decode() if isinstance(each, bytes) else each for each in tensor.values]
     except UnicodeDecodeError:
         raise Refused(
-            406, f"output {tensor.name!r} is no UTF-8; ask for it with binary_data: true"
+            406, f"output {tensor.name!r} is not UTF-8; ask for it with binary_data: true"
         ) from None
 
 

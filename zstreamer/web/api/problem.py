@@ -26,7 +26,7 @@ class Refused(Exception):
 
     Args:
         status: 400 …
-        detail: what is wrong, and the mend.
+        detail: what is wrong, and how to fix it.
         headers: to go with the response, such as Allow.
     """
 
@@ -49,11 +49,11 @@ KINDS: dict[type[Exception], Problem] = {
     errors.BadRequest: Problem(400, "bad-request", "The request cannot be understood"),
     errors.ModelNotFound: Problem(404, "model-not-found", "No such model"),
     errors.TooLarge: Problem(413, "too-large", "An item or an answer is too large"),
-    errors.Overloaded: Problem(429, "overloaded", "More work waits than can be done in time"),
-    errors.Cancelled: Problem(499, "cancelled", "The call was given up"),
+    errors.Overloaded: Problem(429, "overloaded", "Too much work is queued to answer in time"),
+    errors.Cancelled: Problem(499, "cancelled", "The call was cancelled"),
     errors.PredictError: Problem(500, "predict-failed", "The model failed on an item"),
     errors.WorkerLost: Problem(502, "worker-lost", "The worker died with an item"),
-    # Both are for whoever runs this server to mend, not for its callers.
+    # The operator of this server must fix both; its callers cannot.
     errors.Unauthorized: Problem(502, "unauthorized", "The broker refuses this gateway"),
     errors.VersionMismatch: Problem(502, "version-mismatch", "Gateway and broker do not match"),
     errors.NoWorker: Problem(503, "no-worker", "No worker is ready for the model"),
@@ -61,25 +61,25 @@ KINDS: dict[type[Exception], Problem] = {
     errors.DeadlineExceeded: Problem(504, "deadline-exceeded", "The answer did not come in time"),
 }
 
-UNEXPECTED = Problem(500, "internal", "Something went wrong here")
+UNEXPECTED = Problem(500, "internal", "Internal error")
 
 REFUSALS = {
     each.status: each
     for each in (
         KINDS[errors.BadRequest],
         Problem(404, "not-found", "No such page"),
-        Problem(405, "method-not-allowed", "The page is there, but not for this method"),
-        Problem(406, "not-acceptable", "The answer cannot be written as the request wants it"),
+        Problem(405, "method-not-allowed", "Method not allowed"),
+        Problem(406, "not-acceptable", "The requested format of answers is not supported"),
         Problem(408, "request-timeout", "The request did not come in time"),
         Problem(411, "length-required", "The request does not say how long its body is"),
         Problem(413, "too-large", "The request is too large"),
-        Problem(415, "unsupported-media-type", "The body is of a kind that is not read here"),
+        Problem(415, "unsupported-media-type", "This type of body is not supported"),
         Problem(431, "headers-too-large", "The request's headers are too large"),
-        Problem(499, "cancelled", "The caller has gone"),
+        Problem(499, "cancelled", "The caller disconnected"),
         UNEXPECTED,
-        Problem(501, "not-implemented", "This is not to be had here"),
-        Problem(503, "unavailable", "This cannot be served now"),
-        Problem(505, "http-version-not-supported", "This version of HTTP is not spoken here"),
+        Problem(501, "not-implemented", "Not supported"),
+        Problem(503, "unavailable", "Temporarily unavailable"),
+        Problem(505, "http-version-not-supported", "HTTP version not supported"),
     )
 }
 """What a `Refused` of each status is called."""
@@ -135,7 +135,7 @@ def _detail(error: Exception) -> str:
         return f"{error.type}: {error.message}"
     if isinstance(error, ZStreamerError):
         return without_traceback(error.message) or type(error).__name__
-    return "this is a fault of the server; its log says more"
+    return "internal error; see the server's log"
 
 
 def _writable(text: str) -> str:

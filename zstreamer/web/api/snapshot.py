@@ -115,5 +115,5 @@ def _reason(models: dict[str, Model], wanted: str) -> str:
         why = trouble(models[wanted])
         return f"no worker is ready for model {wanted!r}" + (f": {why}" if why else "")
     if not models:
-        return "no worker has come yet; start one with `zstreamer worker MODULE:NAME`"
+        return "no worker has connected yet; start one with `zstreamer worker MODULE:NAME`"
     return f"no worker is ready for any of the models {', '.join(sorted(models))}"

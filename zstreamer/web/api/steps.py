@@ -69,7 +69,7 @@ class Predict:
 
     Args:
         items: the model's inputs, one at least.
-        model: whom to call.
+        model: which model to call.
         timeout: seconds that the call may take.
         priority: higher goes first.
         return_exceptions: whether failed items are answered in their places.

@@ -49,7 +49,7 @@ def read(plain: object, tail: Tail, max_rows: int) -> InputTensor:
         max_rows: items that a request may have.
 
     Raises:
-        BadRequest: it is no such tensor; the message names it, and the mend.
+        BadRequest: it is no such tensor; the message names it and says how to fix it.
         Refused: it has too many rows, or there is no numpy to hold it.
     """
     if not isinstance(plain, Mapping) or not isinstance(plain.get("name"), str):
@@ -86,7 +86,7 @@ def _values(
     parameters = plain.get("parameters")
     named = parameters if isinstance(parameters, Mapping) else {}
     if "shared_memory_region" in named:
-        raise Refused(501, f"input {name!r}: there is no shared memory here; send the data itself")
+        raise Refused(501, f"input {name!r}: shared memory is not supported; send the data itself")
     if "binary_data_size" in named:
         data = tail.take(named["binary_data_size"], name)
         read = binary.elements if datatype == "BYTES" else binary.numbers
@@ -109,7 +109,7 @@ def _flat(data: list[object], name: str, shape: tuple[int, ...]) -> list[object]
         flat = level
     if len(flat) != math.prod(shape):
         raise BadRequest(
-            f"input {name!r}: {len(flat)} data, where shape {list(shape)} has {math.prod(shape)}"
+            f"input {name!r}: {len(flat)} values, but shape {list(shape)} has {math.prod(shape)}"
         )
     return flat
 
@@ -130,11 +130,11 @@ def _numbers(flat: list[object], name: str, datatype: str, shape: tuple[int, ...
     if dtype.kind in "iu":
         bounds = np.iinfo(dtype)
         if min(flat) < bounds.min or max(flat) > bounds.max:  # type: ignore[type-var]  # integers
-            raise BadRequest(f"input {name!r}: a number is beyond {datatype}")
+            raise BadRequest(f"input {name!r}: a number is out of range for {datatype}")
     with np.errstate(over="ignore"):
         array = np.array(flat, dtype)
     if dtype.kind == "f" and not np.isfinite(array).all():
-        raise BadRequest(f"input {name!r}: a number is beyond {datatype}")
+        raise BadRequest(f"input {name!r}: a number is out of range for {datatype}")
     return array.reshape(shape)  # type: ignore[no-any-return]
 
 
@@ -158,7 +158,7 @@ def rows(given: InputTensor, text: bool) -> list[object]:
         text: whether BYTES are to be str; where not they are bytes.
 
     Raises:
-        BadRequest: text is no UTF-8.
+        BadRequest: text is not UTF-8.
     """
     if given.datatype != "BYTES":
         array: np.ndarray = given.values  # type: ignore[assignment]  # the datatype says so
@@ -174,7 +174,7 @@ def _as_text(given: InputTensor) -> list[object]:
         return [each.decode() if type(each) is bytes else each for each in given.values]
     except UnicodeDecodeError as error:
         raise BadRequest(
-            f"input {given.name!r}: an element is no UTF-8 ({error}); a model that takes bytes "
+            f"input {given.name!r}: an element is not UTF-8 ({error}); a model that takes bytes "
             f"says so: inputs = [Tensor({given.name!r}, text=False)]"
         ) from None
 

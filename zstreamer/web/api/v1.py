@@ -91,14 +91,14 @@ def checked(model: str) -> str:
         try:
             model.encode()
         except UnicodeEncodeError:
-            raise BadRequest("the model's name is no UTF-8; percent-encode it so") from None
+            raise BadRequest("the model's name is not UTF-8; percent-encode it so") from None
     return model
 
 
 def check_count(items: Sequence[object], what: str, limits: Limits) -> None:
     """Raise where there are no items, or more than one request may have."""
     if not items:
-        raise BadRequest(f"there are no {what}; send one at least")
+        raise BadRequest(f"there are no {what}; send at least one")
     if len(items) > limits.max_items:
         raise Refused(
             413, f"{len(items)} {what} are more than {limits.max_items}; send fewer at a time"
@@ -108,7 +108,7 @@ def check_count(items: Sequence[object], what: str, limits: Limits) -> None:
 def _inline(query: str) -> bool:
     wanted = [each[7:] for each in query.split("&") if each.startswith("errors=")]
     if wanted and wanted[-1] not in ("raise", "inline"):
-        raise BadRequest(f"errors={wanted[-1][:50]!r} in the query: it is raise or inline")
+        raise BadRequest(f"errors={wanted[-1][:50]!r} in the query: it must be raise or inline")
     return wanted[-1:] == ["inline"]
 
 
@@ -145,7 +145,7 @@ def _unpack(value: object) -> object:
         try:
             return base64.b64decode(value["b64"], validate=True)
         except (binascii.Error, ValueError) as error:
-            raise BadRequest(f"a b64 field holds no base64: {error}") from None
+            raise BadRequest(f"a b64 field is not valid base64: {error}") from None
     return {key: _unpack(each) for key, each in value.items()}
 
 

@@ -32,7 +32,7 @@ class GatewayChild:
     """Serves one listening socket in the running loop.
 
     Args:
-        config: whom to ask, and what requests may ask for.
+        config: which brokers to ask, and what requests may ask for.
         listener: a bound socket.
         owner: the process that must be alive, where there is one.
     """

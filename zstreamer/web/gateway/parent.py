@@ -36,7 +36,7 @@ METRICS: Final = "PROMETHEUS_MULTIPROC_DIR"
 NEEDED: Final = ("httptools", "orjson", "prometheus_client")
 
 FOLDER_FLAG: Final = "--metrics-folder"
-"""Says to a server which folder is to go if the gateway cannot see to it any more."""
+"""Tells a server which folder to remove if the gateway cannot do it any more."""
 
 DRAIN_MARGIN: Final = 0.2
 """Seconds that a server gets, beyond the time for its requests, to end by itself."""

@@ -56,7 +56,7 @@ class Service:
         self._timer = self.loop.call_later(LOOK, self._look)
 
     def close(self) -> None:
-        """Close all connections, whatever is open on them."""
+        """Close all connections at once, with open requests too."""
         self._timer.cancel()
         for connection in list(self.shared.connections):
             cast("AsyncioConnection", connection).abort()
@@ -92,7 +92,7 @@ class AsyncioConnection(asyncio.BufferedProtocol):
         self._shared.connections.add(self)
 
     def connection_lost(self, _error: Exception | None) -> None:
-        """The client has hung up, or we have: nobody waits for an answer any more."""
+        """The connection has ended: no answer is needed any more."""
         self._core.lost()
         self._shared.connections.discard(self)
         if self._call is not None:
@@ -110,7 +110,7 @@ class AsyncioConnection(asyncio.BufferedProtocol):
             self.abort()
 
     def pause_writing(self) -> None:
-        """The client reads more slowly than it is answered: nothing more until it has."""
+        """The client reads more slowly than it is answered: pause until it has caught up."""
         self._core.blocked = True
 
     def resume_writing(self) -> None:
@@ -121,7 +121,7 @@ class AsyncioConnection(asyncio.BufferedProtocol):
     # One request after the other
 
     def _serve(self) -> None:
-        """Begin what waits, until an answer is to be waited for; not one inside the other."""
+        """Begin requests that wait until one needs an answer from a model; not reentrant."""
         if self._serving:
             return
         self._serving = True
@@ -150,7 +150,7 @@ class AsyncioConnection(asyncio.BufferedProtocol):
 
     def _predict(self, step: Predict) -> None:
         if self._transport.is_closing():
-            step.failed(Cancelled("the caller has gone"))
+            step.failed(Cancelled("the caller disconnected"))
             return
         self._step = step
         try:
@@ -214,7 +214,7 @@ class AsyncioConnection(asyncio.BufferedProtocol):
             self._close()
 
     def abort(self) -> None:
-        """Close the connection, whatever is open on it."""
+        """Close the connection at once, with open requests too."""
         self._transport.abort()
 
     def overdue(self) -> None:

@@ -30,7 +30,7 @@ MOST_IGNORED = 16 * 1024 * 1024
 
 ARRIVAL = 1.0
 """Seconds in which the first request of a connection must come where the server stops: its client
-may have sent it already, and does not expect to be turned away."""
+may have sent it already, and does not expect a refusal."""
 
 JOINED = 64 * 1024
 """Bytes of a body up to which drivers copy it, to write head and body as one."""
@@ -196,7 +196,7 @@ class Connection:
             self.deadline = self._shared.now + self._shared.bounds.read_timeout
 
     def expects(self) -> None:
-        """The client waits for a word before it sends the body."""
+        """The client waits for 100 Continue before it sends the body."""
         self._expects = True
 
     def grew(self, size: int) -> None:

@@ -18,7 +18,7 @@ Environ: TypeAlias = "dict[str, object]"
 
 @dataclass(frozen=True)
 class HeaderRules:
-    """Which headers are taken, and from whom; the names are gunicorn's.
+    """Which headers are accepted, and from which clients; the names are gunicorn's.
 
     Args:
         limit_request_line: most bytes of a request's target; 0 for no limit.
@@ -42,7 +42,7 @@ class HeaderRules:
     header_map: str = "drop"
 
     def trusts(self, address: str | None) -> bool:
-        """Whether a client is a proxy that is believed; None for one on a Unix socket."""
+        """Whether a client is a trusted proxy; None for one on a Unix socket."""
         if address is None or "*" in self.forwarded_allow_ips:
             return True
         try:

@@ -67,7 +67,7 @@ class Application:
         log.error("an app failed path=%r", environ["PATH_INFO"], exc_info=error)
 
     def refused(self, client: str, refusal: Refused) -> None:
-        """A request was refused before the app has seen it."""
+        """A request was refused before the app saw it."""
 
 
 class GeventConnection:
@@ -106,7 +106,7 @@ class GeventConnection:
         return self._core.deadline if self._stuck_by is None else self._stuck_by
 
     def run(self) -> None:
-        """Serve until either side has had enough."""
+        """Serve until either side closes the connection."""
         try:
             while self._read() and self._answer_all():
                 if interim := self._core.interim():
@@ -318,7 +318,7 @@ class GeventServer(StreamServer):  # type: ignore[misc]  # gevent ships no types
 
 
 def look_after(shared: Shared, full: Callable[[], bool]) -> None:
-    """Look at the connections every `LOOK` seconds, for ever; to be spawned.
+    """Look at the connections every `LOOK` seconds, without end; run it in a greenlet.
 
     Args:
         shared: theirs.

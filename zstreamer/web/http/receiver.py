@@ -22,7 +22,7 @@ from zstreamer.web.http.response_head import CLOSE, KEEP
 log = logging.getLogger(__name__)
 
 MAX_HEAD = 64 * 1024
-"""Bytes of a request's line and headers, and again of what a chunked body brings besides itself."""
+"""Bytes of a request's line and headers; the same again for a chunked body's framing."""
 
 CHUNK = 32
 """Bytes that a chunk may need for its size and the ends of its lines."""
@@ -111,7 +111,7 @@ class Receiver:
             log.exception("a request could not be taken")
             self.refuse(500)
         except httptools.HttpParserError as error:
-            self.refuse(400, f"this is no HTTP/1.1 request: {error}")
+            self.refuse(400, f"this is not an HTTP/1.1 request: {error}")
         if in_body and not self._fresh and self.receiving:
             room = CHUNK * (self._chunks - chunks)
             self._framing += max(0, len(data) - (self.size - size) - room)
@@ -129,7 +129,7 @@ class Receiver:
             self._sink.refuse(status, detail)
 
     def close(self) -> None:
-        """Read no further, and let go of what has come: nobody counts it any more."""
+        """Read no further, and drop what has arrived: nobody counts it any more."""
         self.deaf = True
         self.receiving = self._in_head = False
         self._body = []
@@ -172,9 +172,9 @@ class Receiver:
             self._again = []
         self._version = self._parser.get_http_version()
         if self._version not in ("1.1", "1.0"):
-            self.refuse(505, f"HTTP/{self._version} is not spoken here; HTTP/1.1 is")
+            self.refuse(505, f"HTTP/{self._version} is not supported; use HTTP/1.1")
         elif self._version == "1.1" and b"host" not in headers:
-            self.refuse(400, "HTTP/1.1 asks for a Host header")
+            self.refuse(400, "HTTP/1.1 requires a Host header")
         elif int(headers.get(b"content-length", 0)) > self._max_body:
             self.refuse(413)
         elif self._weigh and len(self._url) + sum(map(_size, headers.items())) > MAX_HEAD:
@@ -225,7 +225,7 @@ class Receiver:
         """
         method = self._parser.get_method()
         if method == b"CONNECT":
-            self.refuse(405, "this server is no proxy")
+            self.refuse(405, "this server is not a proxy")
             return
         fields = [
             b"%s: %s\r\n" % (name, value)
