@@ -39,7 +39,7 @@ def told(caplog):
 def test_a_broker_out_of_reach_is_told_again_while_it_lasts(core, journal, caplog, refused):
     [link] = core.links
     link.attempts, link.refused = UNANSWERED, refused
-    words = f"refused: {refused}" if refused else "no answer yet, trying on; is a broker running"
+    words = f"refused: {refused}" if refused else "no answer yet, trying on; does `zstreamer"
     for now in (100.0, 100.0 + REMINDER, 100.0 + 2 * REMINDER):
         journal._links(now)
         [line] = told(caplog)

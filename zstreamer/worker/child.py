@@ -10,6 +10,7 @@ one runs. When the agent is gone the socket ends, and so does this process, at o
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import signal
@@ -28,6 +29,8 @@ from zstreamer.system import cpus, logs
 from zstreamer.worker import pipe, target
 from zstreamer.worker.claims import Claims
 from zstreamer.worker.runner import ModelBroken, Runner, encode
+
+log = logging.getLogger("zstreamer.worker.child")  # run as __main__
 
 READ = 1024 * 1024
 """Bytes read from the socket at once."""
@@ -82,6 +85,7 @@ class Child:
             except ModelBroken as error:
                 self._end(error.__cause__ or error)
             seconds = time.perf_counter() - start
+            log.debug("batch size=%d seconds=%.4f", len(ids), seconds)
             self._answer(ids, outputs, seconds if runner.clean else 0.0)
 
     def send(self, message: pipe.PipeMessage) -> None:
@@ -201,14 +205,14 @@ class _Fatal:
 
 
 def run(
-    channel: socket.socket, claims: Claims, load: Callable[[], Loaded] | None = None
+    channel: socket.socket, claims: Claims, load: Callable[[str], Loaded] | None = None
 ) -> NoReturn:
     """Load the model and serve it on ``channel`` until the agent is gone; never returns.
 
     Args:
         channel: this process's end of the pair that the agent made.
         claims: this process's end of what the agent shares with it.
-        load: loads the model; where None, the agent's description says what to load.
+        load: loads the model for a device; where None, the agent's description says what to load.
     """
     # A terminal's Ctrl-C reaches the whole process group; only the agent ends its child.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -223,7 +227,9 @@ def run(
         # Before the model's modules are imported: OpenMP and torch look at it then. Without it
         # each worker would start a thread for every core, and all would wait for each other.
         os.environ.setdefault("OMP_NUM_THREADS", str(cpus.share(description.workers)))
-        model = load() if load is not None else target.load(description)
+        if load is not None and description.device:  # others have it since they started
+            os.environ["CUDA_VISIBLE_DEVICES"] = description.device
+        model = target.load(description) if load is None else load(description.device)
         model.warm_up()
     except BaseException as error:  # noqa: BLE001  # whatever the model's code raises, a person must see it
         final = isinstance(error, target.TargetError)
