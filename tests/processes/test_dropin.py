@@ -2,30 +2,45 @@
 
 import logging
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import threading
+import urllib.request
+import uuid
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta, timezone
+from decimal import Decimal
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import psutil
 import pytest
+import torch
+import zmq
+from PIL import Image
 
 from tests.helpers import models
-from tests.helpers.cluster import free_port
-from tests.helpers.program import ROOT, running
-from tests.helpers.waiting import descendants
+from tests.helpers.cluster import Cluster, free_port
+from tests.helpers.program import ROOT, running, succeed
+from tests.helpers.waiting import descendants, until
 from zstreamer import (
     ManagedModel,
     RedisStreamer,
     RedisWorker,
     Streamer,
     ThreadedStreamer,
+    codec,
     errors,
+    pickled,
     run_redis_workers_forever,
 )
-from zstreamer.config import BrokerConfig
+from zstreamer.config import AgentConfig, BrokerConfig
 from zstreamer.local.redis_names import Broker
+from zstreamer.setting import ConfigError
 from zstreamer.system.exitcodes import ExitCode
 from zstreamer.system.process import Process
 
@@ -267,3 +282,263 @@ def test_a_streamer_tells_its_status():
     with pytest.raises(errors.Cancelled):
         streamer.status()
     assert not Path(streamer.address.removeprefix("ipc://")).exists()
+
+
+# What passes through a Streamer
+
+
+class Point(NamedTuple):
+    x: int
+    y: int
+
+
+@dataclass
+class Reading:
+    when: datetime
+    values: set[int]
+
+
+READING = Reading(datetime(2024, 2, 29, 12, 30), {1, 2})  # without a zone
+ANYTHING = [
+    READING,
+    (1, (2,)),
+    Point(1, 2),
+    {("a", "b"): {3}},
+    {1, 2},
+    frozenset({1}),
+    Decimal("1.50"),
+    date(2024, 2, 29),
+    READING.when,
+    datetime(2024, 2, 29, 12, 30, tzinfo=timezone(timedelta(hours=2))),
+    uuid.UUID(int=7),
+    2**100,
+    "\udc80",
+    1j,
+    range(3),
+    True,
+    1.5,
+    np.float32(0.5),
+    [None, b"bytes", {"text": "text"}],
+]
+
+
+@pytest.fixture(scope="module")
+def echo():
+    with Streamer(models.echo, 16) as streamer:
+        yield streamer
+
+
+def test_anything_that_can_be_pickled_passes_through_a_streamer_as_it_is(echo):
+    for item, output in zip(ANYTHING, echo.predict(ANYTHING), strict=True):
+        assert (output, type(output)) == (item, type(item))
+
+
+def test_odd_arrays_and_images_pass_through_a_streamer(echo):
+    image = Image.new("RGB", (3, 2), "red")
+    masked = np.ma.array([1.0, 2.0], mask=[0, 1])
+    objects = np.array([{1}, None], dtype=object)
+    [image_again, masked_again, objects_again] = echo.predict([image, masked, objects])
+    assert (image_again.size, image_again.tobytes()) == (image.size, image.tobytes())
+    assert masked_again.mask.tolist() == [False, True]
+    assert objects_again.tolist() == objects.tolist()
+
+
+def test_tensors_pass_through_a_streamer(echo):
+    whole = torch.arange(1000.0).reshape(10, 100)
+    tensors = [
+        *whole,
+        torch.ones(2, dtype=torch.bfloat16),
+        torch.tensor(1),
+        torch.zeros(0, 3),
+        torch.ones(2, requires_grad=True),
+        torch.nn.Parameter(torch.ones(2)),
+        torch.eye(2).to_sparse(),
+    ]
+    for tensor, again in zip(tensors, echo.predict(tensors), strict=True):
+        assert (type(again), again.dtype, again.layout) == (
+            type(tensor),
+            tensor.dtype,
+            tensor.layout,
+        )
+        assert again.requires_grad == tensor.requires_grad
+        assert torch.equal(again.to_dense(), tensor.to_dense())
+
+
+def test_a_row_of_a_large_tensor_is_pickled_without_the_others():
+    whole = torch.zeros(10, 100_000)
+    [payload] = pickled.encode_all([{"row": whole[0], "set": {1}}])
+    assert len(payload) < 2 * whole[0].nbytes
+
+
+def test_what_cannot_be_pickled_is_refused_by_name(echo):
+    with pytest.raises(
+        errors.BadRequest, match=r"items\[1\] is lock, which cannot be pickled"
+    ) as told:
+        echo.predict([1, threading.Lock()])
+    assert told.value.index == 1
+
+
+ITEMS_OF_MAIN = """
+from dataclasses import dataclass
+from tests.helpers import models
+from zstreamer import Streamer
+
+@dataclass
+class Item:
+    value: int
+
+if __name__ == "__main__":
+    with Streamer(models.echo, 8) as streamer:
+        [again] = streamer.predict([Item(3)])
+        assert type(again) is Item and again == Item(3)
+    print("fine")
+"""
+
+
+def test_items_may_be_of_a_class_of_the_main_module(tmp_path):
+    succeed(tmp_path, ITEMS_OF_MAIN)
+
+
+class Trap:
+    """Its pickle makes a file where it is opened."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")  # what an attacker calls
+
+
+def send_pickles(client):
+    """Have a client send and read pickles, as no client of a network does by itself."""
+    client._settings.codec = pickled.private()
+    return client
+
+
+def test_a_networked_worker_refuses_a_pickle_and_runs_nothing(tmp_path):
+    path = tmp_path / "trapped"
+    with Cluster(tcp=True) as cluster, cluster.serving("echo") as client:
+        for item in (Trap(path), [Trap(path)], {"deep": [Trap(path)]}):
+            with pytest.raises(errors.BadRequest, match="unknown extension type 112"):
+                send_pickles(client).predict([item])
+        raw = pickle.dumps(Trap(path))
+        call = client._settings.call([1], None, None, 0, True, False)
+        call.payloads[0] = raw
+        client._driver().wait(call)
+        assert isinstance(call.first_error(), errors.BadRequest)
+        assert client.predict(["after"]) == ["after"]
+    assert not path.exists()
+
+
+def test_redis_workers_refuse_a_pickle_too(tmp_path, redis_broker, serve_in_thread):
+    path = tmp_path / "trapped"
+    serve_in_thread(models.echo, 8, redis_broker=redis_broker, prefix="trap")
+    with RedisStreamer(redis_broker, "trap") as streamer:
+        assert streamer.predict([1]) == [1]
+        send_pickles(streamer._client)
+        with pytest.raises(errors.BadRequest, match="unknown extension type 112"):
+            streamer.predict([Trap(path)])
+    assert not path.exists()
+
+
+def test_a_broker_of_a_network_opens_no_pickle(tmp_path):
+    path = tmp_path / "trapped"
+    with Cluster(tcp=True) as cluster, cluster.serving("echo") as client:
+        for address in (cluster.address, cluster.worker_address):
+            with zmq.Context() as context, context.socket(zmq.DEALER) as peer:
+                peer.linger = 1000
+                peer.connect(address)
+                peer.send_multipart([pickle.dumps(Trap(path))] * 2)
+        assert client.predict(["after"]) == ["after"]
+    assert not path.exists()
+
+
+def test_a_client_of_a_network_refuses_a_workers_pickle(tmp_path):
+    path = tmp_path / "trapped"
+    [payload] = pickled.encode_all([Trap(path)])
+    with pytest.raises(errors.BadRequest, match="unknown extension type 112"):
+        codec.decode(payload)
+    assert not path.exists()
+
+
+def test_the_same_pickle_runs_in_a_streamers_own_worker(tmp_path, echo):
+    """So the tests above would notice."""
+    path = tmp_path / "trapped"
+    with pytest.raises(errors.PredictError):  # it echoes an open file, which cannot be pickled
+        echo.predict([Trap(path)])
+    assert path.exists()
+
+
+def test_only_an_owner_on_private_sockets_makes_a_worker_open_pickles():
+    with pytest.raises(ConfigError, match="private"):
+        AgentConfig(broker=("tcp://10.0.0.5:7788",), private=True)
+    with pytest.raises(ConfigError, match="private"):
+        AgentConfig(broker=("ipc:///tmp/workers", "tcp://10.0.0.5:7788"), private=True)
+    assert AgentConfig(broker=("ipc:///tmp/workers",)).private is False
+
+
+# A Streamer and its model in one module
+
+
+APP = """
+from zstreamer import ManagedModel, Streamer
+
+class Model(ManagedModel):
+    def predict(self, batch):
+        return [2 * each for each in batch]
+
+streamer = Streamer(Model, 8)
+
+def app(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [str(streamer.predict([21])).encode()]
+"""
+
+
+@pytest.mark.parametrize("flags", [[], ["--preload"]])
+def test_gunicorn_serves_a_module_with_a_streamer_and_its_model(tmp_path, flags):
+    (tmp_path / "app.py").write_text(APP)
+    address = f"127.0.0.1:{free_port()}"
+    command = [sys.executable, "-m", "gunicorn", "-b", address, "-w", "2", *flags, "app:app"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, cwd=tmp_path, env=environment) as server:
+        try:
+
+            def answer():
+                with suppress(OSError), urllib.request.urlopen(f"http://{address}") as response:
+                    return response.read()
+
+            assert [until(answer, 30) for _ in range(4)] == [b"[42]"] * 4
+        finally:
+            server.terminate()
+
+
+# fork and CUDA
+
+
+DRIVER = "int cuDeviceGetCount(int *count) { *count = 1; return STATE; }"
+"""What the driver says of a process: 3 before it was initialized, 0 after."""
+
+
+@pytest.mark.parametrize(("state", "used"), [(3, False), (0, True)])
+def test_fork_with_devices_is_refused_where_cuda_is_in_use(tmp_path, state, used):
+    (tmp_path / "driver.c").write_text(DRIVER)
+    library = tmp_path / "libcuda.so.1"
+    build = ["cc", "-shared", f"-DSTATE={state}", "-Wl,-soname,libcuda.so.1", "-o", library]
+    subprocess.run([*build, tmp_path / "driver.c"], check=True)
+    text = f"""
+import ctypes
+from tests.helpers import models
+from zstreamer import Streamer
+ctypes.CDLL({str(library)!r})
+try:
+    with Streamer(models.Device, 4, cuda_devices=[3], mp_start_method="fork") as streamer:
+        [fact] = streamer.predict([None])
+        assert fact["gpu_id"] == 3
+    used = False
+except ValueError as error:
+    assert "has used CUDA already" in str(error)
+    used = True
+print("fine" if used is {used} else "wrong")
+"""
+    succeed(tmp_path, text)

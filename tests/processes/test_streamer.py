@@ -137,7 +137,7 @@ def test_devices_are_dealt_out_in_turn_and_seen_before_the_model_is_imported(mon
     assert sorted(fact["at import"] for fact in seen.values()) == ["0", "0", "3", "3"]
     for fact in seen.values():
         assert fact["gpu_id"] == int(fact["at import"])
-        assert fact["arguments"] == [["a"], {"b": {"c": [1, 2]}}]
+        assert fact["arguments"] == [["a"], {"b": {"c": (1, 2)}}]
         assert not fact["torch"]
 
 

@@ -34,6 +34,7 @@ class Settings:
         self.addresses = addresses_of(address)
         if keys is not None:
             raise ValueError("this release has no keys yet; leave keys=None")
+        self.codec = codec.PLAIN
         self.model = model
         self.timeout = positive_seconds("timeout", timeout)
         self.connect_timeout = positive_seconds("connect_timeout", connect_timeout)
@@ -62,7 +63,7 @@ class Settings:
         rows = listed(items)
         budget = self.timeout if timeout is None else positive_seconds("timeout", timeout)
         now = time.monotonic()
-        payloads = codec.encode_all(rows)
+        payloads = self.codec.encode_all(rows, "items[{}]")
         return Call(
             payloads,
             self.named(model),
@@ -71,6 +72,7 @@ class Settings:
             priority,
             not idempotent,
             return_exceptions,
+            self.codec.decode,
         )
 
 

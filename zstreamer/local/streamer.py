@@ -15,6 +15,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
+from zstreamer import pickled
 from zstreamer.client.client import Client
 from zstreamer.client.future import Future
 from zstreamer.client.items import Items
@@ -26,6 +27,7 @@ from zstreamer.local.held_model import HeldModel
 from zstreamer.local.threaded import Batches
 from zstreamer.model import PredictFunction
 from zstreamer.system.process import FOLDER_FLAG, Process
+from zstreamer.worker import target
 from zstreamer.worker.forkserver import ForkServer
 
 READY_TIMEOUT = 600.0
@@ -167,6 +169,15 @@ class Streamer:
         mp_start_method: str = "spawn",
         worker_timeout: float = 20,
     ) -> None:
+        self._closed = "the streamer is closed"
+        if target.importing_model():
+            self._closed = (
+                "this process has imported its program for the model alone, so its Streamer "
+                "started nothing; put calls at the top of a module into functions"
+            )
+            self._end = weakref.finalize(self, int)
+            self._end.detach()
+            return
         model = HeldModel(
             predict_function_or_model,
             model_init_args,
@@ -179,7 +190,7 @@ class Streamer:
         self._owner = os.getpid()
         self._grace = worker_timeout
         try:
-            self._client = Client([self._address], timeout=worker_timeout)
+            self._client = _PrivateClient(self._address, worker_timeout)
             config = model.config(
                 folder,
                 broker=(workers,),
@@ -188,6 +199,7 @@ class Streamer:
                 max_latency=max_latency,
                 drain_grace=min(worker_timeout, MAX_GRACE),
                 log_level=_log_level(),
+                private=True,
             )
         except BaseException:
             shutil.rmtree(folder)
@@ -284,7 +296,7 @@ class Streamer:
 
     def _refuse_closed(self) -> None:
         if not self._end.alive:
-            raise Cancelled("the streamer is closed")
+            raise Cancelled(self._closed)
 
     def _wait_for_worker_ready(self, timeout: float | None = None) -> None:
         """Wait until a worker is ready; for programs of the older library, which call this.
@@ -305,6 +317,14 @@ class Streamer:
         trace: TracebackType | None,
     ) -> None:
         self.destroy_workers()
+
+
+class _PrivateClient(Client):
+    """Sends what msgpack cannot carry as pickles, to a private broker and its own workers."""
+
+    def __init__(self, address: str, timeout: float) -> None:
+        super().__init__([address], timeout=timeout)
+        self._settings.codec = pickled.private()
 
 
 def _log_level() -> str:

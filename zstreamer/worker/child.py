@@ -22,7 +22,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple, NoReturn
 
-from zstreamer import codec, errors, failure
+from zstreamer import errors, failure, pickled
+from zstreamer.codec import PLAIN
 from zstreamer.model import Loaded, PrepareFunction
 from zstreamer.signature import example_text
 from zstreamer.system import cpus, logs
@@ -53,7 +54,11 @@ class Held(NamedTuple):
 
 
 class Child:
-    """Both ends of one model: what the agent sends, and what the model makes of it."""
+    """Both ends of one model: what the agent sends, and what the model makes of it.
+
+    Attributes:
+        codec: what makes values of payloads; it opens no pickle unless the owner has said so.
+    """
 
     def __init__(self, channel: socket.socket, claims: Claims) -> None:
         self._channel = channel
@@ -64,6 +69,7 @@ class Child:
         self._plan: pipe.Plan | None = None
         self._prepare: PrepareFunction
         self._looks = False
+        self.codec = PLAIN
         self._cost: Callable[[object], float] | None = None
         self._outbox: deque[tuple[list[int], list[object], float]] = deque()
         self._to_write = threading.Semaphore(0)
@@ -111,7 +117,7 @@ class Child:
     def _answer(self, ids: list[int], outputs: list[object], seconds: float) -> None:
         if self._plan is None and not self._outbox:
             # Nothing to run next, so the switch to the writer would only cost time.
-            self.send(pipe.Done(ids, encode(outputs), seconds))
+            self.send(pipe.Done(ids, encode(outputs, self.codec), seconds))
         else:
             self._outbox.append((ids, outputs, seconds))
             self._to_write.release()
@@ -130,7 +136,7 @@ class Child:
             while True:
                 self._to_write.acquire()
                 ids, outputs, seconds = self._outbox[0]
-                self.send(pipe.Done(ids, encode(outputs), seconds))
+                self.send(pipe.Done(ids, encode(outputs, self.codec), seconds))
                 self._outbox.popleft()
 
     def _read(self) -> None:
@@ -166,7 +172,7 @@ class Child:
                 self.send(pipe.Preparing(message.ids[position:]))
                 told = time.monotonic()
             try:
-                value = self._prepare(codec.decode(payload))
+                value = self._prepare(self.codec.decode(payload))
                 if self._cost is not None:
                     costs[id] = _finite(self._cost(value))
             except BaseException as error:  # noqa: BLE001  # the user's code may raise anything
@@ -222,6 +228,8 @@ def run(
     child = Child(channel, claims)
     try:
         description = _read_description(channel)
+        if description.private:  # as its owner says, never a peer
+            child.codec = pickled.private(target.import_main)
         if load is None:  # a fork has the logging of the program that it was forked from
             logs.start_own(description.log_level)
         # Before the model's modules are imported: OpenMP and torch look at it then. Without it
