@@ -9,6 +9,7 @@ import sys
 import threading
 import urllib.request
 import uuid
+from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
@@ -53,6 +54,11 @@ class Doubler(ManagedModel):
 
     def predict(self, batch):
         return self.model(batch)
+
+
+def echo_with_torch(batch):
+    """Echoes in a process that has imported torch, as this module does."""
+    return list(batch)
 
 
 @pytest.fixture(scope="module")
@@ -542,3 +548,101 @@ except ValueError as error:
 print("fine" if used is {used} else "wrong")
 """
     succeed(tmp_path, text)
+
+
+# The page
+
+
+PAGE = ROOT / "docs" / "coming_from_service_streamer.md"
+
+ROWS = {
+    "from service_streamer import …": "all_names_are_where_they_were",
+    "service_streamer.service_streamer": "all_names_are_where_they_were",
+    "ThreadedStreamer(": "a_threaded_streamer_answers_one_and_many",
+    "Streamer(model": "a_streamer_of_several_workers_answers_one_and_many",
+    "cuda_devices": "devices_are_what_the_older_library_took",
+    "model_init_args": "prefixes_keep_models_apart",
+    "wait_for_worker_ready": "waiting_for_workers_waits",
+    'mp_start_method="spawn"': "a_program_that_serves_drains_when_it_is_told_to_stop",
+    'mp_start_method="forkserver"': "a_program_that_serves_drains_when_it_is_told_to_stop",
+    'mp_start_method="fork"': "fork_with_devices_is_refused_where_cuda_is_in_use",
+    "predict(batch)": "a_batch_is_whatever_has_an_order",
+    "submit(batch)": "futures_bring_what_predict_would",
+    "destroy_workers()": "destroy_workers_lets_the_running_batch_be_answered",
+    "ManagedModel": "a_managed_model_works_by_itself",
+    "items and outputs of a `Streamer`": "anything_that_can_be_pickled_passes_through_a_streamer",
+    "items and outputs of a `RedisStreamer`": "what_passes_through_a_redis_streamer",
+    "RedisStreamer(": "redis_workers_answer_a_redis_streamer",
+    "RedisStreamer.destroy_workers()": "where_nothing_answers_the_error_names_the_broker",
+    "RedisWorker(": "a_redis_worker_runs_a_batch_here",
+    "run_redis_workers_forever(": "a_program_that_serves_drains_when_it_is_told_to_stop",
+    "a log line for each batch": "a_threaded_streamer_logs_each_batch_at_debug_level",
+    "a `Streamer` in a module": "gunicorn_serves_a_module_with_a_streamer_and_its_model",
+}
+"""The start of each row of the page's table, and the test that runs it."""
+
+
+def test_each_row_of_the_page_is_run_by_a_test():
+    table = PAGE.read_text().partition("## Every name")[2].partition("\n## ")[0]
+    rows = [line[2:].lstrip("`") for line in table.splitlines() if line.startswith("| ")][2:]
+    assert len(rows) == len(ROWS)
+    for row, (start, test) in zip(rows, ROWS.items(), strict=True):
+        assert row.startswith(start)
+        assert any(name.startswith(f"test_{test}") for name in globals()), test
+
+
+@pytest.mark.parametrize(
+    ("devices", "gpu_id"),
+    [((0, 3), 0), (np.array([3]), 3), ([np.int64(3)], 3), (["GPU-8"], "GPU-8")],
+)
+def test_devices_are_what_the_older_library_took(devices, gpu_id):
+    with Streamer(models.Device, 1, cuda_devices=devices) as streamer:
+        [fact] = streamer.predict([None])
+    assert (fact["at import"], fact["gpu_id"]) == (str(gpu_id), gpu_id)
+    for bad in ("-1", "0,1"):
+        with pytest.raises(ValueError, match="cuda_devices"):
+            Streamer(models.double, 1, cuda_devices=bad)
+
+
+def test_waiting_for_workers_waits():
+    with Streamer(models.double, 4, wait_for_worker_ready=True) as streamer:
+        assert streamer.status()["models"]["default"]["workers"][0]["state"] == "warm"
+        streamer._wait_for_worker_ready()
+    with pytest.raises(errors.NoWorker, match="the weights are missing"):
+        Streamer(models.Broken, 4, wait_for_worker_ready=True)
+
+
+def test_a_batch_is_whatever_has_an_order(echo):
+    array = np.arange(6).reshape(3, 2)
+    assert [row.tolist() for row in echo.predict(array)] == array.tolist()
+    assert [row.tolist() for row in echo.predict(torch.from_numpy(array))] == array.tolist()
+    for batch in (deque([1, 2]), {1: "a", 2: "b"}.keys(), (1, 2), {"a": 1, "b": 2}.values()):
+        assert echo.predict(batch) == [1, 2]
+    for one in ("text", {"a": 1}, {1, 2}):
+        with pytest.raises(TypeError, match="items must be a list"):
+            echo.predict(one)
+
+
+def test_destroy_workers_lets_the_running_batch_be_answered():
+    streamer = Streamer(models.Sleeper, 8, model_init_args=[0.5], wait_for_worker_ready=True)
+    future = streamer.submit([1])
+    until(lambda: streamer.status()["models"]["default"]["running"] == 1)
+    streamer.destroy_workers()
+    assert future.result(0) == [1]
+
+
+def test_what_passes_through_a_redis_streamer(redis_broker, serve_in_thread):
+    serve_in_thread(echo_with_torch, 8, redis_broker=redis_broker, prefix="echo")
+    as_it_is = [
+        *("text", b"bytes", 1, 0.5, None, [1], {"a": 1}),
+        *(READING.when, READING.when.date(), Decimal("1.50"), uuid.UUID(int=7)),
+    ]
+    with RedisStreamer(redis_broker, "echo") as streamer:
+        assert streamer.predict(as_it_is) == as_it_is
+        tensor = torch.ones(2, dtype=torch.bfloat16)
+        [array, again] = streamer.predict([np.arange(2), tensor])
+        assert (array.tolist(), torch.equal(again, tensor)) == ([0, 1], True)
+        assert streamer.predict([(1, 2), Point(1, 2)]) == [[1, 2], [1, 2]]
+        for refused in ({1, 2}, READING, Image.new("L", (1, 1))):
+            with pytest.raises(errors.BadRequest, match=r"items\[0\].* is .*cannot be sent"):
+                streamer.predict([refused])
