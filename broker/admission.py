@@ -6,7 +6,7 @@ There are caps on what may wait, and items that cannot be done in time are refus
 from __future__ import annotations
 
 from zstreamer import errors
-from zstreamer.broker.clients import Client
+from zstreamer.broker.clients import ClientRecord
 from zstreamer.broker.lots import Lot
 from zstreamer.broker.models import Model
 from zstreamer.broker.scheduler import Scheduler
@@ -44,7 +44,7 @@ class Admission:
         self._scheduler = scheduler
         self._born = born
 
-    def submit(self, now: float, client: Client, run: Run) -> bool:
+    def submit(self, now: float, client: ClientRecord, run: Run) -> bool:
         """Take a run of items; return whether any of them is let in."""
         run = self._new_items(client, run)
         refusal = self._refusal(now, client, run)
@@ -70,7 +70,7 @@ class Admission:
         self._scheduler.counts["items"] += len(lot.ids)
         return True
 
-    def _new_items(self, client: Client, run: Run) -> Run:
+    def _new_items(self, client: ClientRecord, run: Run) -> Run:
         """Return the run without ids that are open already, and with payloads in all slots.
 
         Those that came without a payload are answered with what is wrong.
@@ -92,11 +92,11 @@ class Admission:
         ids, budgets, slots = zip(*rows.values(), strict=True) if rows else ((), (), ())
         return run._replace(ids=list(ids), budgets=list(budgets), slots=list(slots))
 
-    def _answer_error(self, client: Client, ids: list[int], error: list[object]) -> None:
+    def _answer_error(self, client: ClientRecord, ids: list[int], error: list[object]) -> None:
         self._scheduler.counts["refused items"] += len(ids)
         client.answer(ids, [error] * len(ids))
 
-    def _refusal(self, now: float, client: Client, run: Run) -> ZStreamerError | None:
+    def _refusal(self, now: float, client: ClientRecord, run: Run) -> ZStreamerError | None:
         if self.draining:
             return draining()
         model = self._scheduler.models.get(run.model)
@@ -127,7 +127,7 @@ class Admission:
 
 
 def refusal(
-    config: BrokerConfig, queued: Scheduler, client: Client, model: Model | None, run: Run
+    config: BrokerConfig, queued: Scheduler, client: ClientRecord, model: Model | None, run: Run
 ) -> ZStreamerError | None:
     """Return why these items cannot be taken now, or None where they can.
 
@@ -153,7 +153,7 @@ def refusal(
     return None
 
 
-def predicted_wait(client: Client, model: Model | None, run: Run) -> float:
+def predicted_wait(client: ClientRecord, model: Model | None, run: Run) -> float:
     """Return the seconds until the last of these is answered; 0 where that is not known.
 
     Where nothing waits for a worker it counts as not known, and whoever comes is let in.

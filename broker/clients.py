@@ -24,7 +24,7 @@ class _Outcomes(NamedTuple):
         return list(zip(self.ids, self.slots, strict=True))
 
 
-class Client:
+class ClientRecord:
     """One client: its open items, and the answers that it may not have read yet.
 
     An answer is kept until the client says ACK, because a connection that breaks takes with

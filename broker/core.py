@@ -19,7 +19,7 @@ from typing import NamedTuple
 from zstreamer import errors
 from zstreamer.broker import admission, introduction, snapshot
 from zstreamer.broker.admission import Admission
-from zstreamer.broker.clients import Client
+from zstreamer.broker.clients import ClientRecord
 from zstreamer.broker.models import Model
 from zstreamer.broker.patience import (
     FEWER_WORDS,
@@ -58,7 +58,7 @@ class Side(Enum):
     WORKER = "worker"
 
 
-class Send(NamedTuple):
+class Outgoing(NamedTuple):
     """A message for the driver to send."""
 
     side: Side
@@ -85,14 +85,14 @@ class BrokerCore:
         self.born = now
         self.scheduler = Scheduler()
         self.admission = Admission(config, self.scheduler, now)
-        self.clients: dict[int, Client] = {}
-        self.client_sessions: dict[bytes, Client] = {}
+        self.clients: dict[int, ClientRecord] = {}
+        self.client_sessions: dict[bytes, ClientRecord] = {}
         self.workers: dict[bytes, Worker] = {}
         self.patience = {side: Patience() for side in Side}
         self.troubles: list[Exception] = []
         self._dirty = self.scheduler.dirty
         self._next_tick = now
-        self._out: list[Send] = []
+        self._out: list[Outgoing] = []
 
     @property
     def draining(self) -> bool:
@@ -141,7 +141,7 @@ class BrokerCore:
             self._from_client(now, session, client, message)
 
     def _from_client(
-        self, now: float, session: bytes, client: Client, message: protocol.Message
+        self, now: float, session: bytes, client: ClientRecord, message: protocol.Message
     ) -> None:
         match message:
             case protocol.Ack():
@@ -281,7 +281,7 @@ class BrokerCore:
 
     # What leaves
 
-    def poll(self, now: float) -> list[Send]:
+    def poll(self, now: float) -> list[Outgoing]:
         """Do what is due, hand out work, and return the messages that leave now."""
         if now >= self._next_tick:
             self._tick(now)
@@ -293,15 +293,15 @@ class BrokerCore:
             try:
                 if isinstance(peer, Worker):
                     if peer.session in self.workers:
-                        out.extend(Send(Side.WORKER, peer.session, f) for f in peer.flush(now))
+                        out.extend(Outgoing(Side.WORKER, peer.session, f) for f in peer.flush(now))
                 elif peer.session is not None:
-                    out.extend(Send(Side.CLIENT, peer.session, f) for f in peer.flush())
+                    out.extend(Outgoing(Side.CLIENT, peer.session, f) for f in peer.flush())
             except Exception as error:  # noqa: BLE001  # the driver logs it
                 self.troubles.append(error)
                 self._give_up_sending(now, peer)
         return out
 
-    def _give_up_sending(self, now: float, peer: Client | Worker) -> None:
+    def _give_up_sending(self, now: float, peer: ClientRecord | Worker) -> None:
         """What was for this peer cannot be sent: it alone is to lose by that."""
         if isinstance(peer, Worker):
             self.give_up_on(now, Side.WORKER, peer.session)
@@ -322,7 +322,7 @@ class BrokerCore:
         client = self.clients.get(hello.id)
         resumed = client is not None
         if client is None:
-            client = self.clients[hello.id] = Client(hello.id, self.config.max_payload)
+            client = self.clients[hello.id] = ClientRecord(hello.id, self.config.max_payload)
         if client.session is not None:
             self._replace(now, Side.CLIENT, client.session)
             self.client_sessions.pop(client.session, None)
@@ -378,7 +378,9 @@ class BrokerCore:
             return True
         return False
 
-    def _welcome(self, peer: Client | Worker, window: int, resumed: bool, known: list[int]) -> None:
+    def _welcome(
+        self, peer: ClientRecord | Worker, window: int, resumed: bool, known: list[int]
+    ) -> None:
         config = self.config
         welcome = protocol.Welcome(
             self.epoch, resumed, known, window, config.window_bytes, config.max_payload
@@ -389,7 +391,7 @@ class BrokerCore:
     def _refuse(self, now: float, side: Side, session: bytes, error: ZStreamerError) -> None:
         self.counts["refused"] += 1
         frames = protocol.plain(protocol.Refuse(errors.to_wire(error)))
-        self._out.append(Send(side, session, frames))
+        self._out.append(Outgoing(side, session, frames))
         if not self.patience[side].fault(now, session):
             self._go_deaf(now, side, session)
 
@@ -416,7 +418,9 @@ class BrokerCore:
         self.counts["deaf"] += 1
         self.on_gone(now, side, session)
 
-    def _part(self, now: float, side: Side, peer: Client | Worker, message: protocol.Part) -> None:
+    def _part(
+        self, now: float, side: Side, peer: ClientRecord | Worker, message: protocol.Part
+    ) -> None:
         session = peer.session or b""
         most = self.config.window_bytes + self.config.max_payload
         if peer.receiver.bytes + len(message.data) > most:
@@ -434,14 +438,14 @@ class BrokerCore:
         found = snapshot.page(self.scheduler, state, now, asked.info.get("from"))
         page = protocol.plain(protocol.Status(found))
         if self.patience[Side.CLIENT].ask(now, session, len(page[0])):
-            self._out.append(Send(Side.CLIENT, session, page))
+            self._out.append(Outgoing(Side.CLIENT, session, page))
         else:
             words = "STATUS is asked faster than it can be read"
             self._refuse(now, Side.CLIENT, session, errors.Overloaded(words))
 
     # Items
 
-    def _submit(self, now: float, client: Client, run: protocol.Run) -> None:
+    def _submit(self, now: float, client: ClientRecord, run: protocol.Run) -> None:
         self._dirty[client] = None
         taken = self.admission.submit(now, client, run)
         if taken:
@@ -480,7 +484,7 @@ class BrokerCore:
         if model.state_in_words() != before:  # a worker that repeats itself must not flood clients
             self._tell_all(model)
 
-    def _tell_state(self, client: Client, name: str) -> None:
+    def _tell_state(self, client: ClientRecord, name: str) -> None:
         """Tell a client whether a model is ready, and again when that changes."""
         full = len(client.noticed) >= MAX_NOTICES or not 0 < len(name) <= protocol.MAX_NAME
         if full and name not in client.noticed:
@@ -495,7 +499,7 @@ class BrokerCore:
         client.tell(protocol.Notice(name, errors.to_wire(error) if words else []))
         self._dirty[client] = None
 
-    def _hand_back(self, client: Client, name: str) -> None:
+    def _hand_back(self, client: ClientRecord, name: str) -> None:
         """Another broker is ready for a model: what waits here without a worker goes there."""
         model = self.models.get(name)
         if model is not None and not model.warm:
@@ -516,7 +520,7 @@ class BrokerCore:
             error = errors.NoWorker(model.state_in_words(), final=True)
             self.scheduler.fail_waiting(model, error)
 
-    def _tell_draining(self, client: Client) -> None:
+    def _tell_draining(self, client: ClientRecord) -> None:
         client.tell(protocol.Notice("", errors.to_wire(admission.draining())))
         self._dirty[client] = None
 
@@ -563,7 +567,7 @@ class BrokerCore:
             elif client.unread + client.told > self.config.unread_bytes:
                 self._reset(now, client)
 
-    def _forget(self, client: Client) -> None:
+    def _forget(self, client: ClientRecord) -> None:
         self.scheduler.cancel(client, list(client.items))
         del self.clients[client.id]
 
@@ -580,7 +584,7 @@ class BrokerCore:
         self._refuse(now, Side.WORKER, worker.session, error)
         self.on_gone(now, Side.WORKER, worker.session)
 
-    def _reset(self, now: float, client: Client) -> None:
+    def _reset(self, now: float, client: ClientRecord) -> None:
         """It does not read what it asked for; it must not cost the others their memory."""
         self.counts["resets"] += 1
         session = client.session

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from zstreamer.wire.protocol import PART
 
 if TYPE_CHECKING:
-    from zstreamer.broker.clients import Client
+    from zstreamer.broker.clients import ClientRecord
     from zstreamer.broker.models import Model
     from zstreamer.broker.workers import Worker
     from zstreamer.wire.protocol import Buffer
@@ -66,7 +66,7 @@ class Lot:
 
     def __init__(
         self,
-        client: Client,
+        client: ClientRecord,
         model: Model,
         ids: list[int],
         budgets: list[int],

@@ -18,7 +18,7 @@ from itertools import compress, groupby
 
 from zstreamer import errors
 from zstreamer.broker import dispatch
-from zstreamer.broker.clients import Client
+from zstreamer.broker.clients import ClientRecord
 from zstreamer.broker.lots import Lot
 from zstreamer.broker.models import Model
 from zstreamer.broker.workers import Worker
@@ -56,7 +56,7 @@ class Scheduler:
         self.models: dict[str, Model] = {}
         self.queued_items = 0
         self.queued_bytes = 0
-        self.dirty: dict[Client | Worker, None] = {}
+        self.dirty: dict[ClientRecord | Worker, None] = {}
         self.counts: Counter[str] = Counter()
         self._ticket = 0
         self._use = 0
@@ -96,7 +96,7 @@ class Scheduler:
         self._count_in(lot)
         lot.model.queue.push(lot)
 
-    def cancel(self, client: Client, ids: Iterable[int]) -> None:
+    def cancel(self, client: ClientRecord, ids: Iterable[int]) -> None:
         """The caller no longer waits for these, as far as they are open."""
         lots: dict[Lot, set[int]] = {}
         for id in ids:
@@ -158,7 +158,7 @@ class Scheduler:
         self._count_out(lots)
         self.refuse(lots, error)
 
-    def hand_back(self, model: Model, client: Client, parked: bool = False) -> None:
+    def hand_back(self, model: Model, client: ClientRecord, parked: bool = False) -> None:
         """No worker is ready: items that may go to another broker do not wait for one here.
 
         Args:

@@ -23,7 +23,7 @@ import zmq
 
 from zstreamer.broker import descriptors, memory
 from zstreamer.broker.admin import Admin
-from zstreamer.broker.core import BrokerCore, Send, Side
+from zstreamer.broker.core import BrokerCore, Outgoing, Side
 from zstreamer.broker.descriptors import Descriptors
 from zstreamer.broker.journal import Journal
 from zstreamer.broker.patience import DEAF
@@ -31,7 +31,7 @@ from zstreamer.config import BrokerConfig
 from zstreamer.system import logs
 from zstreamer.system.exitcodes import ExitCode
 from zstreamer.system.logs import Sparing
-from zstreamer.system.process import FOLDER_FLAG, Owner, read_config
+from zstreamer.system.process import FOLDER_FLAG, OWNER_CHECK, Owner, read_config
 from zstreamer.system.signals import StopRequests
 from zstreamer.wire import protocol, transport
 from zstreamer.wire.protocol import Frames
@@ -47,9 +47,6 @@ LAST_WORDS = 0.25
 
 PAUSE = 0.5
 """Seconds between two turns beyond which the broker discounts its own absence."""
-
-OWNER_CHECK = 0.5
-"""Seconds between two looks at whether the owner still lives."""
 
 DRAIN_NOTICE = 0.25
 """Seconds for which a broker that drains stays although it is idle: what clients had sent before
@@ -165,7 +162,7 @@ class Server:
             self._speakers.pop(descriptor, None)
             descriptors.shut(descriptor)
 
-    def _send(self, now: float, send: Send) -> None:
+    def _send(self, now: float, send: Outgoing) -> None:
         try:
             if transport.send(self.sockets[send.side], [send.session, *send.frames]):
                 return
@@ -189,7 +186,7 @@ class Server:
                 self._probe_at.setdefault(side, now + PROBE_PAUSE)
         if self._probe_at.get(side, math.inf) <= now:
             for session in self.core.sessions(side):
-                self._send(now, Send(side, session, _PING))
+                self._send(now, Outgoing(side, session, _PING))
             del self._probe_at[side]
 
     def owner_gone(self) -> bool:

@@ -6,6 +6,6 @@ async with zstreamer.aio.Client("tcp://127.0.0.1:7787") as client:
 
 from __future__ import annotations
 
-from zstreamer.client.aio import Client
+from zstreamer.client.aio import AsyncClient as Client
 
 __all__ = ["Client"]

@@ -39,6 +39,13 @@ from zstreamer.setting import (
 
 KiB, MiB, GiB = 2**10, 2**20, 2**30
 
+CLIENTS_ADDRESS, WORKERS_ADDRESS = "tcp://127.0.0.1:7787", "tcp://127.0.0.1:7788"
+TIMEOUT, MAX_TIMEOUT, CONNECT_TIMEOUT = 20.0, 300.0, 5.0
+HEARTBEAT, SILENCE = 0.5, 2.0
+MAX_PAYLOAD = MAX_BODY = 64 * MiB
+MAX_REQUEST_ITEMS = 4096
+"""Defaults that several programs, or a program and a class, have in common; seconds and bytes."""
+
 LOG_LEVEL = choice("debug", "info", "warning", "error")
 
 
@@ -100,15 +107,15 @@ class BrokerConfig(Config):
     window_items: int = setting(4096, WINDOW, "Items that a session may have unanswered.")
     window_bytes: int = setting(64 * MiB, BYTES, "Payload bytes a session may have unanswered.")
     unread_bytes: int = setting(256 * MiB, BYTES, "Answers a session may leave unread, in bytes.")
-    max_payload: int = setting(64 * MiB, BYTES, "Largest input or output of one item, in bytes.")
+    max_payload: int = setting(MAX_PAYLOAD, BYTES, "Largest input or output of one item, in bytes.")
     max_memory: int | None = setting(
         None,
         optional(BYTES, "auto"),
         "Memory in use beyond which the broker ends, with exit code 6; auto: half of the machine's "
         "or the control group's, and no more than four times max_bytes.",
     )
-    heartbeat: float = setting(0.5, SECONDS, "Seconds between heartbeats.")
-    heartbeat_timeout: float = setting(2.0, SECONDS, "Seconds of silence before a peer is lost.")
+    heartbeat: float = setting(HEARTBEAT, SECONDS, "Seconds between heartbeats.")
+    heartbeat_timeout: float = setting(SILENCE, SECONDS, "Seconds of silence until a peer is lost.")
     resume_grace: float = setting(
         2.0, SECONDS, "Seconds that a lost client's items are kept for its return."
     )
@@ -150,7 +157,7 @@ class WorkerConfig(Config):
 
     target: str = setting("", TARGET, "module:Class or module:function.", positional=True)
     broker: tuple[str, ...] = setting(
-        ("tcp://127.0.0.1:7788",), NAMES, "Worker addresses of the brokers, with commas between."
+        (WORKERS_ADDRESS,), NAMES, "Worker addresses of the brokers, with commas between."
     )
     model: str = setting("default", TEXT, "Name that clients ask for.")
     num: int = setting(1, COUNT, "Worker processes.")
@@ -159,7 +166,10 @@ class WorkerConfig(Config):
     )
     batch_size: int = setting(32, COUNT, "Most items that one predict runs.")
     max_latency: float = setting(
-        0.0, SECONDS, "Longest wait for a fuller batch, in seconds; 0 never waits."
+        0.1,
+        SECONDS,
+        "Longest hold of a free model for callers who are about to return, in seconds; 0: greedy, "
+        "a free model runs what is there.",
     )
     latency_target: float | None = setting(
         None,
@@ -184,15 +194,14 @@ class WorkerConfig(Config):
         (), NAMES, "Folders that the model is imported from first, with commas between."
     )
     drain_grace: float = setting(30.0, SECONDS, "Seconds that running work gets at a stop.")
-    max_payload: int = setting(64 * MiB, BYTES, "Largest input or output of one item, in bytes.")
-    heartbeat: float = setting(0.5, SECONDS, "Seconds between heartbeats.")
-    heartbeat_timeout: float = setting(2.0, SECONDS, "Seconds of silence before a peer is lost.")
+    max_payload: int = setting(MAX_PAYLOAD, BYTES, "Largest input or output of one item, in bytes.")
+    heartbeat: float = setting(HEARTBEAT, SECONDS, "Seconds between heartbeats.")
+    heartbeat_timeout: float = setting(SILENCE, SECONDS, "Seconds of silence until a peer is lost.")
     log_level: str = setting("info", LOG_LEVEL, "Least level that is logged.")
 
     def _check(self) -> None:
         _check_heartbeat(self)
-        if not self.broker:
-            raise ConfigError("no broker to connect to: give --broker tcp://HOST:7788")
+        addresses(self.broker, "broker", 7788)
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,14 +232,14 @@ class ClientConfig(Config):
     program: ClassVar[str] = "client"
 
     address: str = setting(
-        "tcp://127.0.0.1:7787", TEXT, "Client address of the broker; commas between several."
+        CLIENTS_ADDRESS, TEXT, "Client address of the broker; commas between several."
     )
     model: str = setting("default", TEXT, "Name of the model to call.")
-    timeout: float = setting(20.0, SECONDS, "Seconds that the whole call may take.")
-    connect_timeout: float = setting(5.0, SECONDS, "Seconds to reach the broker.")
+    timeout: float = setting(TIMEOUT, SECONDS, "Seconds that the whole call may take.")
+    connect_timeout: float = setting(CONNECT_TIMEOUT, SECONDS, "Seconds to reach the broker.")
 
     def _check(self) -> None:
-        check_addresses("address", self.address.split(","), 7787)
+        addresses(self.address)
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +249,7 @@ class GatewayConfig(Config):
     program: ClassVar[str] = "gateway"
 
     broker: tuple[str, ...] = setting(
-        ("tcp://127.0.0.1:7787",), NAMES, "Client addresses of the brokers, with commas between."
+        (CLIENTS_ADDRESS,), NAMES, "Client addresses of the brokers, with commas between."
     )
     host: str = setting("127.0.0.1", TEXT, "Address to bind; 0.0.0.0 for every one.")
     port: int = setting(8000, PORT, "TCP port for HTTP requests.")
@@ -248,11 +257,13 @@ class GatewayConfig(Config):
     model: str = setting(
         "default", TEXT, "Model of /stream, and whose workers make the gateway ready."
     )
-    timeout: float = setting(20.0, SECONDS, "Seconds that a request may take, if it says nothing.")
-    max_timeout: float = setting(300.0, SECONDS, "Most seconds that a request may ask for.")
-    connect_timeout: float = setting(5.0, SECONDS, "Seconds to reach the broker.")
-    max_body: int = setting(64 * MiB, BYTES, "Largest body of a request, in bytes.")
-    request_items: int = setting(4096, COUNT, "Most items of one request.")
+    timeout: float = setting(
+        TIMEOUT, SECONDS, "Seconds that a request may take, if it says nothing."
+    )
+    max_timeout: float = setting(MAX_TIMEOUT, SECONDS, "Most seconds that a request may ask for.")
+    connect_timeout: float = setting(CONNECT_TIMEOUT, SECONDS, "Seconds to reach the broker.")
+    max_body: int = setting(MAX_BODY, BYTES, "Largest body of a request, in bytes.")
+    request_items: int = setting(MAX_REQUEST_ITEMS, COUNT, "Most items of one request.")
     read_timeout: float = setting(
         30.0, SECONDS, "Seconds in which a request must have come; large bodies get more."
     )
@@ -267,9 +278,7 @@ class GatewayConfig(Config):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     def _check(self) -> None:
-        check_addresses("broker", self.broker, 7787)
-        if not self.broker:
-            raise ConfigError("no broker to connect to: give --broker tcp://HOST:7787")
+        addresses(self.broker, "broker")
         if not 0 < self.timeout <= self.max_timeout:
             raise ConfigError(
                 f"timeout is {self.timeout:g} s and max_timeout {self.max_timeout:g} s: "
@@ -299,15 +308,26 @@ class UpConfig(Config):
     http_processes: int = setting(1, COUNT, "The gateway's processes.")
 
 
-def check_addresses(name: str, addresses: Iterable[str], port: int) -> None:
-    """Raise ConfigError where one is no address that a program can connect to."""
-    for address in addresses:
-        scheme, _, place = address.strip().partition("://")
-        has_port = scheme == "tcp" and re.search(r":\d+$", place)
-        if not (has_port or (scheme == "ipc" and place)):
-            raise ConfigError(
-                f"{name} {address.strip()!r} is no address: give tcp://HOST:{port} or ipc://PATH"
-            )
+def addresses(
+    given: str | Iterable[str], name: str = "address", port: int = 7787
+) -> tuple[str, ...]:
+    """Return the addresses to connect to, each by itself; a text may hold several, between commas.
+
+    name: what they are called where one is wrong.
+    port: the one that a broker usually has for them.
+
+    Raises ConfigError where there is none, or where a program could not connect to one.
+    """
+    listed = given.split(",") if isinstance(given, str) else given
+    found = tuple(stripped for each in listed if (stripped := each.strip()))
+    mend = f"give tcp://HOST:{port} or ipc://PATH"
+    if not found:
+        raise ConfigError(f"no {name} to connect to: {mend}")
+    for each in found:
+        match = re.fullmatch(r"tcp://.+:(\d{1,5})|ipc://.+", each)
+        if match is None or not 0 < int(match[1] or 1) < 65536:
+            raise ConfigError(f"{name} {each!r} is no address: {mend}")
+    return found
 
 
 def _check_heartbeat(config: BrokerConfig | WorkerConfig) -> None:

@@ -21,8 +21,9 @@ import math
 from collections import deque
 from dataclasses import dataclass
 
-STEPS = 16
-"""Points of the learned curve: the times in which 1/16, 2/16, … of those answered came back."""
+STEPS = 8
+"""Points of the learned curve: the times in which 1/8, 2/8, … of those answered came back. It is
+learned while answers wait to leave, so it must not take long."""
 
 CYCLES = 9
 """Batches whose arrivals make the curve."""
@@ -55,6 +56,9 @@ LEAST_ODDS = -4.0
 FADING = 0.9
 """What a batch whose arrivals tell nothing leaves of the odds."""
 
+IDLE = 4.0
+"""Times β without an arrival after which a pause has come between: it tells nothing of returns."""
+
 PATIENCE = 1.5
 """Times the slowest return remembered that a hold waits before it gives up."""
 
@@ -85,15 +89,15 @@ class _Cycle:
 
         Infinite beyond ``limit``: later returns are as good as none.
         """
-        times = []
-        at = 0
-        for step in range(1, STEPS + 1):
-            need = -(-step * self.answered // STEPS)
-            while at < len(self.counts) and self.counts[at] < need:
-                at += 1
-            time = self.offsets[at] if at < len(self.counts) else math.inf
-            times.append(time if time <= limit else math.inf)
-        return times
+        times: list[float] = []
+        answered, step = self.answered, 1
+        for offset, count in zip(self.offsets, self.counts, strict=True):
+            if offset > limit:
+                break
+            while step <= STEPS and count * STEPS >= step * answered:
+                times.append(offset)
+                step += 1
+        return times + [math.inf] * (STEPS - len(times))
 
 
 class Returns:
@@ -185,16 +189,22 @@ class Returns:
         return next(s for rate, s in rates if rate >= NEARLY * best)
 
     def _learn(self, cycle: _Cycle, length: float, limit: float) -> None:
-        self._weigh(cycle, length)
-        self._curves.append(cycle.curve(limit))
+        curve = cycle.curve(limit)
+        idle = curve[0] == math.inf and length > IDLE * limit
+        self._weigh(cycle, length, idle)
+        if idle:
+            return
+        self._curves.append(curve)
         if len(self._curves) < LEAST_CYCLES:
             return
         ordered = [sorted(times) for times in zip(*self._curves, strict=True)]
         misses = min(MISSES, len(self._curves) // 4)
         self._usual = [times[-1 - misses] for times in ordered]
-        self._slowest = [max((t for t in ts if t < math.inf), default=math.inf) for ts in ordered]
+        self._slowest = [
+            next((t for t in reversed(ts) if t < math.inf), math.inf) for ts in ordered
+        ]
 
-    def _weigh(self, cycle: _Cycle, length: float) -> None:
+    def _weigh(self, cycle: _Cycle, length: float, idle: bool) -> None:
         """Compare when items came with what the curve said before: a sequential ratio test.
 
         Arrivals at any time fall into the first ``w`` of ``length`` seconds with a probability of
@@ -209,6 +219,7 @@ class Returns:
             self._odds *= FADING
             return
         inside = sum(offset <= within for offset in cycle.offsets)
+        outside = 1 if idle else len(cycle.offsets) - inside  # a burst after a pause is one event
         self._odds += inside * math.log(share / max(chance, 0.01))
-        self._odds += (len(cycle.offsets) - inside) * math.log((1 - share) / (1 - chance))
+        self._odds += outside * math.log((1 - share) / (1 - chance))
         self._odds = min(MOST_ODDS, max(LEAST_ODDS, self._odds))

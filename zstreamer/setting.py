@@ -1,6 +1,6 @@
 """A setting: one typed value that a flag, an environment variable, a file or a default may give.
 
-`Kind` knows how the value of one type is read and shown; `Setting` is what a field of a
+`Format` knows how the value of one type is read and shown; `Setting` is what a field of a
 configuration carries besides its default: the kind, the help text, the flag and the variable. The
 kinds themselves follow: sizes, seconds, names, JSON.
 """
@@ -22,7 +22,7 @@ class ConfigError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Kind(Generic[T]):
+class Format(Generic[T]):
     """How the values of one type are read from text, a TOML file, JSON or Python.
 
     name: what the help shows in place of a value.
@@ -44,7 +44,7 @@ class Setting:
     """
 
     name: str
-    kind: Kind[Any]
+    kind: Format[Any]
     help: str
     default: object
     positional: bool = False
@@ -65,7 +65,7 @@ class Setting:
         return self.kind.show(self.default)
 
 
-def setting(default: object, kind: Kind[Any], sentence: str, *, positional: bool = False) -> Any:
+def setting(default: object, kind: Format[Any], sentence: str, *, positional: bool = False) -> Any:
     """A dataclass field that carries a `Setting`; a dictionary is copied for each use.
 
     sentence: what the setting is, with its unit, for the help.
@@ -208,7 +208,7 @@ def _target(value: object) -> str:
     raise ValueError("give module:Class or module:function, such as bert_model:ManagedBertModel")
 
 
-def choice(*names: str) -> Kind[str]:
+def choice(*names: str) -> Format[str]:
     """One word out of a few."""
 
     def parse(value: object) -> str:
@@ -216,10 +216,10 @@ def choice(*names: str) -> Kind[str]:
             return value.lower()
         raise ValueError("give one of " + ", ".join(names))
 
-    return Kind("|".join(names), parse)
+    return Format("|".join(names), parse)
 
 
-def optional(kind: Kind[T], none: str) -> Kind[T | None]:
+def optional(kind: Format[T], none: str) -> Format[T | None]:
     """The same kind, or nothing at all; `none` is the word for nothing."""
 
     def parse(value: object) -> T | None:
@@ -228,24 +228,24 @@ def optional(kind: Kind[T], none: str) -> Kind[T | None]:
     def show(value: T | None) -> str:
         return none if value is None else kind.show(value)
 
-    return Kind(kind.name, parse, show)
+    return Format(kind.name, parse, show)
 
 
-TEXT = Kind("TEXT", _text)
-TARGET = Kind("MODULE:NAME", _target)
-COUNT = Kind("N", _count(1))
-INDEX = Kind("N", _count(0))
-WINDOW = Kind("N", _count(1, 50_000))  # as many as one HELLO may name: `messages.MAX_OPEN`
-ANY_TEXT = Kind("TEXT", str)
-PORT = Kind("PORT", _count(1, 65535))
-PORT_OR_NONE = Kind("PORT", _count(0, 65535))
-BYTES = Kind("SIZE", _bytes, _show_bytes)
-SECONDS = Kind("SECONDS", _seconds, _show_number)
-AMOUNT = Kind(
+TEXT = Format("TEXT", _text)
+TARGET = Format("MODULE:NAME", _target)
+COUNT = Format("N", _count(1))
+INDEX = Format("N", _count(0))
+WINDOW = Format("N", _count(1, 50_000))  # as many as one HELLO may name: `messages.MAX_OPEN`
+ANY_TEXT = Format("TEXT", str)
+PORT = Format("PORT", _count(1, 65535))
+PORT_OR_NONE = Format("PORT", _count(0, 65535))
+BYTES = Format("SIZE", _bytes, _show_bytes)
+SECONDS = Format("SECONDS", _seconds, _show_number)
+AMOUNT = Format(
     "NUMBER", lambda value: _number(value, {"": 1.0}, "give a number of at least 0"), _show_number
 )
-SWITCH = Kind("", _switch, lambda value: "on" if value else "off")
-NAMES = Kind("A,B,…", _names, ",".join)
-DEVICES = Kind("A,B,…", _devices, ",".join)
-JSON_LIST = Kind("JSON", _list, lambda value: json.dumps(list(value)))
-JSON_OBJECT = Kind("JSON", _object, json.dumps)
+SWITCH = Format("", _switch, lambda value: "on" if value else "off")
+NAMES = Format("A,B,…", _names, ",".join)
+DEVICES = Format("A,B,…", _devices, ",".join)
+JSON_LIST = Format("JSON", _list, lambda value: json.dumps(list(value)))
+JSON_OBJECT = Format("JSON", _object, json.dumps)

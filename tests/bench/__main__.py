@@ -12,13 +12,16 @@ from pathlib import Path
 
 from tests.bench.report import Report, table
 
-BENCHES = ("broker", "roundtrip", "fill", "mixed", "cpu", "gpu", "web")
+BENCHES = ("broker", "roundtrip", "fill", "mixed", "returning", "cpu", "gpu", "web")
 """Modules of this package, each with ``run(seconds) -> Report``; imported when their turn comes,
 since some need torch or a GPU."""
 
 APART = {"peers": "web_peers"}
 """Those that `all` leaves out, by name: what they compare with is not zstreamer's, and is installed
 in environments of its own."""
+
+IN_PARTS = ("returning", "peers")
+"""Those of which parts can be run alone."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,11 +32,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--seconds", type=float, default=5.0, help="for each figure, besides what it starts (5)"
     )
+    parser.add_argument(
+        "--parts",
+        type=_names,
+        default=(),
+        help="of `returning` or `peers`, with commas between; all",
+    )
     options = parser.parse_args(arguments)
+    if options.parts and options.name not in IN_PARTS:
+        parser.error(f"--parts is for {' and '.join(IN_PARTS)} alone")
     reports = []
     for name in BENCHES if options.name == "all" else (options.name,):
         print(f"— {name}", file=sys.stderr, flush=True)
-        reports.append(_run(name, options.seconds))
+        reports.append(_run(name, options.seconds, options.parts))
         print(table(reports[-1]), flush=True)
         if options.json:
             plain = [report.plain() for report in reports]
@@ -42,9 +53,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if all(report.good for report in reports) else 1
 
 
-def _run(name: str, seconds: float) -> Report:
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split(","))
+
+
+def _run(name: str, seconds: float, parts: Sequence[str]) -> Report:
+    chosen = {"parts": parts} if parts else {}
     try:
-        report = importlib.import_module(f"tests.bench.{APART.get(name, name)}").run(seconds)
+        module = importlib.import_module(f"tests.bench.{APART.get(name, name)}")
+        report = module.run(seconds, **chosen)
         assert isinstance(report, Report)
     except Exception as error:
         traceback.print_exc()

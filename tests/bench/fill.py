@@ -81,7 +81,7 @@ def stage(workers: int) -> Iterator[Bench]:
         cluster.wait_up()
         cluster.wait_warm(workers)
         programs = max(1, (os.cpu_count() or 1) // CORES_A_PROGRAM)
-        with Load(cluster.address, "default", programs) as load:
+        with Load(cluster.address, "default", processes=programs) as load:
             pids = {
                 "callers": load.pids,
                 "broker": [cluster.broker.pid],

@@ -18,6 +18,8 @@ from zstreamer.system.interpreter import environment, module_command
 
 ROOT = Path(__file__).parent.parent.parent
 
+CALLERS = "tests.bench.callers"
+
 START = 150.0
 """Seconds that a program of callers may take to start and to see a warm worker."""
 
@@ -29,13 +31,14 @@ class Load:
     """Programs of callers that call one model, for as long as the block.
 
     Args:
-        address: the broker's, for clients.
-        model: whom to call.
+        arguments: of the program: for `tests.bench.callers` the broker's address for clients, and
+            whom to call.
         processes: among how many programs each load is divided.
+        module: the program.
     """
 
-    def __init__(self, address: str, model: str, processes: int = 1) -> None:
-        self._programs = [_Program(address, model) for _ in range(processes)]
+    def __init__(self, *arguments: str, processes: int = 1, module: str = CALLERS) -> None:
+        self._programs = [_Program(module, arguments) for _ in range(processes)]
 
     @property
     def pids(self) -> list[int]:
@@ -67,11 +70,11 @@ class Load:
 
 
 class _Program:
-    """One `python -m tests.bench.callers`."""
+    """One program of callers."""
 
-    def __init__(self, address: str, model: str) -> None:
+    def __init__(self, module: str, arguments: Sequence[str]) -> None:
         self._process = subprocess.Popen(
-            [*module_command("tests.bench.callers"), address, model],
+            [*module_command(module), *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -124,6 +127,8 @@ def together(tallies: Sequence[Tally]) -> Tally:
         end=min(each.end for each in tallies),
         made=sum(each.made for each in tallies),
         answered=sum(each.answered for each in tallies),
+        before=max(each.before for each in tallies),
+        last=max(each.last for each in tallies),
         latencies=[us for each in tallies for us in each.latencies],
         beyond=[us for each in tallies for us in each.beyond],
         errors=sum((Counter(each.errors) for each in tallies), Counter()),

@@ -166,4 +166,4 @@ def in_figures(value: float | None) -> str:
     """Return a number in three figures, or all of them before its point; nothing for None."""
     if value is None:
         return ""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return f"{value:,.0f}" if abs(value) >= 999.5 else f"{value:.3g}"

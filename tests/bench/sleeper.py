@@ -11,8 +11,9 @@ import struct
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from tests.bench.others import models
 from zstreamer import ManagedModel
 
 ENTRY = struct.Struct("<ddI")
@@ -40,7 +41,7 @@ class Sleeper(ManagedModel):
         path = os.devnull if folder is None else Path(folder, f"{os.getpid()}.batches")
         self._diary = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
-    def predict(self, batch: list[object]) -> list[float]:
+    def predict(self, batch: list[Any]) -> list[Any]:
         begin = time.monotonic()
         due = begin + self.beta + self.alpha * len(batch)
         while (left := due - time.monotonic()) > 0:
@@ -48,6 +49,14 @@ class Sleeper(ManagedModel):
         end = time.monotonic()
         os.write(self._diary, ENTRY.pack(begin, end, len(batch)))
         return [end - begin] * len(batch)
+
+
+class Answerer(Sleeper):
+    """The same for texts, each with its own answer."""
+
+    def predict(self, batch: list[str]) -> list[str]:
+        super().predict(batch)
+        return [models.answer(text) for text in batch]
 
 
 def diary(folder: str | Path) -> list[Batch]:

@@ -22,6 +22,13 @@ class Sleeping(ManagedModel):
         return models.sleeping(batch)
 
 
+class Slow(ManagedModel):
+    """50 ms and 20 µs an item."""
+
+    def predict(self, batch: list[str]) -> list[str]:
+        return models.slow(batch)
+
+
 class Trivial(ManagedModel):
     """No time at all."""
 
@@ -31,6 +38,7 @@ class Trivial(ManagedModel):
 
 TARGETS = {
     "sleeping": "tests.bench.web_models:Sleeping",
+    "slow": "tests.bench.web_models:Slow",
     "trivial": "tests.bench.web_models:Trivial",
     "bert": "examples.bert_model:ManagedBertModel",
 }
@@ -42,7 +50,7 @@ def model_class() -> type[ManagedModel]:
         from examples.bert_model import ManagedBertModel
 
         return ManagedBertModel
-    return {"sleeping": Sleeping, "trivial": Trivial}[os.environ["MODEL"]]
+    return {"sleeping": Sleeping, "slow": Slow, "trivial": Trivial}[os.environ["MODEL"]]
 
 
 def questions(count: int) -> list[tuple[str, str]]:

@@ -28,6 +28,7 @@ STREAMERS = (THREADED, STREAMER, REDIS)
 FOLDER = Path(__file__).parent / "others"
 
 MOSEC_WAIT = "2"
+MOSEC_WAITS = ("1", "2", "5", "10")
 LITSERVE_WAIT = "5"
 THREADED_WAIT = "2"
 STREAMER_WAIT = "5"
@@ -45,13 +46,18 @@ def has_redis() -> bool:
     return shutil.which("redis-server") is not None
 
 
-def mosec(model: str) -> Service:
+def mosecs(model: str) -> list[Service]:
+    """One for each wait: which is best depends on the load."""
+    return [mosec(model, wait, f"{MOSEC}, {wait} ms") for wait in MOSEC_WAITS]
+
+
+def mosec(model: str, wait: str = MOSEC_WAIT, name: str = MOSEC) -> Service:
     """One worker; its answers are JSON, a text in and a text out."""
     options = ("--address", "127.0.0.1", "--port", "{port}", "--log-level", "error")
     command = (python("mosec"), str(FOLDER / "with_mosec.py"), *options)
-    variables = {"MODEL": model, "WAIT_MS": MOSEC_WAIT}
+    variables = {"MODEL": model, "WAIT_MS": wait}
     return _peer(
-        MOSEC, command, "/inference", variables, body=lambda text: json.dumps(text).encode()
+        name, command, "/inference", variables, body=lambda text: json.dumps(text).encode()
     )
 
 

@@ -7,14 +7,14 @@ others have their turn.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from tests.bench import web_others, web_ours, web_rounds
 from tests.bench.report import MORE, Report, Row
 from tests.bench.web_cluster import cluster
 from tests.bench.web_models import questions
-from tests.bench.web_others import MOSEC
+from tests.bench.web_others import MOSEC, MOSEC_WAITS
 from tests.bench.web_ours import BARE, EMPTY_FLASK, EMPTY_FLASK_GEVENT, FLASK, GATEWAY
 from tests.bench.web_rounds import ROUNDS, Found
 
@@ -22,6 +22,25 @@ CONNECTIONS = (32, 128, 512)
 
 JUDGED = 128
 """Connections at which the bounds hold."""
+
+FEW = (2, 8, 32, 64, 128, 512)
+"""Connections at which the gateway is held against mosec, with the best of its waits for each."""
+
+MOSEC_BEST = "mosec, its best wait"
+
+AGAINST_MOSEC: dict[str, dict[int, tuple[str, float]]] = {
+    "sleeping": {
+        8: (MORE, 1.2),
+        32: (MORE, 1.0),
+        64: (MORE, 0.95),
+        128: (MORE, 1.3),
+        512: (MORE, 1.3),
+    },
+    "slow": dict.fromkeys(FEW, (MORE, 1.0)),
+}
+
+SECONDS = {"slow": 2}
+"""Of a round at least: wrk counts from its first question on, and batches are few."""
 
 QUESTIONS = 8192
 
@@ -39,19 +58,18 @@ BOUNDS: dict[tuple[str, str], tuple[str, float] | None] = {
 """What is compared with what. The last two tell how much Flask and gunicorn leave to either."""
 
 
-def run(seconds: float) -> Report:
-    """Measure each figure for about so many seconds, in three rounds."""
+def run(seconds: float, parts: Sequence[str] = ()) -> Report:
+    """Measure each figure for about so many seconds, in three rounds.
+
+    parts: names of `Bench.parts`; all where none is given.
+    """
     report = Report("peers")
     if not web_others.has_redis():
         report.notes.append(
             "redis-server is not installed: service-streamer's Redis mode is absent"
         )
-    bench = Bench(report, max(1, round(seconds / ROUNDS)))
-    parts = [
-        lambda: bench.model("sleeping", CONNECTIONS),
-        lambda: bench.model("trivial", (JUDGED,)),
-    ]
-    return web_rounds.all_parts(report, parts)
+    every = Bench(report, max(1, round(seconds / ROUNDS))).parts()
+    return web_rounds.all_parts(report, web_rounds.chosen(every, parts))
 
 
 class Bench:
@@ -67,6 +85,35 @@ class Bench:
         self.report = report
         self.seconds = seconds
         self.rounds = rounds
+
+    def parts(self) -> dict[str, Callable[[], None]]:
+        """Return them by name, in the order in which they run."""
+        return {
+            "sleeping": lambda: self.model("sleeping", CONNECTIONS),
+            "trivial": lambda: self.model("trivial", (JUDGED,)),
+            "waits": lambda: self.waits("sleeping"),
+            "waits-slow": lambda: self.waits("slow"),
+        }
+
+    def waits(self, model: str) -> None:
+        """The gateway against mosec at each of its waits, from few connections to many."""
+        seconds = max(self.seconds, SECONDS.get(model, 1))
+        with cluster(model, 1) as address:
+            services = [web_ours.gateway(address, model), *web_others.mosecs(model)]
+            with web_rounds.started(services, questions(QUESTIONS)) as servers:
+                for number in FEW:
+                    found = web_rounds.under(servers, number, seconds, self.rounds)
+                    self._add_waits(model, number, found)
+
+    def _add_waits(self, model: str, connections: int, found: Found) -> None:
+        told = f"{model}, {connections} connections"
+        for row in against_mosec(told, found, AGAINST_MOSEC[model].get(connections)):
+            self.report.add(row)
+        for row in bad(f"{told}, waits", found):
+            self.report.add(row)
+        both = {GATEWAY: found[GATEWAY], MOSEC_BEST: found[best_wait(found)]}
+        common = {"model": model, "workers": 1, "connections": connections, "part": "waits"}
+        self.report.points += web_rounds.points(both, **common)
 
     def model(self, model: str, connections: Sequence[int]) -> None:
         """Everything behind one model."""
@@ -110,6 +157,20 @@ def compared(told: str, found: Found, judged: bool) -> list[Row]:
         )
         for (one, other), bound in BOUNDS.items()
     ]
+
+
+def against_mosec(told: str, found: Found, bound: tuple[str, float] | None) -> list[Row]:
+    """A row for each wait, and the gateway against the best of them."""
+    best = best_wait(found)
+    rows = [web_rounds.rate(f"{told}, {name}", found[name]) for name in found if name != GATEWAY]
+    title = f"{told}, {GATEWAY}, against {best}"
+    return [*rows, web_rounds.rate(title, found[GATEWAY], found[best], bound)]
+
+
+def best_wait(found: Found) -> str:
+    """The fastest of mosec's waits."""
+    waits = [f"{MOSEC}, {wait} ms" for wait in MOSEC_WAITS]
+    return max(waits, key=lambda name: web_rounds.median(found[name], "rate"))
 
 
 def bad(told: str, found: Found) -> list[Row]:

@@ -111,7 +111,8 @@ def points_of(text: str) -> dict[str, list[Plain]]:
 
 
 def _fits(point: Plain) -> bool:
-    return point.get("model") == MODEL and point.get("workers") == 1
+    # Those of a part of its own are drawn by `returning_plots`.
+    return point.get("model") == MODEL and point.get("workers") == 1 and "part" not in point
 
 
 def main() -> None:

@@ -123,6 +123,19 @@ def points(found: Found, **common: object) -> list[dict[str, object]]:
     ]
 
 
+def chosen(
+    parts: Mapping[str, Callable[[], None]], names: Sequence[str]
+) -> list[Callable[[], None]]:
+    """Return the parts of these names; all of them where there is no name.
+
+    Raises:
+        ValueError: there is no such part.
+    """
+    if unknown := [name for name in names if name not in parts]:
+        raise ValueError(f"there is no part {unknown[0]!r}; these are {', '.join(parts)}")
+    return [parts[name] for name in names or parts]
+
+
 def all_parts(report: Report, parts: Sequence[Callable[[], None]]) -> Report:
     """Run every part of a benchmark: one that fails takes no other with it."""
     for part in parts:

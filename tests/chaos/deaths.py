@@ -4,7 +4,7 @@ import time
 from itertools import cycle, islice
 
 from tests.chaos.stage import BATCH_TIME, Stage
-from zstreamer.worker.supervisor import HEALTHY
+from zstreamer.system.slots import HEALTHY
 
 SEEN = 2.5
 """Seconds within which a silent worker's items run again."""

@@ -33,6 +33,12 @@ def batch_sizes(batch):
     return [len(batch)] * len(batch)
 
 
+def slow_batch_sizes(batch):
+    """The same, but takes 50 ms."""
+    time.sleep(0.05)
+    return [len(batch)] * len(batch)
+
+
 def pids(batch):
     return [os.getpid()] * len(batch)
 

@@ -17,23 +17,20 @@ import heapq
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from zstreamer import codec
-from zstreamer.broker.core import BrokerCore, Side
-from zstreamer.broker.core import Send as BrokerSend
-from zstreamer.client import actions as clients
+from zstreamer.broker.core import BrokerCore, Outgoing, Side
 from zstreamer.client.calls import Call, Watch
 from zstreamer.client.core import ClientCore
-from zstreamer.client.link import Link
 from zstreamer.config import BrokerConfig, WorkerConfig
 from zstreamer.model import PredictFunction
 from zstreamer.wire import protocol
+from zstreamer.wire.link import Close, Connect, Link, Send
 from zstreamer.wire.protocol import Frames, Message
 from zstreamer.worker import actions as workers
 from zstreamer.worker import pipe
 from zstreamer.worker.core import WorkerCore
-from zstreamer.worker.link import WorkerLink
 from zstreamer.worker.runner import Runner, encode
 
 Peer: TypeAlias = "Client | Worker"
@@ -56,7 +53,7 @@ class Seen(NamedTuple):
 class Connection:
     """One session of one peer at one broker."""
 
-    def __init__(self, peer: Peer, link: Link | WorkerLink, broker: Broker, number: int) -> None:
+    def __init__(self, peer: Peer, link: Link[Any], broker: Broker, number: int) -> None:
         self.peer = peer
         self.link = link
         self.broker = broker
@@ -119,7 +116,8 @@ class Cluster:
             config: fields of `WorkerConfig`.
         """
         names = brokers or ("broker",)
-        settings = WorkerConfig(broker=names, **{"target": "a:b", **config})  # type: ignore[arg-type]
+        addresses = tuple(f"tcp://{name}:1" for name in names)
+        settings = WorkerConfig(broker=addresses, **{"target": "a:b", **config})  # type: ignore[arg-type]
         model = Behaviour(predict, beta, alpha, boot, kills, cost)
         return self._add(Worker(self, settings, model))
 
@@ -191,9 +189,9 @@ class Cluster:
 
     # The wire
 
-    def connect(self, peer: Peer, link: Link | WorkerLink) -> None:
+    def connect(self, peer: Peer, link: Link[Any]) -> None:
         """Open a connection, as a driver does for a core."""
-        broker = self.brokers.get(link.address)
+        broker = self.brokers.get(link.address.removeprefix("tcp://").removesuffix(":1"))
         self._serial += 1
         if broker is None or not broker.running:
             self.after(self.latency, lambda: peer.lost(link, None))
@@ -302,7 +300,7 @@ class Broker:
             for send in sends:
                 self._send(send)
 
-    def _send(self, send: BrokerSend) -> None:
+    def _send(self, send: Outgoing) -> None:
         connection = self.connections.get(send.session)
         if connection is None or not connection.up:
             self.core.on_gone(self.cluster.now, send.side, send.session)
@@ -337,21 +335,21 @@ class _Peer:
         for arrive in unread:
             arrive()
 
-    def lost(self, link: Link | WorkerLink, connection: Connection | None) -> None:
+    def lost(self, link: Link[Any], connection: Connection | None) -> None:
         """A connection has gone, or could not be made."""
         if self.connections.get(link.address) is connection:
             self.connections.pop(link.address, None)
             self.core.on_lost(self.cluster.now, link)  # type: ignore[attr-defined]
 
-    def _act(self, action: clients.Action | workers.Action) -> None:
+    def _act(self, action: object) -> None:
         match action:
-            case clients.Connect(link) | workers.Connect(link):
+            case Connect(link):
                 self.cluster.connect(self, link)  # type: ignore[arg-type]
-            case clients.Close(link) | workers.Close(link):
+            case Close(link):
                 connection = self.connections.pop(link.address, None)
                 if connection is not None:
                     self.cluster.close(connection)
-            case clients.Send(link, frames) | workers.Send(link, frames):
+            case Send(link, frames):
                 connection = self.connections.get(link.address)
                 if connection is not None and connection.up:
                     self.cluster.to_broker(connection, frames)
@@ -454,7 +452,7 @@ class Worker(_Peer):
         self.process = None
         self.core.on_child_gone(self.cluster.now, how)
 
-    def _act(self, action: clients.Action | workers.Action) -> None:
+    def _act(self, action: object) -> None:
         match action:
             case workers.Tell(message):
                 if self.process is not None:

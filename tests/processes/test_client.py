@@ -581,7 +581,9 @@ def test_a_call_waits_for_a_broker_that_comes_later():
     ("arguments", "words"),
     [
         ({"address": ""}, "no address"),
-        ({"address": "localhost:7787"}, "must look like tcp://"),
+        ({"address": "localhost:7787"}, "'localhost:7787' is no address: give tcp://HOST:7787"),
+        ({"address": "tcp://nonsense"}, "'tcp://nonsense' is no address"),
+        ({"address": ["tcp://a:1", "tcp://b:65536"]}, "'tcp://b:65536' is no address"),
         ({"timeout": 0}, "timeout must be a positive number"),
         ({"connect_timeout": "5"}, "connect_timeout must be"),
         ({"keys": "secret"}, "keys"),

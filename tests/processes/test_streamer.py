@@ -18,10 +18,12 @@ import psutil
 import pytest
 
 from tests.helpers import models
+from tests.helpers.closed_loop import settled
 from tests.helpers.cluster import Gated
 from tests.helpers.program import ROOT, finish, running, succeed
 from tests.helpers.waiting import all_gone, descendants, is_gone, until
 from zstreamer import Streamer, errors
+from zstreamer.client.status import fetch
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +96,19 @@ async def test_batches_fill_under_asyncio():
         futures = [asyncio.wrap_future(streamer.submit([i])) for i in range(64)]
         sizes = [size for [size] in await asyncio.gather(*futures)]
     assert max(sizes) == 8
+
+
+@pytest.mark.gevent
+def test_callers_who_return_share_a_batch():
+    with Streamer(models.slow_batch_sizes, 64, wait_for_worker_ready=True) as streamer:
+        assert settled(streamer.predict, 8, low=7, high=8)
+
+
+def test_greedy_batches_keep_two_halves_of_the_callers_apart():
+    """In threads: greenlets that are answered together also ask again together."""
+    settings = {"max_latency": 0, "wait_for_worker_ready": True}
+    with Streamer(models.slow_batch_sizes, 64, **settings) as streamer:
+        assert settled(streamer.predict, 8, low=3, high=5)
 
 
 @pytest.mark.gevent
@@ -360,6 +375,13 @@ def test_destroy_workers_ends_all_processes_and_hung_calls():
     streamer.destroy_workers()
 
 
+def worker_state(streamer):
+    """What the streamer's private broker says of its only worker."""
+    [address] = streamer._client.addresses
+    [worker] = fetch(address)["models"]["default"]["workers"]
+    return worker["state"]
+
+
 @pytest.mark.gevent
 def test_destroy_workers_lets_the_running_batch_end_and_its_callers_have_their_answers(tmp_path):
     gated = Gated(tmp_path)
@@ -371,6 +393,7 @@ def test_destroy_workers_lets_the_running_batch_end_and_its_callers_have_their_a
     ending.start()
     with pytest.raises(errors.Cancelled):
         until(lambda: streamer.predict(["too late"]))
+    until(lambda: worker_state(streamer) == "draining")
     gated.open()
     ending.join()
     assert running.result(0)[0][0] == "running"

@@ -10,6 +10,7 @@ from concurrent.futures import CancelledError, Future
 import pytest
 
 from tests.helpers import models
+from tests.helpers.closed_loop import settled
 from tests.helpers.program import succeed
 from tests.helpers.waiting import until
 from zstreamer import ManagedModel, ThreadedStreamer, errors
@@ -87,6 +88,19 @@ async def test_batches_fill_under_asyncio():
         futures = [asyncio.wrap_future(streamer.submit([i])) for i in range(64)]
         sizes = [size for [size] in await asyncio.gather(*futures)]
     assert max(sizes) == 8
+
+
+@pytest.mark.gevent
+def test_callers_who_return_share_a_batch():
+    with ThreadedStreamer(models.slow_batch_sizes, 64) as streamer:
+        assert settled(streamer.predict, 8, low=7, high=8)
+
+
+def test_greedy_batches_keep_two_halves_of_the_callers_apart():
+    """In threads: greenlets that are answered together also ask again together."""
+    settings = {"max_latency": 0}
+    with ThreadedStreamer(models.slow_batch_sizes, 64, **settings) as streamer:
+        assert settled(streamer.predict, 8, low=3, high=5)
 
 
 @pytest.mark.gevent

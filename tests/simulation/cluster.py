@@ -6,13 +6,12 @@ from itertools import count
 from tests.simulation.world import Process, Wire
 from zstreamer import errors, failure
 from zstreamer.broker.core import BrokerCore, Side
-from zstreamer.client import actions as client_actions
 from zstreamer.client.calls import Call
 from zstreamer.client.core import ClientCore
 from zstreamer.config import AgentConfig, BrokerConfig
+from zstreamer.wire.link import Close, Connect, Send
 from zstreamer.wire.messages import Kind
-from zstreamer.worker import actions as worker_actions
-from zstreamer.worker import pipe
+from zstreamer.worker import actions, pipe
 from zstreamer.worker.core import WorkerCore
 from zstreamer.worker.runner import ModelBroken, Runner
 
@@ -363,10 +362,10 @@ class SimWorker(Peer):
     def turn(self):
         now = self.world.now
         rounds = 0
-        while actions := self.core.poll(now):
+        while todo := self.core.poll(now):
             rounds += 1
             assert rounds < 1000, "the agent's loop does not come to rest"
-            for action in actions:
+            for action in todo:
                 self._act(action)
         window = 2 * self.core.config.batch_size
         for link in self.core.links:
@@ -377,21 +376,21 @@ class SimWorker(Peer):
 
     def _act(self, action):
         match action:
-            case worker_actions.Send(link, frames):
+            case Send(link, frames):
                 self.send(link, frames)
-            case worker_actions.Tell(message):
+            case actions.Tell(message):
                 if self.child is not None:
                     self.world.after(PIPE, self.child.take, message)
-            case worker_actions.Connect(link):
+            case Connect(link):
                 self.connect(link)
-            case worker_actions.Close(link):
+            case Close(link):
                 self.close(link)
-            case worker_actions.StartChild():
+            case actions.StartChild():
                 self.child = SimChild(self, self.boot, self.history)
-            case worker_actions.KillChild(why):
+            case actions.KillChild(why):
                 if self.child is not None:
                     self.child.die(why)
-            case worker_actions.Exit():
+            case actions.Exit():
                 self.world.note(self.name, "exits")
                 self.exited = True
                 self.alive = False
@@ -446,11 +445,11 @@ class SimClient(Peer):
             for action in self.core.poll(self.world.now):
                 again = True
                 match action:
-                    case client_actions.Send(link, frames):
+                    case Send(link, frames):
                         self.send(link, frames)
-                    case client_actions.Connect(link):
+                    case Connect(link):
                         self.connect(link)
-                    case client_actions.Close(link):
+                    case Close(link):
                         self.close(link)
             for call in self.core.completed():
                 again = True

@@ -8,14 +8,14 @@ import contextlib
 import math
 from unittest import mock
 
-from zstreamer.broker.clients import Client
+from zstreamer.broker.clients import ClientRecord
 from zstreamer.broker.core import BrokerCore
 from zstreamer.broker.lots import Lot
 from zstreamer.broker.models import Model
 from zstreamer.broker.scheduler import Scheduler
 from zstreamer.broker.workers import Worker
 from zstreamer.client.core import ClientCore
-from zstreamer.client.link import Link
+from zstreamer.client.link import ClientLink
 from zstreamer.client.tour import Tours
 from zstreamer.wire.protocol import Fate
 from zstreamer.wire.transfer import Sender
@@ -91,7 +91,7 @@ def an_agent_reports_tickets_of_a_lost_connection_on_the_next(on_lost, self, now
         link.jobs += 1
 
 
-@mutant(Client, "flush")
+@mutant(ClientRecord, "flush")
 def answers_are_not_kept_until_they_are_read(flush, self):
     messages = flush(self)
     self._kept.clear()
@@ -136,12 +136,12 @@ def a_client_lets_deadlines_pass(check_deadlines, self, now):
     check_deadlines(self, now - 0.2)
 
 
-@mutant(Link, "room_for")
+@mutant(ClientLink, "room_for")
 def a_client_ignores_the_window(room_for, self, size):
     return True
 
 
-@mutant(Link, "forget")
+@mutant(ClientLink, "forget")
 def a_cancelled_items_bytes_stay_on_the_window(forget, self, id, size):
     return forget(self, id, 0)
 

@@ -427,7 +427,9 @@ class Scenario:
             case errors.Overloaded():
                 budget = call.deadline - call.submitted
                 if "shutting down" in error.message and not self.tight:
-                    self._check_not_only_drained(payload, error)
+                    # A budget that ends on the way to another broker ends with this refusal.
+                    if budget > 0.5:
+                        self._check_not_only_drained(payload, error)
                     return
                 short = "ahead" in error.message and budget < 5.0 + self._work() + self._hung()
                 assert self.tight or short, f"{payload!r} refused without overload: {error!r}"

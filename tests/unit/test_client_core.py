@@ -11,10 +11,9 @@ from hypothesis import strategies as some
 
 from tests.helpers.wire import received
 from zstreamer import codec, errors
-from zstreamer.client.actions import Close, Connect, Send
 from zstreamer.client.calls import Call, Watch
-from zstreamer.client.core import GREETING_TIMEOUT, MOVE_AFTER, ClientCore
-from zstreamer.client.link import Link, LinkState
+from zstreamer.client.core import MOVE_AFTER, ClientCore
+from zstreamer.client.link import ClientLink
 from zstreamer.errors import (
     BrokerUnreachable,
     Cancelled,
@@ -26,6 +25,7 @@ from zstreamer.errors import (
     WorkerLost,
 )
 from zstreamer.wire import protocol
+from zstreamer.wire.link import GREETING_TIMEOUT, Close, Connect, LinkState, Send
 
 MiB = 1024 * 1024
 WELCOME = protocol.Welcome(1, False, [], 4096, 64 * MiB, 64 * MiB)
@@ -44,13 +44,13 @@ class Desk:
         names = addresses or ("tcp://broker",)
         self.core = ClientCore(names, 7, connect_timeout, self.now, lambda: 1.0)
         self.links = self.core.links
-        self.said: dict[Link, list[Any]] = {link: [] for link in self.links}
-        self.opened: list[Link] = []
-        self.closed: list[Link] = []
+        self.said: dict[ClientLink, list[Any]] = {link: [] for link in self.links}
+        self.opened: list[ClientLink] = []
+        self.closed: list[ClientLink] = []
         self.ended: list[Call | Watch] = []
 
     @property
-    def link(self) -> Link:
+    def link(self) -> ClientLink:
         return self.links[0]
 
     def turn(self, seconds: float = 0.0) -> None:
@@ -78,7 +78,7 @@ class Desk:
         self.core.submit(call)
         return call
 
-    def connect(self, link: Link | None = None, welcome: protocol.Welcome = WELCOME) -> None:
+    def connect(self, link: ClientLink | None = None, welcome: protocol.Welcome = WELCOME) -> None:
         """Wait for the link to want a connection, and let it through to WELCOME."""
         link = link or self.link
         while link.state is not LinkState.CONNECTING:
@@ -88,25 +88,29 @@ class Desk:
         self.hear(welcome, link)
         self.turn()
 
-    def hear(self, message: protocol.Message | protocol.Frames, link: Link | None = None) -> None:
+    def hear(
+        self, message: protocol.Message | protocol.Frames, link: ClientLink | None = None
+    ) -> None:
         frames = message if isinstance(message, list) else protocol.plain(message)
         self.core.on_message(self.now, link or self.link, frames)
 
-    def answer(self, *ids: int, outcome: protocol.Slot = None, link: Link | None = None) -> None:
+    def answer(
+        self, *ids: int, outcome: protocol.Slot = None, link: ClientLink | None = None
+    ) -> None:
         slots: list[protocol.Slot] = [
             codec.encode(f"out {id}") if outcome is None else outcome for id in ids
         ]
         self.hear(protocol.answer(list(ids), slots, []), link)
 
-    def lose(self, link: Link | None = None) -> None:
+    def lose(self, link: ClientLink | None = None) -> None:
         self.core.on_lost(self.now, link or self.link)
 
-    def take(self, kind: type[protocol.Message], link: Link | None = None) -> list[Any]:
+    def take(self, kind: type[protocol.Message], link: ClientLink | None = None) -> list[Any]:
         """Return the messages of a kind, and forget all that was said."""
         said, self.said[link or self.link] = self.said[link or self.link], []
         return [message for message in said if isinstance(message, kind)]
 
-    def submitted(self, link: Link | None = None) -> list[int]:
+    def submitted(self, link: ClientLink | None = None) -> list[int]:
         runs = [run for submit in self.take(protocol.Submit, link) for run in submit.runs]
         return [id for run in runs for id in run.ids]
 

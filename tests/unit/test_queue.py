@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from zstreamer.broker.clients import Client
+from zstreamer.broker.clients import ClientRecord
 from zstreamer.broker.lots import Lot
 from zstreamer.broker.models import Model
 from zstreamer.broker.queue import MOST, QUANTUM, FairQueue
@@ -18,7 +18,7 @@ MODEL = Model("m")
 
 
 def clients(*ids):
-    return [Client(id, 1000) for id in ids]
+    return [ClientRecord(id, 1000) for id in ids]
 
 
 def lot(client, *ids, priority=0, lane=0):

@@ -11,12 +11,13 @@ from zstreamer import codec
 from zstreamer.config import WorkerConfig
 from zstreamer.errors import Code
 from zstreamer.wire import protocol
+from zstreamer.wire.link import Close, Connect, LinkState, Send
 from zstreamer.wire.protocol import Fate, Flag, WorkerState
 from zstreamer.worker import pipe
-from zstreamer.worker.actions import Close, Connect, Exit, KillChild, Send, StartChild, Tell
+from zstreamer.worker.actions import Exit, KillChild, StartChild, Tell
 from zstreamer.worker.backlog import LOOK, MAX_LOOK
 from zstreamer.worker.core import BEAT, WorkerCore
-from zstreamer.worker.link import BEGUN_HOLD, LinkState, WorkerLink
+from zstreamer.worker.link import BEGUN_HOLD, WorkerLink
 
 MiB = 1024 * 1024
 WELCOME = protocol.Welcome(1, False, [], 8, 64 * MiB, 64 * MiB)
@@ -34,7 +35,7 @@ class Bench:
     def __init__(self, *brokers: str, **config: object) -> None:
         self.now = 100.0
         given: dict[str, Any] = {"batch_size": 4, **config}
-        settings = WorkerConfig("a:b", brokers or ("tcp://broker",), **given)
+        settings = WorkerConfig("a:b", brokers or ("tcp://broker:1",), **given)
         self.core = WorkerCore(settings, 7, self.now, lambda: 1.0)
         self.links = self.core.links
         self.said: dict[WorkerLink, list[Any]] = {link: [] for link in self.links}
@@ -137,16 +138,16 @@ def bench():
 
 
 def test_a_worker_connects_and_loads_its_model_at_the_same_time():
-    bench = Bench("tcp://a", "tcp://b")
+    bench = Bench("tcp://a:1", "tcp://b:1")
     assert [type(action) for action in bench.did] == [Connect, Connect, StartChild]
 
 
 def test_hello_says_what_the_worker_serves_and_state_follows_welcome():
-    bench = Bench(model="bert", batch_size=32)
+    bench = Bench(model="bert", batch_size=32, max_latency=0.5)
     bench.connect()
     hello, state = bench.said[bench.link]
     assert hello == protocol.Hello(
-        2, 7, {"model": "bert", "batch_size": 32, "pool": 0, "patience": 60.0}
+        2, 7, {"model": "bert", "batch_size": 32, "pool": 0, "patience": 60.5}
     )
     assert state == protocol.State(WorkerState.BOOTING, "")
     bench.boot()
@@ -168,7 +169,7 @@ def test_a_broker_that_refuses_is_asked_again_later():
     bench.core.on_connected(bench.now, bench.link)
     bench.hear(protocol.Refuse([505, "another version", {}]))
     assert bench.did_last(Close)
-    assert bench.link.refused == "another version"
+    assert bench.link.refusal.message == "another version"
     bench.turn(1.0)
     assert bench.did_last(Connect)
 
@@ -557,7 +558,7 @@ def test_when_the_connection_is_lost_only_what_runs_goes_on_and_its_outcome_is_d
 
 
 def test_each_broker_is_told_of_what_the_worker_holds_from_others():
-    bench = Bench("tcp://a", "tcp://b")
+    bench = Bench("tcp://a:1", "tcp://b:1")
     for link in bench.links:
         bench.connect(link)
     bench.boot()
@@ -572,7 +573,7 @@ def test_each_broker_is_told_of_what_the_worker_holds_from_others():
 
 
 def test_a_broker_hears_within_a_second_that_the_items_of_others_are_done():
-    bench = Bench("tcp://a", "tcp://b")
+    bench = Bench("tcp://a:1", "tcp://b:1")
     for link in bench.links:
         bench.connect(link)
     bench.boot()
@@ -590,7 +591,7 @@ def test_a_broker_hears_within_a_second_that_the_items_of_others_are_done():
 
 
 def test_tickets_of_two_brokers_are_not_mixed_up():
-    bench = Bench("tcp://a", "tcp://b")
+    bench = Bench("tcp://a:1", "tcp://b:1")
     for link in bench.links:
         bench.connect(link)
     bench.boot()

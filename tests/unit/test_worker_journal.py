@@ -7,10 +7,11 @@ import pytest
 from tests.helpers.cluster import Cluster
 from tests.helpers.waiting import until
 from zstreamer.config import WorkerConfig
+from zstreamer.errors import VersionMismatch
+from zstreamer.wire.link import LinkState
 from zstreamer.wire.protocol import WorkerState
 from zstreamer.worker.core import WorkerCore
 from zstreamer.worker.journal import LOADED, REMINDER, UNANSWERED, Journal
-from zstreamer.worker.link import LinkState
 
 BROKER = "tcp://127.0.0.1:9"
 
@@ -38,7 +39,7 @@ def told(caplog):
 @pytest.mark.parametrize("refused", ["", "another version"])
 def test_a_broker_out_of_reach_is_told_again_while_it_lasts(core, journal, caplog, refused):
     [link] = core.links
-    link.attempts, link.refused = UNANSWERED, refused
+    link.attempts, link.refusal = UNANSWERED, VersionMismatch(refused) if refused else None
     words = f"refused: {refused}" if refused else "no answer yet, trying on; does `zstreamer"
     for now in (100.0, 100.0 + REMINDER, 100.0 + 2 * REMINDER):
         journal._links(now)
@@ -46,7 +47,7 @@ def test_a_broker_out_of_reach_is_told_again_while_it_lasts(core, journal, caplo
         assert line.startswith(f"broker={BROKER} {words}")
         journal._links(now + REMINDER - 0.1)
         assert told(caplog) == []
-    link.state, link.refused = LinkState.READY, ""
+    link.state, link.refusal = LinkState.READY, None
     for now in (200.0, 300.0):
         journal._links(now)
     assert told(caplog) == [f"broker={BROKER} connected"]

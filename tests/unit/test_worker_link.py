@@ -3,8 +3,9 @@
 from zstreamer import errors
 from zstreamer.failure import MESSAGE, TRACEBACK
 from zstreamer.wire import protocol
+from zstreamer.wire.link import LinkState
 from zstreamer.wire.protocol import BUNDLE, MAX_FRAME
-from zstreamer.worker.link import LinkState, WorkerLink
+from zstreamer.worker.link import WorkerLink
 
 
 def reports(link):

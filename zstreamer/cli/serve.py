@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import select
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
 
 import rich_click as click
 from click import get_current_context
@@ -19,9 +17,7 @@ from zstreamer.system import logs
 from zstreamer.system.exitcodes import of_child
 from zstreamer.system.process import Process
 from zstreamer.system.signals import StopRequests
-
-GLANCE: Final = 0.2
-"""Seconds between two looks at whether broker and workers are alive."""
+from zstreamer.system.slots import GLANCE, until_stopped
 
 
 @click.command(
@@ -115,8 +111,7 @@ def _gateway(config: UpConfig, broker: str, worker_config: WorkerConfig) -> Gate
 
 def _until_stopped(stop: StopRequests, *processes: Process) -> int:
     """Wait for a request to stop, or for a process to end by itself; then end them in turn."""
-    while not stop.requests and all(each.poll() is None for each in processes):
-        select.select([stop], [], [], GLANCE)
+    until_stopped(stop, None, lambda: all(each.poll() is None for each in processes))
     codes = [of_child(code) for each in processes if (code := each.poll()) is not None]
     codes += [_drained(each, stop) for each in processes if each.poll() is None]
     return next((code for code in codes if code), 0)

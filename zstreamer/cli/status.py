@@ -11,7 +11,7 @@ import rich_click as click
 
 from zstreamer.cli.options import PLAIN, configured, example
 from zstreamer.cli.terminal import clean
-from zstreamer.config import ClientConfig
+from zstreamer.config import ClientConfig, addresses
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -40,7 +40,7 @@ def status(config: ClientConfig, *, as_json: bool) -> int:
     from zstreamer.client.status import fetch
 
     found = [
-        (address, fetch(address, config.connect_timeout)) for address in config.address.split(",")
+        (address, fetch(address, config.connect_timeout)) for address in addresses(config.address)
     ]
     if as_json:
         click.echo(json.dumps(found[0][1] if len(found) == 1 else dict(found), indent=2))

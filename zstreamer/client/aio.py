@@ -1,4 +1,4 @@
-"""The client's driver for asyncio, and the `Client` that is awaited.
+"""The client's driver for asyncio, and the `AsyncClient` that is awaited.
 
 coroutine ── core.submit, then awaits ──┐       once for all that was submitted before the
 coroutine ── core.submit, then awaits ──┼─ turn loop came round: one bundle
@@ -9,24 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import threading
-import time
 from collections.abc import Callable, Sequence
-from types import TracebackType
 
-from zstreamer import errors
+from zstreamer import config, errors
 from zstreamer.client.calls import Call, Watch
-from zstreamer.client.driver import Driver
+from zstreamer.client.driver import LoopDriver
 from zstreamer.client.items import Items
-from zstreamer.client.link import Link
-from zstreamer.client.settings import Settings, positive_seconds
+from zstreamer.client.settings import Settings
 from zstreamer.wire import transport
 
-SWEEP = 1.0
-"""Seconds between two looks at the sockets while calls are open, should an edge be missed."""
 
-
-class AsyncioDriver(Driver):
+class AsyncioDriver(LoopDriver):
     """Serves the coroutines of the running loop; see `Driver` for the arguments.
 
     Attributes:
@@ -34,25 +29,17 @@ class AsyncioDriver(Driver):
         thread: where that loop runs, or ran when last asked for.
     """
 
-    def __init__(
-        self, addresses: Sequence[str], connect_timeout: float, options: transport.Options
-    ) -> None:
-        super().__init__(addresses, connect_timeout, options)
+    def __init__(self, settings: Settings) -> None:
         self.loop = asyncio.get_running_loop()
+        super().__init__(settings, self.loop.call_soon)
         self.thread = threading.get_ident()
         self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = 0.0
-        self._scheduled = False
-        self._filenos: dict[Link, tuple[int, int]] = {}
 
     def submit(self, call: Call | Watch) -> asyncio.Future[None]:
         """Submit a call; the future is done when the call has ended."""
         done: asyncio.Future[None] = self.loop.create_future()
         call.token = done
-        if isinstance(call, Watch):
-            self.core.watch(call)
-        else:
-            self.core.submit(call)
+        self.begin(call)
         self._schedule()
         return done
 
@@ -75,8 +62,7 @@ class AsyncioDriver(Driver):
     def close(self) -> None:
         """End all calls and close the connections; also of a loop that is closed."""
         self.shut_down()
-        if self._timer is not None:
-            self._timer.cancel()
+        self.set_timer(math.inf, self._on_timer)
 
     def close_from_outside(self) -> None:
         """The same from where its loop does not run."""
@@ -99,43 +85,28 @@ class AsyncioDriver(Driver):
 
     def _schedule(self) -> None:
         # A coroutine may be thrown away, and give its call up, after its loop was closed.
-        if not (self._scheduled or self.loop.is_closed()):
-            self._scheduled = True
-            self.loop.call_soon(self._turn)
+        if not self.loop.is_closed():
+            super()._schedule()
 
-    def _turn(self) -> None:
-        self._scheduled = False
-        wake_at = self.turn()
-        now = time.monotonic()
-        if self.core.open_calls:
-            wake_at = min(wake_at, now + SWEEP)
+    def set_timer(self, seconds: float, function: Callable[[], None]) -> None:
+        """Have the loop call a function later."""
         if self._timer is not None:
-            if now < self._timer_at <= wake_at:
-                return
             self._timer.cancel()
-            self._timer = None
-        if wake_at != float("inf"):
-            self._timer_at = wake_at
-            self._timer = self.loop.call_later(max(0.0, wake_at - now), self._wake)
+        self._timer = None if seconds == math.inf else self.loop.call_later(seconds, function)
 
-    def _wake(self) -> None:
-        self._timer = None  # some loops round, and come a little too early: then set it again
-        self._turn()
-
-    def watch(self, link: Link, connection: transport.Connection) -> None:
+    def watch(self, connection: transport.Connection) -> None:
         """Have the loop watch the connection's descriptors."""
-        self._filenos[link] = connection.filenos()
-        for fileno in self._filenos[link]:
+        for fileno in connection.filenos():
             self.loop.add_reader(fileno, self._turn)
 
-    def unwatch(self, link: Link) -> None:
+    def unwatch(self, connection: transport.Connection) -> None:
         """Have the loop forget them."""
-        for fileno in self._filenos.pop(link):
+        for fileno in connection.filenos():
             if not self.loop.is_closed():
                 self.loop.remove_reader(fileno)
 
 
-class Client:
+class AsyncClient:
     """`zstreamer.Client` for coroutines; the arguments are the same.
 
     May be used in several event loops, one after the other or, each in its thread, at once: it
@@ -144,14 +115,14 @@ class Client:
 
     def __init__(
         self,
-        address: str | Sequence[str] = "tcp://127.0.0.1:7787",
+        address: str | Sequence[str] = config.CLIENTS_ADDRESS,
         *,
         model: str = "default",
-        timeout: float = 20.0,
-        connect_timeout: float = 5.0,
+        timeout: float = config.TIMEOUT,
+        connect_timeout: float = config.CONNECT_TIMEOUT,
         keys: object = None,
-        heartbeat: float = 0.5,
-        heartbeat_timeout: float = 2.0,
+        heartbeat: float = config.HEARTBEAT,
+        heartbeat_timeout: float = config.SILENCE,
     ) -> None:
         self._settings = Settings(
             address, model, timeout, connect_timeout, keys, heartbeat, heartbeat_timeout
@@ -232,9 +203,7 @@ class Client:
 
     async def wait_ready(self, timeout: float | None = None, *, model: str | None = None) -> None:
         """Wait until a warm worker serves the model; as `zstreamer.Client.wait_ready`."""
-        now = time.monotonic()
-        budget = self._settings.timeout if timeout is None else positive_seconds("timeout", timeout)
-        watch = Watch(self._settings.named(model), now + budget, now)
+        watch = self._settings.watch(model, timeout)
         await self._wait(watch)
         if watch.error is not None:
             raise watch.error
@@ -250,15 +219,10 @@ class Client:
             else:
                 driver.close_from_outside()
 
-    async def __aenter__(self) -> Client:
+    async def __aenter__(self) -> AsyncClient:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     async def _wait(self, call: Call | Watch) -> None:
@@ -284,10 +248,7 @@ class Client:
                 self._drivers.pop(other).close()
             driver = self._drivers.get(loop)
             if driver is None:
-                settings = self._settings
-                driver = self._drivers[loop] = AsyncioDriver(
-                    settings.addresses, settings.connect_timeout, settings.options
-                )
+                driver = self._drivers[loop] = AsyncioDriver(self._settings)
             driver.thread = threading.get_ident()
             self._latest = driver
             return driver

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import time
 import weakref
 from collections.abc import Callable, Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING
 
-from zstreamer.client.calls import Watch
+from zstreamer import config
 from zstreamer.client.future import Future
 from zstreamer.client.items import Items
-from zstreamer.client.settings import Settings, positive_seconds
+from zstreamer.client.settings import Settings
 from zstreamer.client.threads import ThreadsDriver
 from zstreamer.errors import Cancelled
 from zstreamer.system import native
@@ -47,14 +45,14 @@ class Client:
 
     def __init__(
         self,
-        address: str | Sequence[str] = "tcp://127.0.0.1:7787",
+        address: str | Sequence[str] = config.CLIENTS_ADDRESS,
         *,
         model: str = "default",
-        timeout: float = 20.0,
-        connect_timeout: float = 5.0,
+        timeout: float = config.TIMEOUT,
+        connect_timeout: float = config.CONNECT_TIMEOUT,
         keys: object = None,
-        heartbeat: float = 0.5,
-        heartbeat_timeout: float = 2.0,
+        heartbeat: float = config.HEARTBEAT,
+        heartbeat_timeout: float = config.SILENCE,
     ) -> None:
         self._settings = Settings(
             address, model, timeout, connect_timeout, keys, heartbeat, heartbeat_timeout
@@ -129,9 +127,7 @@ class Client:
             BrokerUnreachable: no broker answered.
             NoWorker: none was ready within ``timeout`` seconds; the message says why.
         """
-        now = time.monotonic()
-        budget = self._settings.timeout if timeout is None else positive_seconds("timeout", timeout)
-        watch = Watch(self._settings.named(model), now + budget, now)
+        watch = self._settings.watch(model, timeout)
         self._driver().wait(watch)
         if watch.error is not None:
             raise watch.error
@@ -147,12 +143,7 @@ class Client:
     def __enter__(self) -> Client:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
@@ -178,16 +169,14 @@ class Client:
             if self._closed:
                 raise Cancelled("the client is closed")
             if key not in self._drivers:
-                settings = self._settings
-                arguments = (settings.addresses, settings.connect_timeout, settings.options)
                 if key is None:
-                    self._drivers[key] = ThreadsDriver(*arguments)
+                    self._drivers[key] = ThreadsDriver(self._settings)
                 else:
                     from gevent._hub_local import get_hub_if_exists
 
                     from zstreamer.client.green import GreenDriver
 
-                    self._drivers[key] = GreenDriver(*arguments)
+                    self._drivers[key] = GreenDriver(self._settings)
                     self._hub = get_hub_if_exists
             return self._drivers[key]
 

@@ -16,29 +16,23 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from zstreamer import errors
-from zstreamer.client.actions import Action, Close, Connect, Send
 from zstreamer.client.calls import Call, Watch
 from zstreamer.client.lanes import Lanes
-from zstreamer.client.link import Link, LinkState
+from zstreamer.client.link import ClientLink
 from zstreamer.client.tour import Tours
 from zstreamer.errors import BrokerUnreachable, DeadlineExceeded, NoWorker, WorkerLost
 from zstreamer.wire import protocol
-from zstreamer.wire.protocol import Frames, ProtocolError
-
-BACKOFF = 0.05
-MAX_BACKOFF = 0.5
-"""Seconds between attempts to connect: short, because budgets are."""
+from zstreamer.wire.link import Close, LinkAction, LinkState, Peer
+from zstreamer.wire.protocol import Frames
 
 MOVE_AFTER = 0.5
 """Seconds for which a lost broker may come back before its calls move to another one."""
 
-GREETING_TIMEOUT = 5.0
-"""Seconds from the start of a connection to its WELCOME, then it is tried anew."""
 
-
-class ClientCore:
+class ClientCore(Peer[ClientLink, NoReturn]):
     """All calls of one client, and its relations to its brokers.
 
     Args:
@@ -59,11 +53,10 @@ class ClientCore:
         jitter: Callable[[], float],
         info: dict[str, object] | None = None,
     ) -> None:
-        self.id = id
-        self.links = [Link(address, now, len(addresses) == 1) for address in addresses]
+        alone = len(addresses) == 1
+        links = [ClientLink(address, now, alone) for address in addresses]
+        super().__init__(protocol.Role.CLIENT, id, links, jitter, info)
         self._connect_timeout = connect_timeout
-        self._jitter = jitter
-        self._info = info or {}
         self._next_id = 1
         self._calls: dict[int, Call] = {}
         self._watches: list[Watch] = []
@@ -72,7 +65,6 @@ class ClientCore:
         self._deadlines: list[tuple[float, int, Call]] = []
         self._unready_since = now
         self._completed: list[Call | Watch] = []
-        self._actions: list[Action] = []
 
     @property
     def open_calls(self) -> int:
@@ -116,79 +108,36 @@ class ClientCore:
             self._end_watch(watch, errors.Cancelled("the client was closed"))
         for link in self.links:
             if link.state is LinkState.READY:
-                self._actions.extend(Send(link, f) for f in link.flush(-math.inf))
+                self._send(link, link.flush(-math.inf))
             if link.state is not LinkState.DOWN:
                 self._actions.append(Close(link))
             link.retry_at = math.inf
             link.state = LinkState.DOWN
 
-    # What a connection has done
-
-    def on_connected(self, now: float, link: Link) -> None:
-        """The connection is open: say HELLO."""
-        if link.state is not LinkState.CONNECTING:
-            return
-        link.enter(LinkState.GREETING, now)
-        hello = protocol.Hello(
-            protocol.Role.CLIENT, self.id, {**self._info, "open": list(link.sent)}
-        )
-        self._actions.append(Send(link, protocol.hello(hello)))
-
-    def on_lost(self, now: float, link: Link) -> None:
+    def on_lost(self, now: float, link: ClientLink) -> None:
         """The connection is gone, or could not be made."""
-        if link.state is LinkState.DOWN:
-            return
         was_ready = link.state is LinkState.READY
-        link.enter(LinkState.DOWN, now)
+        super().on_lost(now, link)
         if was_ready:
-            link.attempts = 0
             link.lost_at = now
             if not self._ready_links():
                 self._unready_since = now
-        delay = min(MAX_BACKOFF, BACKOFF * 2**link.attempts) * (0.5 + 0.5 * self._jitter())
-        link.retry_at = now + delay
-        link.attempts = min(link.attempts + 1, 10)
-
-    def on_message(self, now: float, link: Link, frames: Frames) -> None:
-        """A message has come."""
-        if link.state not in (LinkState.GREETING, LinkState.READY):
-            return  # read together with what ended the connection
-        try:
-            message = protocol.decode(frames)
-        except ProtocolError as error:
-            self._drop(now, link, errors.BadRequest(f"{link.address} is no broker: {error}"))
-            return
-        match message:
-            case protocol.Answer():
-                self._answer(now, link, message, sum(map(len, frames)))
-            case protocol.Welcome():
-                self._welcome(now, link, message)
-            case protocol.Refuse():
-                self._refused(now, link, errors.from_wire(message.error))
-            case protocol.Notice():
-                self._notice(now, link, message)
-            case protocol.Part():
-                link.receiver.part(message.transfer, message.data)
-                link.tell(protocol.PartOk(message.transfer))
-            case protocol.PartOk():
-                link.sender.ok()
-            case _:
-                pass  # PING, and whatever a later broker says that does not concern us
 
     # What to do
 
-    def poll(self, now: float) -> list[Action]:
+    def poll(self, now: float) -> list[LinkAction[ClientLink]]:
         """Do what is due, feed the windows, and return what the driver must do now."""
         self._check_deadlines(now)
         for link in self.links:
-            self._check_link(now, link)
+            if now >= self._gives_up_at(link):
+                self._move(link)
+            self._check(now, link)
         self._check_unreachable(now)
         self._fill_windows(now)
         for link in self.links:
             if link.state is LinkState.READY:
-                self._actions.extend(Send(link, frames) for frames in link.flush(now))
-        actions, self._actions = self._actions, []
-        return actions
+                self._send(link, link.flush(now))
+        return self._take_actions()
 
     def completed(self) -> list[Call | Watch]:
         """Return the calls that have ended since the last time."""
@@ -197,56 +146,41 @@ class ClientCore:
 
     def wake_at(self) -> float:
         """Return the monotonic seconds at which `poll` must be called at the latest."""
-        wake = min(self._deadlines[0][0] if self._deadlines else math.inf, self._tours.wake_at)
-        ready = False
+        own = min(self._deadlines[0][0] if self._deadlines else math.inf, self._tours.wake_at)
+        wake = min(own, super().wake_at())
         for link in self.links:
-            if link.state is LinkState.READY:
-                ready = True
-                wake = min(wake, link.ack_at)
-            elif link.state is LinkState.DOWN:
-                wake = min(wake, link.retry_at if self._wanted(link) else math.inf)
-            else:
-                wake = min(wake, link.since + GREETING_TIMEOUT)
             wake = min(wake, self._gives_up_at(link))
         for watch in self._watches:
             wake = min(wake, watch.deadline)
-        if not ready and (self._calls or self._watches):
+        if not self._ready_links() and (self._calls or self._watches):
             wake = min(wake, self._unreachable_at())
         return wake
 
     # Links
 
-    def _ready_links(self) -> list[Link]:
+    def _ready_links(self) -> list[ClientLink]:
         return [link for link in self.links if link.state is LinkState.READY]
 
-    def _wanted(self, link: Link) -> bool:
-        """Whether a link that is down should be up: while there is anything to do, or was."""
+    def _wanted(self, link: ClientLink) -> bool:
+        """While there is anything to do, or was."""
         return bool(self._calls or self._watches or link.sent or link.epoch)
 
-    def _check_link(self, now: float, link: Link) -> None:
-        if now >= self._gives_up_at(link):
-            self._move(link)
-        if link.state is LinkState.DOWN:
-            if now >= link.retry_at and self._wanted(link):
-                if not link.attempts:
-                    link.lost_at = now
-                link.enter(LinkState.CONNECTING, now)
-                self._actions.append(Connect(link))
-        elif link.state is not LinkState.READY and now >= link.since + GREETING_TIMEOUT:
-            self._drop(now, link, None)
+    def _greeting(self, link: ClientLink) -> dict[str, object]:
+        """The items that it waits for."""
+        return {"open": list(link.sent)}
 
-    def _drop(self, now: float, link: Link, why: errors.ZStreamerError | None) -> None:
-        link.refusal = why or link.refusal
-        self._actions.append(Close(link))
-        self.on_lost(now, link)
+    def _connect(self, now: float, link: ClientLink) -> None:
+        if not link.attempts:
+            link.lost_at = now
+        super()._connect(now, link)
 
-    def _gives_up_at(self, link: Link) -> float:
+    def _gives_up_at(self, link: ClientLink) -> float:
         """When the items sent on a link that was lost stop waiting for its return."""
         # Not while greeting: HELLO has claimed them, and WELCOME says what becomes of them.
         lost = link.state in (LinkState.DOWN, LinkState.CONNECTING)
         return link.lost_at + MOVE_AFTER if lost and link.sent and self._ready_links() else math.inf
 
-    def _move(self, link: Link) -> None:
+    def _move(self, link: ClientLink) -> None:
         """Its broker does not come back: others take its items."""
         self._resend(
             link,
@@ -254,7 +188,7 @@ class ClientCore:
             f"the broker at {link.address} was lost with this item, which may run only once",
         )
 
-    def _resend(self, link: Link, ids: list[int], words: str) -> None:
+    def _resend(self, link: ClientLink, ids: list[int], words: str) -> None:
         """Make items wait again, or fail those that may not run twice."""
         for id in ids:
             call = link.sent.get(id)
@@ -268,12 +202,7 @@ class ClientCore:
                 self._tours.start_again(id)
                 self._lanes.push_again(call, index)
 
-    def _welcome(self, now: float, link: Link, welcome: protocol.Welcome) -> None:
-        if link.state is not LinkState.GREETING:
-            return
-        link.enter(LinkState.READY, now)
-        link.attempts = 0
-        link.refusal = None
+    def _welcome(self, _now: float, link: ClientLink, welcome: protocol.Welcome) -> None:
         link.epoch = welcome.epoch
         link.window_items = max(1, welcome.window_items)
         link.window_bytes = welcome.window_bytes
@@ -287,7 +216,7 @@ class ClientCore:
         for model in {watch.model for watch in self._watches} | self._tours.models():
             link.tell(protocol.Notice(model, []))
 
-    def _refused(self, now: float, link: Link, error: errors.ZStreamerError) -> None:
+    def _refused(self, now: float, link: ClientLink, error: errors.ZStreamerError) -> None:
         greeting = link.state is LinkState.GREETING
         self._drop(now, link, error if greeting else None)
         if greeting and all(other.refusal for other in self.links):
@@ -296,7 +225,7 @@ class ClientCore:
             for watch in list(self._watches):
                 self._end_watch(watch, error)
 
-    def _notice(self, now: float, link: Link, notice: protocol.Notice) -> None:
+    def _notice(self, now: float, link: ClientLink, notice: protocol.Notice) -> None:
         if not notice.model:
             link.draining = True
             link.lost_at = now
@@ -323,7 +252,7 @@ class ClientCore:
                 elsewhere = NoWorker("another broker may have a worker")
                 link.tell(protocol.Notice(model, errors.to_wire(elsewhere)))
 
-    def _has_given_up(self, now: float, link: Link, model: str) -> bool:
+    def _has_given_up(self, now: float, link: ClientLink, model: str) -> bool:
         """Whether no worker of this broker will start for a model, or the broker is away."""
         if link.state is not LinkState.READY:
             return not self._tours.may_come(now, link)
@@ -331,6 +260,17 @@ class ClientCore:
         return isinstance(notice, NoWorker) and notice.final
 
     # Items
+
+    def _message(
+        self, now: float, link: ClientLink, message: protocol.Message, frames: Frames
+    ) -> None:
+        match message:
+            case protocol.Answer():
+                self._answer(now, link, message, sum(map(len, frames)))
+            case protocol.Notice():
+                self._notice(now, link, message)
+            case _:
+                pass  # PING, and whatever a later broker says that does not concern us
 
     def _fill_windows(self, now: float) -> None:
         if not self._calls:  # what still waits has ended too
@@ -343,7 +283,7 @@ class ClientCore:
         if links:
             self._lanes.feed(now, links)
 
-    def _answer(self, now: float, link: Link, answer: protocol.Answer, size: int) -> None:
+    def _answer(self, now: float, link: ClientLink, answer: protocol.Answer, size: int) -> None:
         failed: dict[Call, None] = {}
         sent_at = 0.0
         sent = link.sent
@@ -399,7 +339,7 @@ class ClientCore:
             heapq.heapify(self._deadlines)
         self._completed.append(call)
 
-    def _cancel_items(self, link: Link, call: Call) -> None:
+    def _cancel_items(self, link: ClientLink, call: Call) -> None:
         for index, payload in enumerate(call.payloads):
             id, size = call.first + index, len(payload)
             if not link.forget(id, size) or link.state is not LinkState.READY:

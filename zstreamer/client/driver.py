@@ -8,7 +8,7 @@ A driver lives in one thread; all of its methods run there.
 
 from __future__ import annotations
 
-import logging
+import math
 import os
 import random
 import secrets
@@ -16,32 +16,27 @@ import socket
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-import zmq
-
-from zstreamer.client.actions import Action, Close, Connect, Send
 from zstreamer.client.calls import Call, Watch
 from zstreamer.client.core import ClientCore
-from zstreamer.client.link import Link
-from zstreamer.wire import transport
+from zstreamer.client.settings import Settings
+from zstreamer.wire.connections import Connections
+from zstreamer.wire.transport import Connection
 
-log = logging.getLogger(__name__)
+SWEEP = 1.0
+"""Seconds between two looks at the sockets while calls are open, should an edge be missed."""
 
 
 class Driver(ABC):
     """Connections and timers around one `ClientCore`.
 
     Args:
-        addresses: the brokers' client addresses.
-        connect_timeout: seconds.
-        options: liveness of the connections.
+        settings: the brokers' addresses, and how long to wait for them.
     """
 
-    def __init__(
-        self, addresses: Sequence[str], connect_timeout: float, options: transport.Options
-    ) -> None:
+    def __init__(self, settings: Settings) -> None:
         info: dict[str, object] = {
             "host": socket.gethostname(),
             "pid": os.getpid(),
@@ -50,21 +45,28 @@ class Driver(ABC):
         now = time.monotonic()
         # random's shared generator is copied by a fork, and all children would jitter alike.
         jitter = random.Random(secrets.randbits(64)).random
-        self.core = ClientCore(addresses, secrets.randbits(63), connect_timeout, now, jitter, info)
-        self._options = options
-        self._connections: dict[Link, transport.Connection] = {}
+        id, timeout = secrets.randbits(63), settings.connect_timeout
+        self.core = ClientCore(settings.addresses, id, timeout, now, jitter, info)
+        self._connections = Connections(self.core, settings.options, self.watch, self.unwatch)
 
     @abstractmethod
-    def watch(self, link: Link, connection: transport.Connection) -> None:
+    def watch(self, connection: Connection) -> None:
         """Call `turn` whenever this connection has something to read."""
 
     @abstractmethod
-    def unwatch(self, link: Link) -> None:
+    def unwatch(self, connection: Connection) -> None:
         """End what `watch` began; the connection is about to be closed."""
 
     @abstractmethod
     def complete(self, call: Call | Watch) -> None:
         """Give a call that has ended back to its caller."""
+
+    def begin(self, call: Call | Watch) -> None:
+        """Hand a call to the core."""
+        if isinstance(call, Watch):
+            self.core.watch(call)
+        else:
+            self.core.submit(call)
 
     def turn(self) -> float:
         """Do everything that can be done now; return when to come back (monotonic seconds)."""
@@ -72,14 +74,10 @@ class Driver(ABC):
         now = time.monotonic()
         again = True
         while again:
-            for link, connection in list(self._connections.items()):
-                for frames in connection.receive():
-                    core.on_message(now, link, frames)
-                for event in connection.events():
-                    self._event(now, link, event)
+            self._connections.read(now)
             again = False
             for action in core.poll(now):
-                again = self._act(now, action) or again
+                again = self._connections.act(now, action) or again
             for call in core.completed():
                 self.complete(call)
                 again = True  # its caller may have made the next call already
@@ -90,49 +88,48 @@ class Driver(ABC):
         self.core.close()
         now = time.monotonic()
         for action in self.core.poll(now):
-            self._act(now, action)
+            self._connections.act(now, action)
         for call in self.core.completed():
             self.complete(call)
-        for link in list(self._connections):
-            self._close(link)
+        self._connections.close()
 
-    def _event(self, now: float, link: Link, event: transport.Event) -> None:
-        if event is transport.Event.UP:
-            self.core.on_connected(now, link)
-        elif link in self._connections:
-            self._close(link)
-            self.core.on_lost(now, link)
 
-    def _act(self, now: float, action: Action) -> bool:
-        """Do what the core asks for; return whether something may have become readable."""
-        match action:
-            case Send(link, frames):
-                connection = self._connections.get(link)
-                if connection is not None:
-                    if connection.send(frames):
-                        return connection.pending()
-                    self._close(link)
-                    self.core.on_lost(now, link)
-                return True
-            case Connect(link):
-                return self._connect(now, link)
-            case Close(link):
-                self._close(link)
-        return False
+class LoopDriver(Driver):
+    """A driver in an event loop: it turns after submissions, on readiness, and by one timer.
 
-    def _connect(self, now: float, link: Link) -> bool:
-        try:
-            connection = transport.Connection(link.address, self._options)
-        except zmq.ZMQError as error:
-            log.debug("cannot connect address=%s: %s", link.address, error)
-            self.core.on_lost(now, link)
-            return True
-        self._connections[link] = connection
-        self.watch(link, connection)
-        return True
+    Args:
+        settings: see `Driver`.
+        soon: has the loop call a function after all that is ready now, so that what it submits
+            leaves together.
+    """
 
-    def _close(self, link: Link) -> None:
-        connection = self._connections.pop(link, None)
-        if connection is not None:
-            self.unwatch(link)
-            connection.close()
+    def __init__(self, settings: Settings, soon: Callable[[Callable[[], None]], object]) -> None:
+        super().__init__(settings)
+        self._call_soon = soon
+        self._scheduled = False
+        self._timer_at = math.inf  # inf: no timer is set
+
+    @abstractmethod
+    def set_timer(self, seconds: float, function: Callable[[], None]) -> None:
+        """Call a function after so many seconds (inf: never), in place of what was set before."""
+
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._scheduled = False
+        wake_at = self.turn()
+        now = time.monotonic()
+        if self.core.open_calls:
+            wake_at = min(wake_at, now + SWEEP)
+        # Come back then, or earlier: most calls end before their deadline does.
+        if now < self._timer_at <= wake_at:
+            return
+        self._timer_at = wake_at
+        self.set_timer(max(0.0, wake_at - now), self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer_at = math.inf
+        self._turn()  # some loops round, and come a little too early: then it is set again

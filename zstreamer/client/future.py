@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable
 from typing import TypeAlias
 
+from zstreamer.errors import ZStreamerError
+
 log = logging.getLogger(__name__)
 
 Callback: TypeAlias = "Callable[[concurrent.futures.Future[list[object]]], object]"
@@ -37,6 +39,15 @@ class Future(concurrent.futures.Future[list[object]]):
         super().__init__()
         self._on_cancel = on_cancel
         self._run_apart = run_apart
+
+    def settle(self, results: Callable[[], list[object]]) -> None:
+        """End it with what ``results`` returns or raises, unless it was cancelled."""
+        if not self.set_running_or_notify_cancel():
+            return
+        try:
+            self.set_result(results())
+        except ZStreamerError as error:
+            self.set_exception(error)
 
     def cancel(self) -> bool:
         """Give the call up. Returns whether that was in time."""

@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import math
 import sys
-import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import gevent
@@ -22,10 +21,9 @@ from gevent import getcurrent
 from gevent.hub import get_hub
 
 from zstreamer.client.calls import Call, Watch
-from zstreamer.client.driver import Driver
+from zstreamer.client.driver import LoopDriver
 from zstreamer.client.future import Future
-from zstreamer.client.link import Link
-from zstreamer.client.threads import settle
+from zstreamer.client.settings import Settings
 from zstreamer.wire import transport
 
 READ = 1
@@ -33,37 +31,26 @@ READ = 1
 WAKES = 16
 """Greenlets that are woken one after the other before the loop looks at its descriptors again."""
 
-SWEEP = 1.0
-"""Seconds between two looks at the sockets while calls are open, should an edge be missed."""
 
-
-class GreenDriver(Driver):
+class GreenDriver(LoopDriver):
     """Serves the greenlets of one hub; see `Driver` for the arguments."""
 
-    def __init__(
-        self, addresses: Sequence[str], connect_timeout: float, options: transport.Options
-    ) -> None:
-        super().__init__(addresses, connect_timeout, options)
+    def __init__(self, settings: Settings) -> None:
         self.hub = get_hub()
         self._loop = self.hub.loop
+        super().__init__(settings, self._loop.run_callback)
         # Unreferenced watchers do not keep a program's loop alive; the timer does, and it
         # runs only while calls are open.
         self._timer = self._loop.timer(0.0)
-        self._timer_at = 0.0
-        self._watchers: dict[Link, list[gevent._interfaces.IWatcher]] = {}
-        self._scheduled = False
+        self._watchers: dict[transport.Connection, list[gevent._interfaces.IWatcher]] = {}
         self._abandoned = False
         self._ended: deque[Call | Watch] = deque()
 
     def wait(self, call: Call | Watch) -> None:
         """Submit a call and let other greenlets run until it has ended."""
         waiter = call.token = getcurrent()
-        if isinstance(call, Call):
-            self.core.submit(call)
-        else:
-            self.core.watch(call)
-        if not self._scheduled:
-            self._schedule()
+        self.begin(call)
+        self._schedule()
         _waits[waiter] = self, call
         try:
             while not call.done:
@@ -116,7 +103,7 @@ class GreenDriver(Driver):
         token = call.token
         if isinstance(token, Future):
             if isinstance(call, Call):
-                settle(token, call)
+                token.settle(call.results)
         elif token is not None:
             # Not from here: its greenlet may close the client or fork before it switches back.
             if not self._ended:
@@ -136,46 +123,31 @@ class GreenDriver(Driver):
         if ended:
             self._loop.run_callback(self._wake)
 
-    def _schedule(self) -> None:
-        if not self._scheduled:
-            self._scheduled = True
-            # After all greenlets that are ready now, so that what they submit leaves together.
-            self._loop.run_callback(self._turn)
-
-    def _turn(self) -> None:
-        self._scheduled = False
-        if self._abandoned:
-            return
-        wake_at = self.turn()
-        if self.core.open_calls:
-            wake_at = min(wake_at, time.monotonic() + SWEEP)
-        self._set_timer(wake_at)
-
-    def _set_timer(self, wake_at: float) -> None:
-        """Come back at ``wake_at``, or earlier: most calls end before their deadline does."""
-        now = time.monotonic()
-        pending = self._timer.active and now < self._timer_at <= wake_at
-        if pending and self._timer.ref == bool(self.core.open_calls):
-            return
+    def set_timer(self, seconds: float, function: Callable[[], None]) -> None:
+        """Have the hub's loop call a function later."""
         self._timer.stop()
         self._timer.close()
-        if wake_at == math.inf:
-            return
-        self._timer_at = wake_at
-        self._timer = self._loop.timer(max(0.0, wake_at - now), ref=bool(self.core.open_calls))
-        self._timer.start(self._turn)
+        if seconds != math.inf:
+            self._timer = self._loop.timer(seconds)
+            self._timer.start(function)
 
-    def watch(self, link: Link, connection: transport.Connection) -> None:
+    def _turn(self) -> None:
+        if not self._abandoned:
+            super()._turn()
+            if self._timer.active:
+                self._timer.ref = bool(self.core.open_calls)
+
+    def watch(self, connection: transport.Connection) -> None:
         """Have the hub's loop watch the connection's descriptors."""
-        self._watchers[link] = [
+        self._watchers[connection] = [
             self._loop.io(fileno, READ, ref=False) for fileno in connection.filenos()
         ]
-        for watcher in self._watchers[link]:
+        for watcher in self._watchers[connection]:
             watcher.start(self._turn)
 
-    def unwatch(self, link: Link) -> None:
+    def unwatch(self, connection: transport.Connection) -> None:
         """Have the loop forget them."""
-        for watcher in self._watchers.pop(link):
+        for watcher in self._watchers.pop(connection):
             watcher.stop()
             watcher.close()
 

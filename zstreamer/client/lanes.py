@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 from zstreamer import errors
 from zstreamer.client.calls import Call
-from zstreamer.client.link import Link
+from zstreamer.client.link import ClientLink
 from zstreamer.client.overload import Overload
 from zstreamer.errors import ZStreamerError
 
@@ -69,7 +69,7 @@ class Lanes:
         self._turn.clear()
         self._again.clear()
 
-    def feed(self, now: float, links: Sequence[Link]) -> None:
+    def feed(self, now: float, links: Sequence[ClientLink]) -> None:
         """Give these links as much as their windows admit."""
         room = self._feed_again(now, links)
         while room and self._turn:
@@ -77,7 +77,7 @@ class Lanes:
         self._waited = not room
         self.overload.full(self._waited)
 
-    def _feed_again(self, now: float, links: Sequence[Link]) -> bool:
+    def _feed_again(self, now: float, links: Sequence[ClientLink]) -> bool:
         """Send what was sent before; whether there was room for all."""
         while self._again:
             call, index = self._again[0]
@@ -87,7 +87,7 @@ class Lanes:
             self._again.popleft()
         return True
 
-    def _feed_lane(self, now: float, links: Sequence[Link]) -> bool:
+    def _feed_lane(self, now: float, links: Sequence[ClientLink]) -> bool:
         """Give the next lane its turn; whether there was room for all of it."""
         name = self._turn[0]
         lane = self._lanes[name]
@@ -112,7 +112,7 @@ class Lanes:
         self._turn.rotate(-1)
         return True
 
-    def _add(self, now: float, links: Sequence[Link], call: Call, index: int) -> bool:
+    def _add(self, now: float, links: Sequence[ClientLink], call: Call, index: int) -> bool:
         """Send one item on the least busy link; whether there was room.
 
         Those that have a worker for it go before those that have said otherwise.

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from enum import Enum
-
 from zstreamer.client.calls import Call
 from zstreamer.errors import ZStreamerError
 from zstreamer.wire import protocol
+from zstreamer.wire.link import Link
 from zstreamer.wire.protocol import Flag, Frames, Run, Slot
-from zstreamer.wire.transfer import Receiver, Sender
 
 ACK_AFTER_BYTES = 1024 * 1024
 ACK_AFTER_MESSAGES = 64
@@ -22,16 +20,7 @@ _RUN = 96
 _ONCE, _READY = int(Flag.ONCE), int(Flag.READY)  # an enum's operators are slow
 
 
-class LinkState(Enum):
-    """Where the relation stands."""
-
-    DOWN = "down"
-    CONNECTING = "connecting"
-    GREETING = "greeting"
-    READY = "ready"
-
-
-class Link:
+class ClientLink(Link[tuple[int, Call]]):
     """One broker as the client sees it.
 
     Args:
@@ -41,56 +30,41 @@ class Link:
 
     Attributes:
         sent: items sent on it that have no answer, by id; they outlive its connections.
-        since: monotonic seconds at which `state` was entered.
         lost_at: monotonic seconds at which it was READY last, over all attempts since, or first
             tried, or began to drain.
-        retry_at: when DOWN, the monotonic seconds of the next attempt.
         draining: it takes no new work.
         notices: by model, why items wait there.
-        refusal: why it would not speak with us.
     """
 
     def __init__(self, address: str, now: float, alone: bool = True) -> None:
-        self.address = address
+        super().__init__(address, now, 2**62)
         self._alone = alone
-        self.state = LinkState.DOWN
-        self.since = now
         self.lost_at = now
-        self.retry_at = now
-        self.attempts = 0
         self.epoch = 0
         self.sent: dict[int, Call] = {}
         self.sent_bytes = 0
         self.window_items = 0
         self.window_bytes = 0
         self.max_payload = 0
-        self.draining = False
-        self.notices: dict[str, ZStreamerError] = {}
-        self.refusal: ZStreamerError | None = None
-        self._fresh()
 
     def _fresh(self) -> None:
-        self.receiver = Receiver(2**62)
-        self.sender: Sender[tuple[int, Call]] = Sender()
+        super()._fresh()
+        self.draining = False
+        self.notices: dict[str, ZStreamerError] = {}
         self._waits: set[int] = set()  # transfers whose items stay although no worker is ready
         self._runs: dict[tuple[str, int, int, int], Run] = {}
         self._runs_bytes = self._runs_items = 0
         self._full: list[list[Run]] = []
         self._cancels: list[int] = []
-        self._plain: list[Frames] = []
         self._read = 0
         self._acked = 0
         self._unacked_bytes = 0
         self.ack_at = float("inf")
 
-    def enter(self, state: LinkState, now: float) -> None:
-        """Change the state; a new connection starts with empty hands."""
-        self.state = state
-        self.since = now
-        if state is LinkState.DOWN:
-            self._fresh()
-            self.draining = False
-            self.notices.clear()
+    @property
+    def flush_at(self) -> float:
+        """When an ACK must leave by itself."""
+        return self.ack_at
 
     def room_for(self, size: int) -> bool:
         """Whether its window admits one more item of this many bytes."""
@@ -153,10 +127,6 @@ class Link:
         """Stop sending an item; False where all of it has left."""
         return size > protocol.PART and self.sender.give_up((id, call))
 
-    def tell(self, message: protocol.Message) -> None:
-        """Send a message without payload."""
-        self._plain.append(protocol.plain(message))
-
     def read(self, now: float, size: int) -> None:
         """One ANSWER of this many bytes was read."""
         self._read += 1
@@ -169,9 +139,7 @@ class Link:
 
     def flush(self, now: float) -> list[Frames]:
         """Return the messages that are to leave now, in order."""
-        messages, self._plain = self._plain, []
-        parts, done = self.sender.poll()
-        messages.extend(parts)
+        messages, done = self._flush()
         for transfer, (id, call) in done:
             if id in self.sent:
                 self._put(now, call, id, transfer, 0, id in self._waits)

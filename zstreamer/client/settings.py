@@ -7,8 +7,9 @@ import time
 from collections.abc import Sequence
 
 from zstreamer import codec
-from zstreamer.client.calls import Call
+from zstreamer.client.calls import Call, Watch
 from zstreamer.client.items import Items, listed
+from zstreamer.config import addresses
 from zstreamer.errors import BadRequest
 from zstreamer.wire import transport
 from zstreamer.wire.protocol import MAX_BUDGET, MAX_NAME
@@ -31,7 +32,7 @@ class Settings:
         heartbeat: float,
         heartbeat_timeout: float,
     ) -> None:
-        self.addresses = addresses_of(address)
+        self.addresses = addresses(address)
         if keys is not None:
             raise ValueError("this release has no keys yet; leave keys=None")
         self.codec = codec.PLAIN
@@ -61,13 +62,12 @@ class Settings:
     ) -> Call:
         """Return the call of these items, encoded."""
         rows = listed(items)
-        budget = self.timeout if timeout is None else positive_seconds("timeout", timeout)
-        now = time.monotonic()
+        now, budget = time.monotonic(), self._budget(timeout)
         payloads = self.codec.encode_all(rows, "items[{}]")
         return Call(
             payloads,
             self.named(model),
-            now + min(budget, MAX_BUDGET / 1000),
+            now + budget,
             now,
             priority,
             not idempotent,
@@ -75,21 +75,14 @@ class Settings:
             self.codec.decode,
         )
 
+    def watch(self, model: str | None, timeout: float | None) -> Watch:
+        """Return the wait for a model to be ready."""
+        now = time.monotonic()
+        return Watch(self.named(model), now + self._budget(timeout), now)
 
-def addresses_of(given: str | Sequence[str]) -> list[str]:
-    """Return the brokers' addresses, each by itself; a text may hold several, between commas.
-
-    Raises:
-        ValueError: there is none, or one makes no sense; the message says which and the fix.
-    """
-    addresses = given.split(",") if isinstance(given, str) else list(given)
-    addresses = [each.strip() for each in addresses if each.strip()]
-    if not addresses:
-        raise ValueError("no address given; try tcp://127.0.0.1:7787")
-    for each in addresses:
-        if not each.startswith(("tcp://", "ipc://")):
-            raise ValueError(f"address {each!r} must look like tcp://HOST:7787 or ipc://PATH")
-    return addresses
+    def _budget(self, timeout: float | None) -> float:
+        budget = self.timeout if timeout is None else positive_seconds("timeout", timeout)
+        return min(budget, MAX_BUDGET / 1000)
 
 
 def positive_seconds(name: str, value: float) -> float:

@@ -9,11 +9,12 @@ from typing import Any
 
 import zmq
 
+from zstreamer.config import CONNECT_TIMEOUT
 from zstreamer.errors import BrokerUnreachable, from_wire
 from zstreamer.wire import protocol, transport
 
 
-def fetch(address: str, timeout: float = 5.0) -> dict[str, object]:
+def fetch(address: str, timeout: float = CONNECT_TIMEOUT) -> dict[str, object]:
     """Return the broker's snapshot: ``{"broker": {…}, "models": {name: {…}}}``.
 
     Args:
@@ -47,8 +48,7 @@ def fetch(address: str, timeout: float = 5.0) -> dict[str, object]:
 
 def _ask(connection: transport.Connection, timeout: float) -> dict[str, object] | None:
     poller = zmq.Poller()
-    poller.register(connection.socket, zmq.POLLIN)
-    poller.register(connection.monitor, zmq.POLLIN)
+    connection.register(poller)
     end = time.monotonic() + timeout
     found: dict[str, object] = {}
     while (left := end - time.monotonic()) > 0:

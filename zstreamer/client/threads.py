@@ -10,7 +10,7 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 
 import zmq
@@ -19,8 +19,9 @@ from zstreamer import errors
 from zstreamer.client.calls import Call, Watch
 from zstreamer.client.driver import Driver
 from zstreamer.client.future import Future
-from zstreamer.client.link import Link
+from zstreamer.client.settings import Settings
 from zstreamer.system import native
+from zstreamer.system.waiter import ThreadWaiter
 from zstreamer.wire import transport
 
 log = logging.getLogger(__name__)
@@ -29,29 +30,11 @@ LATE = 5.0
 """Seconds after its deadline at which a caller gives up on an I/O thread that says nothing."""
 
 
-class _Waiter:
-    """Blocks one thread until its call has ended."""
-
-    __slots__ = ("_lock",)
-
-    def __init__(self) -> None:
-        self._lock = native.lock()
-        self._lock.acquire()
-
-    def wait(self, seconds: float) -> bool:
-        return self._lock.acquire(timeout=seconds)
-
-    def wake(self) -> None:
-        self._lock.release()
-
-
 class ThreadsDriver(Driver):
     """Serves the threads of one process; see `Driver` for the arguments."""
 
-    def __init__(
-        self, addresses: Sequence[str], connect_timeout: float, options: transport.Options
-    ) -> None:
-        super().__init__(addresses, connect_timeout, options)
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
         self._inbox: deque[Callable[[], None]] = deque()
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._reader, False)
@@ -64,17 +47,16 @@ class ThreadsDriver(Driver):
         self._callback_lock = native.lock()
         self._callback_thread = False
         self._poller = zmq.Poller()
-        self._polled: dict[Link, transport.Connection] = {}
         self._poller.register(self._reader, zmq.POLLIN)
-        self._stopped = _Waiter()
+        self._stopped = ThreadWaiter()
         native.start_thread(self._run)
 
     # In the callers' threads
 
     def wait(self, call: Call | Watch) -> None:
         """Submit a call and block until it has ended."""
-        waiter = call.token = _Waiter()
-        self._require(self._post(lambda: self._submit(call)))
+        waiter = call.token = ThreadWaiter()
+        self._require(self._post(lambda: self.begin(call)))
         try:
             if not waiter.wait(max(0.0, call.deadline - time.monotonic()) + LATE):
                 raise errors.DeadlineExceeded("the client's I/O thread does not answer")
@@ -86,7 +68,7 @@ class ThreadsDriver(Driver):
         """Submit a call; return the future of its outputs."""
         future = Future(lambda: self.cancel(call), self.run_apart)
         call.token = future
-        self._require(self._post(lambda: self._submit(call)))
+        self._require(self._post(lambda: self.begin(call)))
         return future
 
     def cancel(self, call: Call | Watch) -> None:
@@ -163,31 +145,21 @@ class ThreadsDriver(Driver):
         while self._inbox:
             self._inbox.popleft()()
 
-    def _submit(self, call: Call | Watch) -> None:
-        if isinstance(call, Watch):
-            self.core.watch(call)
-        else:
-            self.core.submit(call)
-
     def complete(self, call: Call | Watch) -> None:
         """Wake the thread that waits for it, or settle its future."""
         token = call.token
-        if isinstance(token, _Waiter):
+        if isinstance(token, ThreadWaiter):
             token.wake()
         elif isinstance(token, Future) and isinstance(call, Call):
-            settle(token, call)
+            token.settle(call.results)
 
-    def watch(self, link: Link, connection: transport.Connection) -> None:
+    def watch(self, connection: transport.Connection) -> None:
         """Have the poller watch the connection's sockets."""
-        self._polled[link] = connection
-        self._poller.register(connection.socket, zmq.POLLIN)
-        self._poller.register(connection.monitor, zmq.POLLIN)
+        connection.register(self._poller)
 
-    def unwatch(self, link: Link) -> None:
+    def unwatch(self, connection: transport.Connection) -> None:
         """Have the poller forget them."""
-        connection = self._polled.pop(link)
-        self._poller.unregister(connection.socket)
-        self._poller.unregister(connection.monitor)
+        connection.unregister(self._poller)
 
     # In the callbacks' thread
 
@@ -199,13 +171,3 @@ class ThreadsDriver(Driver):
                     return
                 function = self._callbacks.popleft()
             function()
-
-
-def settle(future: Future, call: Call) -> None:
-    """Give a call's outcome to its future."""
-    if not future.set_running_or_notify_cancel():
-        return
-    try:
-        future.set_result(call.results())
-    except errors.ZStreamerError as error:
-        future.set_exception(error)

@@ -17,10 +17,11 @@ from typing import NamedTuple, TypeAlias
 
 from zstreamer import errors
 from zstreamer.client.calls import Call
-from zstreamer.client.link import Link, LinkState
+from zstreamer.client.link import ClientLink
 from zstreamer.errors import ModelNotFound, NoWorker, Overloaded, ZStreamerError
+from zstreamer.wire.link import LinkState
 
-Start: TypeAlias = tuple[Link, int]
+Start: TypeAlias = tuple[ClientLink, int]
 """A broker, and which start of it: one that was restarted is asked again."""
 
 Fail: TypeAlias = Callable[[Call, int, ZStreamerError], None]
@@ -53,7 +54,7 @@ class Refused(NamedTuple):
     """One item that was refused, and what each broker has said of it last."""
 
     route: Route
-    said: dict[Link, ZStreamerError]
+    said: dict[ClientLink, ZStreamerError]
 
 
 class Tours:
@@ -97,7 +98,7 @@ class Tours:
         self._refused.pop(id, None)
         self._parked.discard(id)
 
-    def error_of(self, call: Call, links: Sequence[Link]) -> ZStreamerError | None:
+    def error_of(self, call: Call, links: Sequence[ClientLink]) -> ZStreamerError | None:
         """Return why an open item of this call was refused by all that can be asked, if it was."""
         for index, outcome in enumerate(call.outcomes):
             refused = self._refused.get(call.first + index) if outcome is None else None
@@ -105,7 +106,7 @@ class Tours:
                 return _most_telling(refused.said)
         return None
 
-    def refused(self, link: Link, call: Call, index: int, error: ZStreamerError) -> None:
+    def refused(self, link: ClientLink, call: Call, index: int, error: ZStreamerError) -> None:
         """A broker did not take an item."""
         self._parked.discard(call.first + index)
         before = self._refused.get(call.first + index)
@@ -120,7 +121,7 @@ class Tours:
         self._refused[call.first + index] = Refused(route, said)
         self._waiting.setdefault(route, deque()).append((call, index))
 
-    def ready(self, link: Link, model: str) -> None:
+    def ready(self, link: ClientLink, model: str) -> None:
         """A broker that had no worker for a model has one now."""
         start = link, link.epoch
         for route in [r for r in self._waiting if r.model == model and start in r.asked]:
@@ -129,7 +130,7 @@ class Tours:
             if refused.route.model == model:
                 self._refused[id] = refused._replace(route=refused.route.without(start))
 
-    def wait_at(self, link: Link, model: str) -> bool:
+    def wait_at(self, link: ClientLink, model: str) -> bool:
         """Whether any item of a model was sent there to wait for a worker."""
         sent = link.sent
         return any(id in sent and sent[id].model == model for id in self._parked)
@@ -138,7 +139,7 @@ class Tours:
         """Return the models of which items were refused and are open."""
         return {refused.route.model for refused in self._refused.values()}
 
-    def feed(self, now: float, links: Sequence[Link]) -> None:
+    def feed(self, now: float, links: Sequence[ClientLink]) -> None:
         """Send on what another of these may take; fail what none is left for."""
         for route in list(self._waiting):
             if route in self._waiting:  # others may have joined it, and have left with it
@@ -146,12 +147,12 @@ class Tours:
         away = [link for link in links if self._waiting and self.may_come(now, link)]
         self.wake_at = min((link.lost_at + self._patience for link in away), default=math.inf)
 
-    def may_come(self, now: float, link: Link) -> bool:
+    def may_come(self, now: float, link: ClientLink) -> bool:
         """Whether a broker that is out of reach, or about to be, may be back soon."""
         away = link.draining or (link.state is not LinkState.READY and link.refusal is None)
         return away and now < link.lost_at + self._patience
 
-    def _feed_route(self, now: float, links: Sequence[Link], route: Route) -> None:
+    def _feed_route(self, now: float, links: Sequence[ClientLink], route: Route) -> None:
         if takers := _takers(links, route):
             self._send(now, takers, route)
         elif not route.busy and any(self.may_come(now, link) for link in links):
@@ -166,7 +167,7 @@ class Tours:
                 if _is_open(call, index):
                     self._fail(call, index, _most_telling(self._refused[call.first + index].said))
 
-    def _send(self, now: float, takers: Sequence[Link], route: Route) -> None:
+    def _send(self, now: float, takers: Sequence[ClientLink], route: Route) -> None:
         waiting = self._waiting[route]
         while waiting:
             call, index = waiting[0]
@@ -194,7 +195,7 @@ class Tours:
         self._waiting.setdefault(new, deque()).extend(waiting)
 
 
-def _takers(links: Sequence[Link], route: Route) -> list[Link]:
+def _takers(links: Sequence[ClientLink], route: Route) -> list[ClientLink]:
     """Return the brokers that can be asked and have not refused."""
     ready = [link for link in links if link.state is LinkState.READY and not link.draining]
     return [link for link in ready if (link, link.epoch) not in route.asked]
@@ -204,7 +205,7 @@ def _is_open(call: Call, index: int) -> bool:
     return not call.done and call.outcomes[index] is None
 
 
-def _most_telling(said: dict[Link, ZStreamerError]) -> ZStreamerError:
+def _most_telling(said: dict[ClientLink, ZStreamerError]) -> ZStreamerError:
     """Return what the caller hears: first what another attempt may change."""
     refusals = list(said.values())
     if busy := [error for error in refusals if isinstance(error, Overloaded)]:

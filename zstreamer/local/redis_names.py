@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from zstreamer.client.client import Client
 from zstreamer.client.future import Future
 from zstreamer.client.items import Items
-from zstreamer.config import BrokerConfig
+from zstreamer.config import TIMEOUT, BrokerConfig
 from zstreamer.local.folder import socket_folder
 from zstreamer.local.held_model import HeldModel
 from zstreamer.model import Loaded, PredictFunction, listed
@@ -30,8 +30,8 @@ from zstreamer.system.signals import StopRequests
 
 log = logging.getLogger(__name__)
 
-WORKER_TIMEOUT = 20
-"""Seconds that a call may take."""
+WORKER_TIMEOUT = TIMEOUT
+"""The older library's name for the seconds that a call may take."""
 
 REDIS_PORT = 6379
 """Stands for the broker's own ports: no broker listens on Redis's."""

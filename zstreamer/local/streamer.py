@@ -13,14 +13,13 @@ import time
 import weakref
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 
 from zstreamer import pickled
 from zstreamer.client.client import Client
 from zstreamer.client.future import Future
 from zstreamer.client.items import Items
 from zstreamer.client.status import fetch
-from zstreamer.config import BrokerConfig
+from zstreamer.config import TIMEOUT, BrokerConfig
 from zstreamer.errors import Cancelled
 from zstreamer.local.folder import socket_folder
 from zstreamer.local.held_model import HeldModel
@@ -49,8 +48,9 @@ class ThreadedStreamer:
         predict_function: takes a list of inputs, returns a list of as many outputs; an object
             with such a method ``predict`` will do. It runs in one thread of its own.
         batch_size: most items that it is given at once.
-        max_latency: longest wait for a fuller batch, in seconds; it is waited only while more
-            calls are expected to come in time, and never by a lone caller.
+        max_latency: longest hold of a free model, in seconds, for callers who are about to
+            return: those who were just answered and, as measured before, ask again at once. A
+            lone caller is never held. 0 is greedy: a free model runs what is there.
         worker_timeout: seconds that a call may take.
 
     Raises:
@@ -66,7 +66,7 @@ class ThreadedStreamer:
         predict_function: PredictFunction,
         batch_size: int,
         max_latency: float = 0.1,
-        worker_timeout: float = 20,
+        worker_timeout: float = TIMEOUT,
     ) -> None:
         self._batches = Batches(predict_function, batch_size, max_latency, worker_timeout)
 
@@ -117,12 +117,7 @@ class ThreadedStreamer:
     def __enter__(self) -> ThreadedStreamer:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.destroy_workers()
 
 
@@ -138,8 +133,9 @@ class Streamer:
             at the top of a module, or of a script whose start is under
             ``if __name__ == "__main__":``.
         batch_size: most items that a model is given at once.
-        max_latency: longest wait for a fuller batch, in seconds; it is waited only while more
-            calls are expected to come in time, and never by a lone caller.
+        max_latency: longest hold of a free model, in seconds, for callers who are about to
+            return: those who were just answered and, as measured before, ask again at once. A
+            lone caller is never held. 0 is greedy: a free model runs what is there.
         worker_num: how many workers.
         cuda_devices: device ids, dealt to the workers in turn as CUDA_VISIBLE_DEVICES; numbers,
             an array of them, or ids as "GPU-…".
@@ -167,7 +163,7 @@ class Streamer:
         model_init_kwargs: dict[str, object] | None = None,
         wait_for_worker_ready: bool = False,
         mp_start_method: str = "spawn",
-        worker_timeout: float = 20,
+        worker_timeout: float = TIMEOUT,
     ) -> None:
         self._closed = "the streamer is closed"
         if target.importing_model():
@@ -310,12 +306,7 @@ class Streamer:
     def __enter__(self) -> Streamer:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.destroy_workers()
 
 

@@ -20,6 +20,7 @@ import time
 import weakref
 from _queue import SimpleQueue  # C's own: gevent replaces the one in `queue`
 from collections.abc import Callable, Sequence
+from functools import partial
 from queue import Empty
 
 from zstreamer import failure
@@ -30,7 +31,7 @@ from zstreamer.client.settings import positive_seconds
 from zstreamer.errors import Cancelled, NoWorker, WorkerLost, ZStreamerError
 from zstreamer.local.calls import Backlog, Call, Item, late
 from zstreamer.model import Loaded, PredictFunction
-from zstreamer.system import native
+from zstreamer.system import native, waiter
 from zstreamer.wire.protocol import MAX_BUDGET
 from zstreamer.worker.runner import ModelBroken, Runner
 
@@ -80,10 +81,11 @@ class Batches:
     ) -> list[object]:
         """Return the outputs of one call."""
         call = self._call(items, timeout, priority, keep_errors)
-        wait = self._green_wait(call) if _green() else self._thread_wait(call)
+        here = waiter.here()
+        call.wake = here.wake
         self._put(call)
         try:
-            wait()
+            here.wait(call.timeout)
         except BaseException:
             self._end(call, Cancelled("the caller gave up"))
             raise
@@ -96,19 +98,16 @@ class Batches:
     ) -> Future:
         """Return the future of the outputs of one call."""
         call = self._call(items, timeout, priority, keep_errors)
+        give_up = partial(self._end, call, Cancelled("the call was cancelled"))
         if _green():
             import gevent
 
-            hub = gevent.get_hub()
-            future = Future(
-                lambda: self._end(call, Cancelled("the call was cancelled")), gevent.spawn
-            )
-            call.wake = lambda: hub.loop.run_callback_threadsafe(_settle, future, call)
+            loop = gevent.get_hub().loop
+            future = Future(give_up, gevent.spawn)
+            call.wake = lambda: loop.run_callback_threadsafe(future.settle, call.results)
         else:
-            future = Future(
-                lambda: self._end(call, Cancelled("the call was cancelled")), self._run_apart
-            )
-            call.wake = lambda: _settle(future, call)
+            future = Future(give_up, self._run_apart)
+            call.wake = lambda: future.settle(call.results)
         self._start("watchdog", self._watch)
         self._watch_for(call)
         self._put(call)
@@ -170,26 +169,6 @@ class Batches:
         self._inbox.put([Item(0, call, i, value, now) for i, value in enumerate(call.items)])
         if self._closed:  # meanwhile, and perhaps before it was seen
             self._end(call, Cancelled("the streamer was closed"))
-
-    def _thread_wait(self, call: Call) -> Callable[[], object]:
-        lock = native.lock()
-        lock.acquire()
-        call.wake = lock.release
-        return lambda: lock.acquire(timeout=call.timeout)
-
-    def _green_wait(self, call: Call) -> Callable[[], object]:
-        import gevent
-        from gevent.hub import Waiter
-
-        hub = gevent.get_hub()
-        waiter = Waiter(hub)
-        call.wake = lambda: hub.loop.run_callback_threadsafe(waiter.switch, None)
-
-        def wait() -> None:
-            with gevent.Timeout(call.timeout, False):
-                waiter.get()
-
-        return wait
 
     def _start(self, name: str, function: Callable[[], None]) -> None:
         """Start a thread with the first use in this process: a fork takes none along."""
@@ -338,12 +317,3 @@ class Batches:
 
 def _green() -> bool:
     return native.patched() and native.in_hub_thread()
-
-
-def _settle(future: Future, call: Call) -> None:
-    if not future.set_running_or_notify_cancel():
-        return
-    try:
-        future.set_result(call.results())
-    except ZStreamerError as error:
-        future.set_exception(error)

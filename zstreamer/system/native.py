@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from threading import Lock
 
+    from gevent.hub import Hub
+
 
 def _original(module: str, name: str) -> Callable[..., object]:
     monkey = sys.modules.get("gevent.monkey")
@@ -79,3 +81,12 @@ def in_hub_thread() -> bool:
     import threading
 
     return threading.main_thread().native_id == threading.get_native_id()
+
+
+def hub() -> Hub | None:
+    """Return the hub that must go on while the caller waits; None where its thread may block."""
+    if not in_hub_thread() or "gevent" not in sys.modules:
+        return None
+    from gevent._hub_local import get_hub, get_hub_if_exists
+
+    return get_hub() if patched() else get_hub_if_exists()

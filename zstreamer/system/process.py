@@ -35,6 +35,9 @@ OWNER_FLAG: Final = "--owner-fd"
 FOLDER_FLAG: Final = "--remove-folder"
 """Says to a child which folder to remove when it ends: its owner may have been killed by then."""
 
+OWNER_CHECK: Final = 0.5
+"""Seconds between two looks of a child at whether its owner still lives."""
+
 CLOSE_GRACE: Final = 2.0
 """Seconds that a child gets to end by itself once its owner has let go of it."""
 
@@ -164,7 +167,7 @@ class Owner:
         return self._fd
 
     def gone(self) -> bool:
-        """Whether the owner has died or let go; ask about twice a second, and end if so."""
+        """Whether the owner has died or let go; ask every `OWNER_CHECK`, and end if so."""
         return os.getppid() != self.pid or self._at_end()
 
     def _at_end(self) -> bool:

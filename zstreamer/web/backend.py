@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from zstreamer.client.aio import Client
+from zstreamer.client.aio import AsyncClient
 from zstreamer.client.calls import Call
 from zstreamer.config import GatewayConfig
 from zstreamer.errors import Cancelled, ZStreamerError
@@ -49,17 +49,17 @@ class Backend:
         config = self.config = configured(to)
         self.interface = Interface(limits(config), config.model)
         self.directory = Directory(list(config.broker))
-        self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Client] = (
+        self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncClient] = (
             weakref.WeakKeyDictionary()
         )
 
-    def client(self) -> Client:
+    def client(self) -> AsyncClient:
         """Return the client of the running loop."""
         loop = asyncio.get_running_loop()
         client = self._clients.get(loop)
         if client is None:
             config = self.config
-            client = Client(config.broker, connect_timeout=config.connect_timeout)
+            client = AsyncClient(config.broker, connect_timeout=config.connect_timeout)
             self._clients[loop] = client
         return client
 
@@ -169,7 +169,7 @@ class _Watch:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        client: Client,
+        client: AsyncClient,
         call: Call,
         disconnected: OnDisconnect,
     ) -> None:

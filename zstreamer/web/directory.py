@@ -17,16 +17,13 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from zstreamer.client import status
-from zstreamer.client.settings import addresses_of
+from zstreamer.config import addresses
 from zstreamer.errors import BrokerUnreachable, ZStreamerError
-from zstreamer.system import native
+from zstreamer.system import native, waiter
 from zstreamer.web.api.snapshot import Snapshot, merged
-
-if TYPE_CHECKING:
-    from gevent.hub import Hub
 
 log = logging.getLogger(__name__)
 
@@ -53,15 +50,15 @@ class Directory:
     gevent patches: nothing is asked before the first call, and a forked child asks for itself.
 
     Args:
-        addresses: the brokers' client addresses, as `zstreamer.Client` takes them.
+        brokers: their client addresses, as `zstreamer.Client` takes them.
         timeout: seconds that a broker has to answer; probes of `/readyz` wait as long.
 
     Raises:
         ValueError: an address makes no sense; the message says the mend.
     """
 
-    def __init__(self, addresses: str | Sequence[str], timeout: float = 1.0) -> None:
-        self._addresses = addresses_of(addresses)
+    def __init__(self, brokers: str | Sequence[str], timeout: float = 1.0) -> None:
+        self._addresses = addresses(brokers)
         self._timeout = timeout
         self._begin_anew()
         _directories.add(self)
@@ -82,10 +79,21 @@ class Directory:
         """
         found = self._at_hand()
         if found is None:
-            hub = _hub()
-            patience = LATE + self._timeout * len(self._addresses)
-            found = _wait(self.ask, patience) if hub is None else _yield(self.ask, patience, hub)
+            found = self._wait()
         return _raised(found)
+
+    def _wait(self) -> Snapshot | ZStreamerError:
+        here = waiter.here()
+        answers: list[Snapshot | ZStreamerError] = []
+
+        def callback(found: Snapshot | ZStreamerError) -> None:
+            answers.append(found)
+            here.wake()
+
+        self.ask(callback)
+        if here.wait(LATE + self._timeout * len(self._addresses)):
+            return answers[0]
+        return BrokerUnreachable("the thread that asks the brokers does not answer")
 
     async def aget(self) -> Snapshot:
         """Return the snapshot, as `get` does, without blocking the event loop."""
@@ -176,46 +184,6 @@ def _raised(found: Snapshot | ZStreamerError) -> Snapshot:
         # Many may wait for the same one, and each raise hangs its own frames on it.
         raise type(found)(found.message)
     return found
-
-
-def _wait(ask: Callable[[Callback], None], patience: float) -> Snapshot | ZStreamerError:
-    """Block this thread until there is an answer."""
-    lock = native.lock()
-    lock.acquire()
-    found: list[Snapshot | ZStreamerError] = []
-
-    def callback(answer: Snapshot | ZStreamerError) -> None:
-        found.append(answer)
-        lock.release()
-
-    ask(callback)
-    return found[0] if lock.acquire(timeout=patience) else _no_answer()
-
-
-def _yield(ask: Callable[[Callback], None], patience: float, hub: Hub) -> Snapshot | ZStreamerError:
-    """Let other greenlets run until there is an answer."""
-    from gevent.hub import Waiter
-
-    waiter = Waiter(hub)
-    ask(lambda found: hub.loop.run_callback_threadsafe(waiter.switch, found))
-    # The timer also keeps a loop alive that has nothing else to wait for.
-    with hub.loop.timer(patience) as timer:
-        # A loop that has not run for a while believes that it is still then.
-        timer.start(waiter.switch, None, update=True)
-        return waiter.get() or _no_answer()
-
-
-def _no_answer() -> BrokerUnreachable:
-    return BrokerUnreachable("the thread that asks the brokers does not answer")
-
-
-def _hub() -> Hub | None:
-    """Return the hub of this thread, None where waiting may block the thread."""
-    if not native.in_hub_thread() or "gevent" not in sys.modules:
-        return None
-    from gevent._hub_local import get_hub, get_hub_if_exists
-
-    return get_hub() if native.patched() else get_hub_if_exists()
 
 
 def _leave_hub() -> None:

@@ -4,5 +4,7 @@
                ─> transport.Connection ─> ZeroMQ
     receiver   ZeroMQ ─> transport ─> protocol.decode ─> transfer.Receiver ─> Message
 
-`messages` lists the messages and `protocol` knows their bytes: docs/protocol.md in code.
+`link` is the relation of a client or a worker to a broker, and `connections` does for its core what
+it asks for. `messages` lists the messages, and `protocol` knows their bytes: docs/protocol.md in
+code.
 """

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import zmq
 
+from zstreamer import config
 from zstreamer.wire.protocol import MAX_FRAME, MAX_FRAMES, Frames
 
 if TYPE_CHECKING:
@@ -32,8 +33,8 @@ class Options(NamedTuple):
     busy does not look dead. Slow links need a `timeout` in which one frame of 1 MiB passes.
     """
 
-    heartbeat: float = 0.5
-    timeout: float = 2.0
+    heartbeat: float = config.HEARTBEAT
+    timeout: float = config.SILENCE
 
 
 class Event(Enum):
@@ -129,6 +130,16 @@ class Connection:
     def filenos(self) -> tuple[int, int]:
         """Return the two descriptors to watch for reading; both are edge-triggered."""
         return self.socket.getsockopt(zmq.FD), self.monitor.getsockopt(zmq.FD)  # type: ignore[return-value]
+
+    def register(self, poller: zmq.Poller) -> None:
+        """Have a poller watch it."""
+        poller.register(self.socket, zmq.POLLIN)
+        poller.register(self.monitor, zmq.POLLIN)
+
+    def unregister(self, poller: zmq.Poller) -> None:
+        """Have a poller forget it."""
+        poller.unregister(self.socket)
+        poller.unregister(self.monitor)
 
     def receive(self) -> Iterator[Frames]:
         """Yield the messages that are here now."""

@@ -5,31 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from zstreamer.wire.protocol import Frames
+from zstreamer.wire.link import LinkAction
 from zstreamer.worker import pipe
 from zstreamer.worker.link import WorkerLink
-
-
-@dataclass(frozen=True, slots=True)
-class Connect:
-    """Open a new connection for this link."""
-
-    link: WorkerLink
-
-
-@dataclass(frozen=True, slots=True)
-class Close:
-    """Close this link's connection."""
-
-    link: WorkerLink
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Send a message on this link's connection."""
-
-    link: WorkerLink
-    frames: Frames
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,4 +37,5 @@ class Exit:
     text: str = ""
 
 
-Action: TypeAlias = Connect | Close | Send | Tell | StartChild | KillChild | Exit
+ChildAction: TypeAlias = Tell | StartChild | KillChild | Exit
+Action: TypeAlias = LinkAction[WorkerLink] | ChildAction

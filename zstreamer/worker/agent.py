@@ -21,19 +21,16 @@ import zmq
 from zstreamer.config import AgentConfig
 from zstreamer.system import cpus, logs
 from zstreamer.system.exitcodes import ExitCode
-from zstreamer.system.process import Owner, read_config
+from zstreamer.system.process import OWNER_CHECK, Owner, read_config
 from zstreamer.system.signals import StopRequests
 from zstreamer.wire import transport
+from zstreamer.wire.connections import Connections
 from zstreamer.worker import actions, pipe
 from zstreamer.worker.core import ChildState, WorkerCore
 from zstreamer.worker.journal import Journal
-from zstreamer.worker.link import WorkerLink
 from zstreamer.worker.model_process import ModelProcess
 
 log = logging.getLogger("zstreamer.worker.agent")  # run as __main__
-
-OWNER_CHECK = 0.5
-"""Seconds between two looks at whether the owner still lives."""
 
 PAUSE = 1.0
 """Seconds that a turn may take longer than it should; more, and the process stood still."""
@@ -55,14 +52,20 @@ class Agent:
         self.config = config
         self.core = WorkerCore(config, secrets.randbits(63), time.monotonic(), random.random, info)
         self.exit: actions.Exit | None = None
-        self._options = transport.Options(config.heartbeat, config.heartbeat_timeout)
-        self._connections: dict[WorkerLink, transport.Connection] = {}
+        options = transport.Options(config.heartbeat, config.heartbeat_timeout)
         self._child: ModelProcess | None = None
         self._killed = ""
         self._journal = Journal(self.core)
         self._owner = owner
         self._stop = stop
-        self._poller = zmq.Poller()
+        self._poller = poller = zmq.Poller()
+        self._connections = Connections(
+            self.core,
+            options,
+            watch=lambda each: each.register(poller),
+            unwatch=lambda each: each.unregister(poller),
+            linger=LINGER,
+        )
         self._poller.register(owner, zmq.POLLIN)
         self._poller.register(stop, zmq.POLLIN)
 
@@ -93,10 +96,7 @@ class Agent:
         now = time.monotonic()
         if now - begun - wait > PAUSE:
             self.core.on_pause(now - begun - wait)
-        for link, connection in list(self._connections.items()):
-            # The events that a connection has ended with are read after its last messages.
-            if connection.socket in ready or connection.monitor in ready:
-                self._read(now, link, connection)
+        self._connections.read(now, lambda each: each.socket in ready or each.monitor in ready)
         self._read_child(now)
         self._act_on_core(now)
         self._journal.tell(now)
@@ -107,19 +107,6 @@ class Agent:
                 self._act(now, action)
             if self._child is not None:  # now, so that it wakes while this looks once more
                 self._child.flush()
-
-    def _read(self, now: float, link: WorkerLink, connection: transport.Connection) -> None:
-        for frames in connection.receive():
-            self.core.on_message(now, link, frames)
-        for event in connection.events():
-            self._event(now, link, event)
-
-    def _event(self, now: float, link: WorkerLink, event: transport.Event) -> None:
-        if event is transport.Event.UP:
-            self.core.on_connected(now, link)
-        elif link in self._connections:
-            self._close(link)
-            self.core.on_lost(now, link)
 
     def _read_child(self, now: float) -> None:
         child = self._child
@@ -141,20 +128,11 @@ class Agent:
             self.core.on_child_gone(now, self._killed or how)
             self._killed = ""
 
-    def _act(self, now: float, action: actions.Action) -> None:  # noqa: C901  # a case an action
+    def _act(self, now: float, action: actions.Action) -> None:
         match action:
-            case actions.Send(link, frames):
-                connection = self._connections.get(link)
-                if connection is not None and not connection.send(frames):
-                    self._close(link)
-                    self.core.on_lost(now, link)
             case actions.Tell(message):
                 if self._child is not None:
                     self._child.tell(message)
-            case actions.Connect(link):
-                self._connect(now, link)
-            case actions.Close(link):
-                self._close(link)
             case actions.StartChild():
                 self._start_child(now)
             case actions.KillChild(why):
@@ -163,24 +141,8 @@ class Agent:
                     self._child.kill()
             case actions.Exit():
                 self.exit = action
-
-    def _connect(self, now: float, link: WorkerLink) -> None:
-        try:
-            connection = transport.Connection(link.address, self._options, LINGER)
-        except zmq.ZMQError as error:
-            log.error("bad broker address=%s: %s", link.address, error)  # noqa: TRY400
-            self.core.on_lost(now, link)
-            return
-        self._connections[link] = connection
-        self._poller.register(connection.socket, zmq.POLLIN)
-        self._poller.register(connection.monitor, zmq.POLLIN)
-
-    def _close(self, link: WorkerLink) -> None:
-        connection = self._connections.pop(link, None)
-        if connection is not None:
-            self._poller.unregister(connection.socket)
-            self._poller.unregister(connection.monitor)
-            connection.close()
+            case _:
+                self._connections.act(now, action)
 
     def _start_child(self, now: float) -> None:
         config = self.config
@@ -197,8 +159,7 @@ class Agent:
         if self._child is not None:
             self._child.kill()
             self._child.reap()
-        for link in list(self._connections):
-            self._close(link)
+        self._connections.close()
         transport.context().term()  # returns once the last reports are out, or after LINGER
         if self.exit is None:
             log.warning("stopped with work unfinished items=%d", len(self.core.backlog.jobs))

@@ -11,7 +11,7 @@ cost and its place. The states of an item are in docs/protocol.md.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from zstreamer import errors
 from zstreamer.batching import Batcher, BatchTime
@@ -40,7 +40,6 @@ class Backlog:
     Args:
         config: what `zstreamer worker` was told.
         now: monotonic seconds.
-        tell: says something to the model's process.
 
     Attributes:
         jobs: the items, by the number that they have here.
@@ -48,13 +47,11 @@ class Backlog:
         patience: how long the model may take for what it does now.
     """
 
-    def __init__(
-        self, config: WorkerConfig, now: float, tell: Callable[[pipe.PipeMessage], None]
-    ) -> None:
+    def __init__(self, config: WorkerConfig, now: float) -> None:
         self.jobs: dict[int, Job] = {}
         self.time = BatchTime()
         self.patience = Patience(config.predict_timeout, self.time)
-        self._tell = tell
+        self._out: list[pipe.PipeMessage] = []
         self._by_ticket: dict[tuple[int, int], Job] = {}
         self._batcher: Batcher[Job] = Batcher(
             config.batch_size,
@@ -112,7 +109,7 @@ class Backlog:
         if warm is None or not jobs:
             return
         once = bool(work.flags & _ONCE)
-        self._tell(pipe.Items([job.id for job in jobs], payloads, once))
+        self._out.append(pipe.Items([job.id for job in jobs], payloads, once))
         if work.flags & _ALONE:
             self._batcher.add_group(jobs)
         elif warm.has_cost:  # `prepared` will say it
@@ -198,6 +195,7 @@ class Backlog:
                 self._end(job, [Fate.LOST, how, {"batch": batches[job.id]}])
             else:
                 self._end(job, [Fate.RETURNED, how, {}])
+        self._out.clear()
         self._batcher.clear()
         self._costed.clear()
         self._preparing.clear()
@@ -208,8 +206,8 @@ class Backlog:
 
     # What time brings
 
-    def poll(self, now: float, warm: bool) -> None:
-        """Drop what is too late; tell the process what it may run next, where that has changed."""
+    def poll(self, now: float, warm: bool) -> list[pipe.PipeMessage]:
+        """Drop what is too late, plan what may run next; return what the process is to be told."""
         if now >= self._next_deadline:
             self._expire(now)
         if now >= self._look_at:
@@ -217,6 +215,8 @@ class Backlog:
         self._hold_until = math.inf
         if warm:
             self._replan(now)
+        messages, self._out = self._out, []
+        return messages
 
     def wake_at(self) -> float:
         """Return the monotonic seconds at which `poll` must be called at the latest."""
@@ -236,7 +236,7 @@ class Backlog:
         if ids != self._plan:
             self._serial += 1
             self._plan = ids
-            self._tell(pipe.Plan(self._serial, ids))
+            self._out.append(pipe.Plan(self._serial, ids))
             if not self._running:
                 self._expect_claim(now)
 
@@ -255,7 +255,7 @@ class Backlog:
             self._end(job, [Fate.DROPPED, why, {}])
         ids = [job.id for job in jobs]
         self._unplan(ids)
-        self._tell(pipe.Drop(ids))
+        self._out.append(pipe.Drop(ids))
 
     def _unplan(self, ids: Sequence[int]) -> None:
         self._batcher.remove(ids)

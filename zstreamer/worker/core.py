@@ -16,31 +16,15 @@ import math
 from collections.abc import Callable
 from enum import Enum
 
-from zstreamer import errors
 from zstreamer.config import WorkerConfig
 from zstreamer.wire import protocol
-from zstreamer.wire.protocol import Frames, ProtocolError, WorkerState
+from zstreamer.wire.link import LinkState, Peer
+from zstreamer.wire.protocol import Frames, WorkerState
 from zstreamer.worker import pipe
-from zstreamer.worker.actions import (
-    Action,
-    Close,
-    Connect,
-    Exit,
-    KillChild,
-    Send,
-    StartChild,
-    Tell,
-)
+from zstreamer.worker.actions import Action, ChildAction, Exit, KillChild, StartChild, Tell
 from zstreamer.worker.backlog import Backlog
-from zstreamer.worker.link import LinkState, WorkerLink
+from zstreamer.worker.link import WorkerLink
 from zstreamer.worker.patience import MAX_PATIENCE
-
-BACKOFF = 0.05
-MAX_BACKOFF = 0.5
-"""Seconds between attempts to connect."""
-
-GREETING_TIMEOUT = 5.0
-"""Seconds from the start of a connection to its WELCOME, then it is tried anew."""
 
 BEAT = 1.0
 """Seconds of silence after which a broker is told that this loop still turns."""
@@ -62,7 +46,7 @@ class ChildState(Enum):
     KILLED = "killed"
 
 
-class WorkerCore:
+class WorkerCore(Peer[WorkerLink, ChildAction]):
     """One worker: its brokers, its items and the state of its model's process.
 
     Args:
@@ -81,44 +65,19 @@ class WorkerCore:
         jitter: Callable[[], float],
         info: dict[str, object] | None = None,
     ) -> None:
+        links = [WorkerLink(a, now, config.max_payload) for a in config.broker]
+        super().__init__(protocol.Role.WORKER, id, links, jitter, info)
         self.config = config
-        self.id = id
-        self.links = [WorkerLink(a, now, config.max_payload) for a in config.broker]
         self.state = WorkerState.BOOTING
         self.text = ""
         self.child = ChildState.NONE
-        self.backlog = Backlog(config, now, lambda message: self._actions.append(Tell(message)))
-        self._jitter = jitter
-        self._info = info or {}
+        self.backlog = Backlog(config, now)
         self._booted = pipe.Booted(has_cost=False)
         self._child_since = now
         self._start_at = now
         self._failures = 0
         self._draining = False
         self._exiting = False
-        self._actions: list[Action] = []
-
-    # What a broker's connection has done
-
-    def on_connected(self, now: float, link: WorkerLink) -> None:
-        """The connection is open: say HELLO."""
-        if link.state is not LinkState.CONNECTING:
-            return
-        link.enter(LinkState.GREETING, now)
-        pool = POOL * self.config.batch_size if self._booted.has_cost else 0
-        info = {
-            **self._info,
-            "model": self.config.model,
-            "batch_size": self.config.batch_size,
-            "pool": pool,
-            "patience": self._patience(),
-        }
-        if self._booted.inputs or self._booted.outputs:
-            info |= {"inputs": self._booted.inputs, "outputs": self._booted.outputs}
-        if self._booted.example:
-            info["example"] = self._booted.example
-        hello = protocol.Hello(protocol.Role.WORKER, self.id, info)
-        self._actions.append(Send(link, protocol.hello(hello)))
 
     def _patience(self) -> float:
         """Seconds that a broker should wait for a word on items before it takes them back.
@@ -131,45 +90,9 @@ class WorkerCore:
         """The connection is gone, or could not be made: its tickets are void."""
         if link.state is LinkState.DOWN:
             return
-        if link.state is LinkState.READY:
-            link.attempts = 0
+        super().on_lost(now, link)
         link.anew = False
-        link.enter(LinkState.DOWN, now)
         self.backlog.lost(link)
-        delay = min(MAX_BACKOFF, BACKOFF * 2**link.attempts) * (0.5 + 0.5 * self._jitter())
-        link.retry_at = now + delay
-        link.attempts = min(link.attempts + 1, 10)
-
-    def on_message(self, now: float, link: WorkerLink, frames: Frames) -> None:
-        """A message has come."""
-        if link.state not in (LinkState.GREETING, LinkState.READY):
-            return  # read together with what ended the connection
-        try:
-            message = protocol.decode(frames)
-        except ProtocolError as error:
-            link.refused = f"{link.address} is no broker: {error}"
-            self._close(now, link)
-            return
-        match message:
-            case protocol.Work():
-                warm = self._booted if self.child is ChildState.WARM else None
-                self.backlog.take(now, link, message, warm)
-            case protocol.Welcome():
-                self._welcome(now, link)
-            case protocol.Cancel():
-                self.backlog.cancel(link, message.ids)
-            case protocol.Part():
-                link.receiver.part(message.transfer, message.data)
-                link.tell(protocol.PartOk(message.transfer))
-            case protocol.PartOk():
-                link.sender.ok()
-            case protocol.State():
-                link.drained = True
-            case protocol.Refuse():
-                link.refused = errors.from_wire(message.error).message
-                self._close(now, link)
-            case _:
-                pass  # PING, and whatever a later broker says that does not concern us
 
     # What the model's process has done
 
@@ -232,9 +155,9 @@ class WorkerCore:
     def poll(self, now: float) -> list[Action]:
         """Do what is due and return what the driver must do now."""
         for link in self.links:
-            self._check_link(now, link)
+            self._check(now, link)
         self._check_child(now)
-        self.backlog.poll(now, self.child is ChildState.WARM)
+        self._actions.extend(map(Tell, self.backlog.poll(now, self.child is ChildState.WARM)))
         held, time = len(self.backlog.jobs), self.backlog.time
         beta, alpha = int(time.beta * 1e6), int(time.alpha * 1e6)
         for link in self.links:
@@ -244,21 +167,13 @@ class WorkerCore:
                 messages = link.flush(now, held - link.jobs, beta, alpha)
                 if messages:
                     link.beat_at = now + BEAT
-                self._actions.extend(Send(link, frames) for frames in messages)
+                self._send(link, messages)
         self._check_exit()
-        actions, self._actions = self._actions, []
-        return actions
+        return self._take_actions()
 
     def wake_at(self) -> float:
         """Return the monotonic seconds at which `poll` must be called at the latest."""
-        wake = self.backlog.wake_at()
-        for link in self.links:
-            if link.state is LinkState.READY:
-                wake = min(wake, link.beat_at, link.begun_due)
-            elif link.state is LinkState.DOWN:
-                wake = min(wake, link.retry_at)
-            else:
-                wake = min(wake, link.since + GREETING_TIMEOUT)
+        wake = min(self.backlog.wake_at(), super().wake_at())
         if self.child is ChildState.NONE and not self._draining:
             wake = min(wake, self._start_at)
         elif self.child is ChildState.BOOTING:
@@ -269,32 +184,48 @@ class WorkerCore:
 
     # Links
 
-    def _check_link(self, now: float, link: WorkerLink) -> None:
-        if link.state is LinkState.DOWN and now >= link.retry_at and not self._exiting:
-            link.enter(LinkState.CONNECTING, now)
-            self._actions.append(Connect(link))
-        elif link.state in (LinkState.CONNECTING, LinkState.GREETING) and (
-            now >= link.since + GREETING_TIMEOUT
-        ):
-            self._close(now, link)
+    def _wanted(self, _link: WorkerLink) -> bool:
+        return not self._exiting
 
-    def _close(self, now: float, link: WorkerLink) -> None:
-        self._actions.append(Close(link))
-        self.on_lost(now, link)
+    def _greeting(self, _link: WorkerLink) -> dict[str, object]:
+        booted, config = self._booted, self.config
+        pool = POOL * config.batch_size if booted.has_cost else 0
+        info: dict[str, object] = {
+            "model": config.model,
+            "batch_size": config.batch_size,
+            "pool": pool,
+            "patience": self._patience(),
+        }
+        if booted.inputs or booted.outputs:
+            info |= {"inputs": booted.inputs, "outputs": booted.outputs}
+        if booted.example:
+            info["example"] = booted.example
+        return info
 
-    def _welcome(self, now: float, link: WorkerLink) -> None:
-        link.enter(LinkState.READY, now)
-        link.attempts = 0
-        link.refused = ""
+    def _welcome(self, now: float, link: WorkerLink, _welcome: protocol.Welcome) -> None:
         link.anew = False
         link.beat_at = now + BEAT
         link.tell(protocol.State(self.state, self.text))
+
+    def _message(
+        self, now: float, link: WorkerLink, message: protocol.Message, _frames: Frames
+    ) -> None:
+        match message:
+            case protocol.Work():
+                warm = self._booted if self.child is ChildState.WARM else None
+                self.backlog.take(now, link, message, warm)
+            case protocol.Cancel():
+                self.backlog.cancel(link, message.ids)
+            case protocol.State():
+                link.drained = True
+            case _:
+                pass  # PING, and whatever a later broker says that does not concern us
 
     def _greet_again(self, now: float) -> None:
         """HELLO knew too little of the model: say it again on a new connection."""
         for link in self.links:
             if link.state is not LinkState.DOWN:
-                self._close(now, link)
+                self._drop(now, link)
                 link.retry_at = now
                 link.anew = True
 
@@ -335,5 +266,5 @@ class WorkerCore:
         self._exiting = True
         for link in self.links:
             if link.state is LinkState.READY:
-                self._actions.extend(Send(link, frames) for frames in link.flush(math.inf, 0, 0, 0))
+                self._send(link, link.flush(math.inf, 0, 0, 0))
         self._actions.append(Exit(broken=True, text=text))

@@ -8,10 +8,11 @@ from collections import Counter
 
 from zstreamer import errors
 from zstreamer.system import logs
+from zstreamer.wire.link import LinkState
 from zstreamer.wire.protocol import WorkerState
 from zstreamer.worker import pipe
 from zstreamer.worker.core import WorkerCore
-from zstreamer.worker.link import LinkState, WorkerLink
+from zstreamer.worker.link import WorkerLink
 
 log = logging.getLogger("zstreamer.worker.agent")  # whose log it is
 
@@ -73,8 +74,8 @@ class Journal:
             words = self._told.get(link, "")
             if link.state is LinkState.READY:
                 words = "connected"
-            elif link.refused:
-                words = f"refused: {link.refused}"
+            elif link.refusal is not None:
+                words = f"refused: {link.refusal.message}"
             elif words == "connected" and not link.anew:
                 words = "lost, connecting again"
             elif not words and link.attempts >= UNANSWERED:

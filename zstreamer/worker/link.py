@@ -3,68 +3,45 @@
 from __future__ import annotations
 
 import math
-from enum import Enum
 
 from zstreamer.wire import protocol
+from zstreamer.wire.link import Link
 from zstreamer.wire.protocol import PART, Frames, Report, Slot
-from zstreamer.wire.transfer import Receiver, Sender
 
 BEGUN_HOLD = 0.002
 """Seconds that the news of a batch's begin waits for company: the answers of the batch before
 come right after it, or its own soon, and each message costs the broker as much as many items."""
 
 
-class LinkState(Enum):
-    """Where the relation stands."""
-
-    DOWN = "down"
-    CONNECTING = "connecting"
-    GREETING = "greeting"
-    READY = "ready"
-
-
-class WorkerLink:
+class WorkerLink(Link[int]):
     """One broker as the agent sees it.
 
     Attributes:
         jobs: how many items it holds from this broker.
         drained: the broker has confirmed that it sends nothing more.
         begun_due: monotonic seconds at which `flush` says what has begun at the latest.
-        refused: why the broker would not take this worker.
+        beat_at: monotonic seconds at which a long silence is to be broken.
         anew: the connection was closed to greet the broker anew, and it has not failed since.
     """
 
     def __init__(self, address: str, now: float, max_payload: int) -> None:
-        self.address = address
-        self.state = LinkState.DOWN
-        self.since = now
-        self.retry_at = now
-        self.attempts = 0
-        self.jobs = 0
-        self.drained = False
-        self.refused = ""
+        super().__init__(address, now, max_payload)
         self.anew = False
         self.beat_at = now
-        self._max_payload = max_payload
-        self._fresh()
 
     def _fresh(self) -> None:
-        self.receiver = Receiver(self._max_payload)
-        self.sender: Sender[int] = Sender()
+        super()._fresh()
+        self.jobs = 0
+        self.drained = False
         self._begun: list[int] = []
         self.begun_due = math.inf
         self._done: list[tuple[int, Slot]] = []
-        self._plain: list[Frames] = []
         self._told_others = 0
 
-    def enter(self, state: LinkState, now: float) -> None:
-        """Change the state; a new connection starts with empty hands."""
-        self.state = state
-        self.since = now
-        if state is LinkState.DOWN:
-            self.jobs = 0
-            self.drained = False
-            self._fresh()
+    @property
+    def flush_at(self) -> float:
+        """When a beat is due, or the news of what has begun."""
+        return min(self.beat_at, self.begun_due)
 
     def begun(self, now: float, ticket: int) -> None:
         """Say that an item has begun, with the next answers or soon."""
@@ -79,10 +56,6 @@ class WorkerLink:
             self.sender.start(outcome, ticket)
         else:
             self._done.append((ticket, outcome))
-
-    def tell(self, message: protocol.Message) -> None:
-        """Send a message without payload."""
-        self._plain.append(protocol.plain(message))
 
     def beat(self, others: int, beta: int, alpha: int) -> None:
         """Break a long silence; the arguments are REPORT's last fields."""
@@ -101,9 +74,7 @@ class WorkerLink:
 
     def flush(self, now: float, others: int, beta: int, alpha: int) -> list[Frames]:
         """Return the messages that are to leave now; the last arguments are REPORT's fields."""
-        messages, self._plain = self._plain, []
-        parts, done = self.sender.poll()
-        messages.extend(parts)
+        messages, done = self._flush()
         rows: list[tuple[int, Slot]] = self._done
         self._done = []
         rows += [(ticket, transfer) for transfer, ticket in done]

@@ -7,74 +7,19 @@ exits with `ExitCode.MODEL` and is not started again.
 
 from __future__ import annotations
 
-import logging
-import select
 import sys
-import time
 from dataclasses import asdict
+from functools import partial
 
 from zstreamer.config import AgentConfig, WorkerConfig
-from zstreamer.system import logs
-from zstreamer.system.exitcodes import ExitCode, of_child
+from zstreamer.system import logs, slots
+from zstreamer.system.exitcodes import ExitCode
 from zstreamer.system.process import Owner, Process, owned, read_config
 from zstreamer.system.signals import StopRequests
+from zstreamer.system.slots import ProcessSlot
 
-log = logging.getLogger(__name__)
-
-GLANCE = 0.2
-"""Seconds between two looks at the agents."""
-
-HEALTHY = 5.0
-"""Seconds after which an agent's start counts as a success."""
-
-BACKOFF = 0.1
-MAX_BACKOFF = 10.0
-"""Seconds before an agent that died is started again, doubling while it dies soon."""
-
-
-class Slot:
-    """One worker's place: the agent that fills it now, and when to fill it again."""
-
-    def __init__(self, config: AgentConfig) -> None:
-        self.config = config
-        self.process: Process | None = None
-        self.final: int | None = None
-        self._started = 0.0
-        self._start_at = 0.0
-        self._backoff = BACKOFF
-
-    def check(self, now: float) -> None:
-        """Start the agent where none runs; note how it ended where it has."""
-        if self.final is not None:
-            return
-        if self.process is None:
-            if now >= self._start_at:
-                self.process = Process("zstreamer.worker.agent", self.config)
-                self._started = now
-            return
-        code = self.process.poll()
-        if code is None:
-            return
-        self.process.close()
-        self.process = None
-        if code in (ExitCode.MODEL, ExitCode.USAGE, ExitCode.OK):
-            self.final = code
-            return
-        self._backoff = BACKOFF if now - self._started > HEALTHY else self._backoff * 2
-        self._start_at = now + min(self._backoff, MAX_BACKOFF)
-        log.warning("agent died number=%d code=%d, starting it again", self.config.number, code)
-
-    def stop(self) -> None:
-        """Ask the agent to drain, or, the second time, to end."""
-        if self.process is not None:
-            self.process.terminate()
-        elif self.final is None:
-            self.final = ExitCode.OK
-
-    def kill(self) -> None:
-        """End the agent at once, and its model's process with it."""
-        if self.process is not None:
-            self.process.kill()
+FINAL = (ExitCode.MODEL, ExitCode.USAGE, ExitCode.OK)
+"""What an agent ends with that is not to be started again."""
 
 
 def run(config: WorkerConfig, owner: Owner | None = None) -> int:
@@ -84,16 +29,20 @@ def run(config: WorkerConfig, owner: Owner | None = None) -> int:
         0 after a drain, `ExitCode.MODEL` where no model could start, `ExitCode.NOT_DRAINED`
         where a second signal or the end of ``drain_grace`` cut the drain short.
     """
-    slots = [Slot(agent_config(config, number)) for number in range(config.num)]
+    starts = [
+        partial(Process, "zstreamer.worker.agent", agent_config(config, number))
+        for number in range(config.num)
+    ]
+    agents = [
+        ProcessSlot(f"agent number={number}", start, FINAL) for number, start in enumerate(starts)
+    ]
     with StopRequests() as stop:
-        while not stop.requests and any(slot.final is None for slot in slots):
-            for slot in slots:
-                slot.check(time.monotonic())
-            watched: list[StopRequests | Owner] = [stop] if owner is None else [stop, owner]
-            select.select(watched, [], [], GLANCE)
-            if owner is not None and owner.gone():
-                break
-        return _drain(slots, stop, config.drain_grace, owner)
+        slots.serve(agents, stop, owner)
+        codes = [each.code for each in agents if each.done]
+        codes += slots.drain(agents, stop, owner, config.drain_grace)
+    if codes and all(code == ExitCode.MODEL for code in codes):
+        return ExitCode.MODEL
+    return ExitCode.NOT_DRAINED if any(code not in (0, ExitCode.MODEL) for code in codes) else 0
 
 
 def agent_config(config: WorkerConfig, number: int) -> AgentConfig:
@@ -102,29 +51,6 @@ def agent_config(config: WorkerConfig, number: int) -> AgentConfig:
     device = devices[number % len(devices)] if devices else ""
     values = {**asdict(config), "number": number, "device": device}
     return AgentConfig(**values)
-
-
-def _drain(slots: list[Slot], stop: StopRequests, grace: float, owner: Owner | None) -> int:
-    asked = 0
-    end = time.monotonic() + grace
-    while any(slot.process is not None for slot in slots):
-        if stop.requests > asked:
-            asked = stop.requests
-            for slot in slots:
-                slot.stop()
-        if time.monotonic() > end or (owner is not None and owner.gone()):
-            for slot in slots:
-                slot.kill()
-        for slot in slots:
-            if slot.process is not None and (code := slot.process.poll()) is not None:
-                slot.final = of_child(code, stopped=asked == 1)
-                slot.process.close()
-                slot.process = None
-        select.select([stop], [], [], GLANCE / 4)
-    codes = [slot.final for slot in slots if slot.final is not None]
-    if codes and all(code == ExitCode.MODEL for code in codes):
-        return ExitCode.MODEL
-    return ExitCode.NOT_DRAINED if any(code not in (0, ExitCode.MODEL) for code in codes) else 0
 
 
 def main() -> int:

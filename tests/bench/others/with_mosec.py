@@ -1,6 +1,6 @@
 """mosec with one of the models: python with_mosec.py --port PORT; see `web_others`.
 
-MODEL=sleeping | trivial, WAIT_MS=…
+MODEL=sleeping | slow | trivial, WAIT_MS=…
 """
 
 import os

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from zstreamer import config
 from zstreamer.wire.protocol import MAX_BUDGET
-
-MiB = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -26,11 +25,11 @@ class Limits:
         ValueError: a bound makes no sense; the message says which and the mend.
     """
 
-    max_body: int = 64 * MiB
-    max_items: int = 4096
+    max_body: int = config.MAX_BODY
+    max_items: int = config.MAX_REQUEST_ITEMS
     max_nesting: int = 100
-    timeout: float = 20.0
-    max_timeout: float = 300.0
+    timeout: float = config.TIMEOUT
+    max_timeout: float = config.MAX_TIMEOUT
     max_priority: int = 100
 
     def __post_init__(self) -> None:

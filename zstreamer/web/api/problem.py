@@ -37,7 +37,7 @@ class Refused(Exception):
         self.headers = headers
 
 
-class Kind(NamedTuple):
+class Problem(NamedTuple):
     """What all errors of one class have in common."""
 
     status: int
@@ -45,41 +45,41 @@ class Kind(NamedTuple):
     title: str
 
 
-KINDS: dict[type[Exception], Kind] = {
-    errors.BadRequest: Kind(400, "bad-request", "The request cannot be understood"),
-    errors.ModelNotFound: Kind(404, "model-not-found", "No such model"),
-    errors.TooLarge: Kind(413, "too-large", "An item or an answer is too large"),
-    errors.Overloaded: Kind(429, "overloaded", "More work waits than can be done in time"),
-    errors.Cancelled: Kind(499, "cancelled", "The call was given up"),
-    errors.PredictError: Kind(500, "predict-failed", "The model failed on an item"),
-    errors.WorkerLost: Kind(502, "worker-lost", "The worker died with an item"),
+KINDS: dict[type[Exception], Problem] = {
+    errors.BadRequest: Problem(400, "bad-request", "The request cannot be understood"),
+    errors.ModelNotFound: Problem(404, "model-not-found", "No such model"),
+    errors.TooLarge: Problem(413, "too-large", "An item or an answer is too large"),
+    errors.Overloaded: Problem(429, "overloaded", "More work waits than can be done in time"),
+    errors.Cancelled: Problem(499, "cancelled", "The call was given up"),
+    errors.PredictError: Problem(500, "predict-failed", "The model failed on an item"),
+    errors.WorkerLost: Problem(502, "worker-lost", "The worker died with an item"),
     # Both are for whoever runs this server to mend, not for its callers.
-    errors.Unauthorized: Kind(502, "unauthorized", "The broker refuses this gateway"),
-    errors.VersionMismatch: Kind(502, "version-mismatch", "Gateway and broker do not match"),
-    errors.NoWorker: Kind(503, "no-worker", "No worker is ready for the model"),
-    errors.BrokerUnreachable: Kind(503, "broker-unreachable", "No broker can be reached"),
-    errors.DeadlineExceeded: Kind(504, "deadline-exceeded", "The answer did not come in time"),
+    errors.Unauthorized: Problem(502, "unauthorized", "The broker refuses this gateway"),
+    errors.VersionMismatch: Problem(502, "version-mismatch", "Gateway and broker do not match"),
+    errors.NoWorker: Problem(503, "no-worker", "No worker is ready for the model"),
+    errors.BrokerUnreachable: Problem(503, "broker-unreachable", "No broker can be reached"),
+    errors.DeadlineExceeded: Problem(504, "deadline-exceeded", "The answer did not come in time"),
 }
 
-UNEXPECTED = Kind(500, "internal", "Something went wrong here")
+UNEXPECTED = Problem(500, "internal", "Something went wrong here")
 
 REFUSALS = {
     each.status: each
     for each in (
         KINDS[errors.BadRequest],
-        Kind(404, "not-found", "No such page"),
-        Kind(405, "method-not-allowed", "The page is there, but not for this method"),
-        Kind(406, "not-acceptable", "The answer cannot be written as the request wants it"),
-        Kind(408, "request-timeout", "The request did not come in time"),
-        Kind(411, "length-required", "The request does not say how long its body is"),
-        Kind(413, "too-large", "The request is too large"),
-        Kind(415, "unsupported-media-type", "The body is of a kind that is not read here"),
-        Kind(431, "headers-too-large", "The request's headers are too large"),
-        Kind(499, "cancelled", "The caller has gone"),
+        Problem(404, "not-found", "No such page"),
+        Problem(405, "method-not-allowed", "The page is there, but not for this method"),
+        Problem(406, "not-acceptable", "The answer cannot be written as the request wants it"),
+        Problem(408, "request-timeout", "The request did not come in time"),
+        Problem(411, "length-required", "The request does not say how long its body is"),
+        Problem(413, "too-large", "The request is too large"),
+        Problem(415, "unsupported-media-type", "The body is of a kind that is not read here"),
+        Problem(431, "headers-too-large", "The request's headers are too large"),
+        Problem(499, "cancelled", "The caller has gone"),
         UNEXPECTED,
-        Kind(501, "not-implemented", "This is not to be had here"),
-        Kind(503, "unavailable", "This cannot be served now"),
-        Kind(505, "http-version-not-supported", "This version of HTTP is not spoken here"),
+        Problem(501, "not-implemented", "This is not to be had here"),
+        Problem(503, "unavailable", "This cannot be served now"),
+        Problem(505, "http-version-not-supported", "This version of HTTP is not spoken here"),
     )
 }
 """What a `Refused` of each status is called."""
@@ -117,15 +117,15 @@ def response(error: Exception) -> Response:
     return Response(_kind(error).status, dumps(document(error)), headers)
 
 
-def _kind(error: Exception) -> Kind:
+def _kind(error: Exception) -> Problem:
     if isinstance(error, Refused):
         return _refusal(error.status)
     # The user's own classes are of the kind of what they are derived from.
     return next((KINDS[cls] for cls in type(error).__mro__ if cls in KINDS), UNEXPECTED)
 
 
-def _refusal(status: int) -> Kind:
-    return REFUSALS.get(status, Kind(status, "refused", f"Refused with status {status}"))
+def _refusal(status: int) -> Problem:
+    return REFUSALS.get(status, Problem(status, "refused", f"Refused with status {status}"))
 
 
 def _detail(error: Exception) -> str:

@@ -13,22 +13,19 @@ import resource
 import shutil
 import socket
 import sys
-from typing import Final
 
 from zstreamer.config import GatewayChildConfig
 from zstreamer.system import logs
 from zstreamer.system.exitcodes import ExitCode
 from zstreamer.system.process import Owner, owned, read_config
 from zstreamer.system.signals import StopRequests
+from zstreamer.system.slots import GLANCE
 from zstreamer.web.backend import Backend
 from zstreamer.web.gateway.parent import FOLDER_FLAG
 from zstreamer.web.http.asyncio_driver import AsyncioConnection, Service
 from zstreamer.web.http.shared import Bounds
 
 log = logging.getLogger("zstreamer.web.gateway.child")  # run as __main__
-
-GLANCE: Final = 0.2
-"""Seconds between two looks at the owner, and at whether a drain is done."""
 
 
 class GatewayChild:

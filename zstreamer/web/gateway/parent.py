@@ -11,22 +11,22 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
-import select
 import socket
 import sys
 import tempfile
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from typing import Final
 
 from zstreamer.config import GatewayChildConfig, GatewayConfig
 from zstreamer.setting import ConfigError
-from zstreamer.system import logs
-from zstreamer.system.exitcodes import ExitCode, of_child
+from zstreamer.system import logs, slots
+from zstreamer.system.exitcodes import ExitCode
 from zstreamer.system.process import Owner, Process, owned, read_config
 from zstreamer.system.signals import StopRequests
+from zstreamer.system.slots import ProcessSlot
 
 log = logging.getLogger("zstreamer.web.gateway.parent")  # run as __main__
 
@@ -38,65 +38,8 @@ NEEDED: Final = ("httptools", "orjson", "prometheus_client")
 FOLDER_FLAG: Final = "--metrics-folder"
 """Says to a server which folder is to go if the gateway cannot see to it any more."""
 
-GLANCE: Final = 0.2
-"""Seconds between two looks at the servers."""
-
-HEALTHY: Final = 5.0
-"""Seconds after which a server's start counts as a success."""
-
-BACKOFF: Final = 0.1
-MAX_BACKOFF: Final = 10.0
-"""Seconds before a server that died is started again, doubling while it dies soon."""
-
-
-class Slot:
-    """One server's place: its socket, and the process that serves it now.
-
-    The socket outlives the process, so that clients wait, and are not refused, while another is
-    started in its place.
-    """
-
-    def __init__(
-        self, config: GatewayConfig, listener: socket.socket, env: Mapping[str, str]
-    ) -> None:
-        self.listener = listener
-        self.code = 0
-        self.process: Process | None = None
-        self._config = GatewayChildConfig(**asdict(config), listener=listener.fileno())
-        self._env = env
-        self._args = [FOLDER_FLAG, env[METRICS]] if METRICS in env else []
-        self._backoff = BACKOFF
-        self._started = 0.0
-        self._start_at = 0.0
-
-    def check(self, now: float) -> None:
-        """Start the server where none runs; note where it has ended."""
-        if self.process is None:
-            if now >= self._start_at:
-                self.process = Process(
-                    "zstreamer.web.gateway.child",
-                    self._config,
-                    args=self._args,
-                    env=self._env,
-                    pass_fds=(self.listener.fileno(),),
-                )
-                self._started = now
-        elif self.ended():
-            self._backoff = BACKOFF if now - self._started > HEALTHY else 2 * self._backoff
-            self._start_at = now + min(self._backoff, MAX_BACKOFF)
-            log.warning("server died code=%d, starting it again", self.code)
-
-    def ended(self) -> bool:
-        """Whether no process runs; what ended is cleared away."""
-        if self.process is not None and (code := self.process.poll()) is not None:
-            self.code = code
-            self.process.close()
-            if METRICS in self._env:
-                from prometheus_client.multiprocess import mark_process_dead
-
-                mark_process_dead(self.process.pid, self._env[METRICS])  # type: ignore[no-untyped-call]
-            self.process = None
-        return self.process is None
+DRAIN_MARGIN: Final = 0.2
+"""Seconds that a server gets, beyond the time for its requests, to end by itself."""
 
 
 def check_installed() -> None:
@@ -125,13 +68,36 @@ def run(config: GatewayConfig, owner: Owner | None = None) -> int:
     brokers = ",".join(config.broker)
     log.info("serving http://%s broker=%s processes=%d", config.address, brokers, len(listeners))
     with StopRequests() as stop, _metrics_of(config.processes) as env:
-        slots = [Slot(config, each, env) for each in listeners]
-        watched: list[StopRequests | Owner] = [stop] if owner is None else [stop, owner]
-        while not (stop.requests or _gone(owner)):
-            for slot in slots:
-                slot.check(time.monotonic())
-            select.select(watched, [], [], GLANCE)
-        return _drain(slots, stop, config.drain_grace, owner)
+        servers = [_slot(config, each, env) for each in listeners]
+        slots.serve(servers, stop, owner)
+        for listener in listeners:
+            listener.close()
+        codes = slots.drain(servers, stop, owner, config.drain_grace + DRAIN_MARGIN)
+    return ExitCode.NOT_DRAINED if any(codes) else ExitCode.OK
+
+
+def _slot(config: GatewayConfig, listener: socket.socket, env: Mapping[str, str]) -> ProcessSlot:
+    """The place of one server.
+
+    Its socket outlives the processes, so that clients wait, and are not refused, while another is
+    started in the place of one that died.
+    """
+    start = partial(
+        Process,
+        "zstreamer.web.gateway.child",
+        GatewayChildConfig(**asdict(config), listener=listener.fileno()),
+        args=[FOLDER_FLAG, env[METRICS]] if METRICS in env else [],
+        env=env,
+        pass_fds=(listener.fileno(),),
+    )
+    return ProcessSlot("gateway process", start, after=partial(_forget_metrics, env))
+
+
+def _forget_metrics(env: Mapping[str, str], pid: int) -> None:
+    if METRICS in env:
+        from prometheus_client.multiprocess import mark_process_dead
+
+        mark_process_dead(pid, env[METRICS])  # type: ignore[no-untyped-call]
 
 
 def listen(config: GatewayConfig) -> list[socket.socket]:
@@ -161,28 +127,6 @@ def _metrics_of(processes: int) -> Iterator[dict[str, str]]:
     else:
         with tempfile.TemporaryDirectory(prefix="zstreamer-metrics-") as folder:
             yield {METRICS: folder}
-
-
-def _drain(slots: Sequence[Slot], stop: StopRequests, grace: float, owner: Owner | None) -> int:
-    for slot in slots:
-        slot.listener.close()
-    asked = 0
-    end = time.monotonic() + grace + GLANCE
-    while not all(slot.ended() for slot in slots):
-        late = time.monotonic() > end or _gone(owner)
-        for process in [slot.process for slot in slots if slot.process is not None]:
-            if late:
-                process.kill()
-            elif stop.requests > asked:
-                process.terminate()
-        asked = stop.requests
-        select.select([stop], [], [], GLANCE / 10)
-    codes = [of_child(slot.code, stopped=True) for slot in slots]
-    return ExitCode.NOT_DRAINED if any(codes) else ExitCode.OK
-
-
-def _gone(owner: Owner | None) -> bool:
-    return owner is not None and owner.gone()
 
 
 def main() -> int:

@@ -13,7 +13,7 @@ import asyncio
 import time
 from typing import cast
 
-from zstreamer.client.aio import Client
+from zstreamer.client.aio import AsyncClient
 from zstreamer.client.calls import Call
 from zstreamer.errors import Cancelled, ZStreamerError
 from zstreamer.web.api.interface import Interface
@@ -45,7 +45,7 @@ class Service:
     """
 
     def __init__(
-        self, interface: Interface, client: Client, directory: Directory, bounds: Bounds
+        self, interface: Interface, client: AsyncClient, directory: Directory, bounds: Bounds
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.interface = interface
