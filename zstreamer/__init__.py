@@ -22,6 +22,11 @@ from zstreamer.signature import Tensor
 if TYPE_CHECKING:
     from zstreamer.client.client import Client
     from zstreamer.client.future import Future
+    from zstreamer.local.redis_names import (
+        RedisStreamer,
+        RedisWorker,
+        run_redis_workers_forever,
+    )
     from zstreamer.local.streamer import Streamer, ThreadedStreamer
 
 __version__ = "0.1.0"
@@ -32,11 +37,14 @@ __all__ = [
     "Future",
     "ItemError",
     "ManagedModel",
+    "RedisStreamer",
+    "RedisWorker",
     "Streamer",
     "Tensor",
     "ThreadedStreamer",
     "__version__",
     "errors",
+    "run_redis_workers_forever",
 ]
 
 _PLACES = {
@@ -44,10 +52,11 @@ _PLACES = {
     "Future": "zstreamer.client.future",
     "Streamer": "zstreamer.local.streamer",
     "ThreadedStreamer": "zstreamer.local.streamer",
+    "RedisStreamer": "zstreamer.local.redis_names",
+    "RedisWorker": "zstreamer.local.redis_names",
+    "run_redis_workers_forever": "zstreamer.local.redis_names",
 }
 """Imported when they are asked for: a broker needs no client, a client no worker."""
-
-_REDIS = ("RedisStreamer", "RedisWorker", "run_redis_workers_forever")
 
 
 def __getattr__(name: str) -> object:
@@ -57,9 +66,4 @@ def __getattr__(name: str) -> object:
         return found
     if name in ("aio", "codec"):
         return import_module(f"zstreamer.{name}")
-    if name in _REDIS:
-        raise ImportError(
-            f"zstreamer has no {name}: its cluster needs no Redis. Run `zstreamer broker` and "
-            "`zstreamer worker MODULE:CLASS`, and call them with zstreamer.Client(address)"
-        )
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,35 +1,25 @@
-"""Python values and numpy arrays ⇄ payload bytes.
+"""Python values, numpy arrays and torch tensors ⇄ payload bytes.
 
-A payload is one msgpack value. Arrays travel as extension types, nested anywhere:
+A payload is one msgpack value. What msgpack has no type for travels as an extension, nested
+anywhere: see `zstreamer.extensions`.
 
-    ext 1  array   msgpack [dtype string, shape] followed by the C-order bytes
-    ext 2  scalar  the same for a numpy scalar (shape [])
-
-Never pickle: bytes from the network must not be able to run code. Tuples arrive as lists. Keys of
-dicts are text or integers, which every language can read. What would arrive as something else, or
-not at all, is refused before it is sent: masked arrays without their mask, extension types that
-nobody knows there, times out of range.
-numpy is used where the program has it already and is not imported by this module otherwise.
+Never pickle: bytes from the network must not be able to run code. Tuples arrive as lists, and
+dataclasses as dicts of their fields. Keys of dicts are text or integers, which every language can
+read. What would arrive as something else, or not at all, is refused before it is sent: sets,
+masked arrays without their mask, extension types that nobody knows there, times out of range.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import fields, is_dataclass
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import msgpack
 
+from zstreamer import extensions
 from zstreamer.errors import BadRequest
-
-if TYPE_CHECKING:
-    import numpy as np
-
-ARRAY = 1
-SCALAR = 2
-KINDS = "biufcmMSU"
-"""Kinds of numpy's dtypes whose bytes are their values."""
 
 MAX_DEPTH = 200  # of the walk that names the place; msgpack itself stops at 511 or later
 
@@ -68,7 +58,7 @@ def decode(payload: bytes | memoryview) -> object:
     """
     try:
         return msgpack.unpackb(
-            payload, ext_hook=_decode_extension, strict_map_key=False, timestamp=3
+            payload, ext_hook=extensions.decode, strict_map_key=False, timestamp=3
         )
     except BadRequest:
         raise
@@ -81,46 +71,33 @@ def decode_all(payloads: Iterable[bytes | memoryview]) -> list[object]:
     return [decode(payload) for payload in payloads]
 
 
-def _encode_extension(value: object) -> msgpack.ExtType:
-    np = sys.modules.get("numpy")
-    if np is not None:
-        if isinstance(value, np.ndarray):
-            if _masked(value):
-                raise TypeError("its mask would be lost: send .filled(…), or data and mask")
-            return msgpack.ExtType(ARRAY, _array_bytes(value))
-        if isinstance(value, np.generic):
-            return msgpack.ExtType(SCALAR, _array_bytes(np.asarray(value)))
+def _encode_extension(value: object) -> object:
+    """Return what msgpack packs in the place of a value that it does not know."""
+    found = extensions.encode_numbers(value) or extensions.encode_text(value)
+    if found is not None:
+        return found
+    if _is_record(value):
+        return _fields(value)
     raise TypeError(f"cannot encode {_name(value)}")
 
 
-def _array_bytes(array: np.ndarray) -> bytes:
-    if array.dtype.kind not in KINDS:  # its bytes would be addresses, or have no meaning
-        fix = ": convert it with .astype(str)" if array.dtype.kind == "T" else ""
-        raise TypeError(f"cannot encode an array of dtype {array.dtype}{fix}")
-    head: bytes = msgpack.packb([array.dtype.str, array.shape])
-    return head + array.tobytes(order="C")
+def _is_record(value: object) -> bool:
+    return is_dataclass(value) and not isinstance(value, type)
 
 
-def _decode_extension(kind: int, data: bytes) -> object:
-    if kind not in (ARRAY, SCALAR):
-        raise BadRequest(f"payload holds an unknown extension type {kind}")
-    try:
-        import numpy as np
-    except ImportError:
-        raise BadRequest("payload holds a numpy array; install numpy to read it") from None
-    unpacker = msgpack.Unpacker(max_buffer_size=len(data))
-    unpacker.feed(data[:4096])  # the head is short; feeding all would copy the array
-    dtype, shape = unpacker.unpack()
-    sizes = type(shape) is list and all(type(n) is int and n >= 0 for n in shape)
-    if type(dtype) is not str or not sizes or (kind == SCALAR and shape):
-        raise BadRequest(f"payload holds an array of dtype {dtype!r} and shape {shape!r}")
-    kind_of = np.dtype(dtype)
-    if kind_of.kind not in KINDS:
-        raise BadRequest(f"payload holds an array of dtype {dtype!r}")
-    flat = np.frombuffer(data, kind_of, offset=unpacker.tell())
-    array = flat.reshape(shape).copy()  # a copy, so that it is aligned and can be written to
-    return array if kind == ARRAY else array[()]
+def _fields(record: Any) -> dict[str, object]:
+    return {each.name: getattr(record, each.name) for each in fields(record)}
 
+
+class Codec(NamedTuple):
+    """How the values of a connection become payloads, and payloads values."""
+
+    encode_all: Callable[[Sequence[object], str], list[bytes]]
+    decode: Callable[[bytes | memoryview], object]
+
+
+PLAIN = Codec(encode_all, decode)
+"""The one that every connection has, but those of a `Streamer` to its own workers."""
 
 _LEAVES = {str, bytes, int, float, bool, type(None)}
 """Types of most that is sent, of which msgpack refuses what it cannot carry."""
@@ -133,10 +110,15 @@ def _check_all(values: Collection[object]) -> None:
     """Raise where msgpack has packed what does not arrive as it was."""
     if not _LEAVES.issuperset(map(type, values)):
         for value in values:
-            _check(value)
+            check(value)
 
 
-def _check(value: object) -> None:
+def check(value: object) -> None:
+    """Raise where msgpack has packed a value that does not arrive as it was.
+
+    Raises:
+        TypeError, OverflowError: it is such a value.
+    """
     kind = type(value)
     if kind in _LEAVES or kind.__module__ == "numpy":
         return
@@ -149,10 +131,12 @@ def _check(value: object) -> None:
         raise TypeError("an extension type, which the other end does not know")
     elif isinstance(value, list | tuple):
         _check_all(value)
-    elif isinstance(value, datetime):
+    elif isinstance(value, datetime) and value.tzinfo is not None:
         value.astimezone(timezone.utc)  # raises where that is beyond the years 1 to 9999
     elif isinstance(value, msgpack.Timestamp):
         value.to_datetime()
+    elif _is_record(value):
+        _check_all(_fields(value).values())
 
 
 def _check_key(key: object) -> None:
@@ -162,11 +146,6 @@ def _check_key(key: object) -> None:
 
 def _is_key(key: object) -> bool:
     return isinstance(key, str | int) and not isinstance(key, bool)
-
-
-def _masked(array: np.ndarray) -> bool:
-    ma = sys.modules.get("numpy.ma")  # imported where there is a masked array
-    return ma is not None and isinstance(array, ma.MaskedArray)
 
 
 def _name(value: object) -> str:
@@ -202,13 +181,19 @@ def _find(value: object, path: str, depth: int) -> str | None:
             if found:
                 return found
         return None
-    if isinstance(value, list | tuple) and not isinstance(value, msgpack.ExtType):
-        for position, inner in enumerate(value):
-            found = _find(inner, f"{path}[{position}]", depth + 1)
-            if found:
-                return found
-        return None
+    for place, inner in _inner(value):
+        found = _find(inner, path + place, depth + 1)
+        if found:
+            return found
     return _find_leaf(value, path)
+
+
+def _inner(value: object) -> Iterator[tuple[str, object]]:
+    """Yield what a list or a dataclass holds, with its place."""
+    if isinstance(value, list | tuple) and not isinstance(value, msgpack.ExtType):
+        yield from ((f"[{position}]", inner) for position, inner in enumerate(value))
+    elif _is_record(value):
+        yield from ((f".{name}", inner) for name, inner in _fields(value).items())
 
 
 def _find_key(key: object, path: str, depth: int) -> str | None:
@@ -227,7 +212,7 @@ def _find_key(key: object, path: str, depth: int) -> str | None:
 def _find_leaf(value: object, path: str) -> str | None:
     try:
         msgpack.packb(value, default=_encode_extension, datetime=True)
-        _check(value)
+        check(value)
     except UnicodeEncodeError:
         return f"{path} is text with a lone surrogate, which is not valid Unicode"
     except (TypeError, ValueError, OverflowError) as cause:
@@ -236,10 +221,8 @@ def _find_leaf(value: object, path: str) -> str | None:
 
 
 def _fix(value: object, cause: Exception) -> str:
-    fix = "send text, bytes, numbers, None, lists, dicts or numpy arrays"
-    if type(value).__module__.partition(".")[0] == "torch" and hasattr(value, "requires_grad"):
-        fix = f"convert it with {_to_numpy(value)}"
-    elif isinstance(value, int):
+    fix = "send text, bytes, numbers, times, None, lists, dicts, arrays or tensors"
+    if isinstance(value, int):
         fix = "an integer outside 64 bits; send it as text"
     elif isinstance(value, datetime | msgpack.Timestamp):
         fix = _fix_time(value)
@@ -251,20 +234,6 @@ def _fix(value: object, cause: Exception) -> str:
 
 
 def _fix_time(value: datetime | msgpack.Timestamp) -> str:
-    if isinstance(value, datetime) and value.tzinfo is None:
-        return "give it a time zone"
     if type(value) is datetime or isinstance(value, msgpack.Timestamp):
         return "in UTC it is beyond the years 1 to 9999; send it as text"
     return "a class of its own; send it as text, or as a plain datetime"
-
-
-def _to_numpy(tensor: Any) -> str:
-    """Return what makes an array of a torch tensor, which numpy does not take as it is."""
-    steps = [".detach()"] if tensor.requires_grad else []
-    if str(tensor.layout) != "torch.strided":
-        steps.append(".to_dense()")
-    if str(tensor.dtype).startswith(("torch.bfloat16", "torch.float8", "torch.float4")):
-        steps.append(".float()")
-    if tensor.device.type != "cpu":
-        steps.append(".cpu()")
-    return "".join((*steps, ".numpy()"))

@@ -218,6 +218,15 @@ class AgentConfig(WorkerConfig):
     device: str = setting("", ANY_TEXT, "CUDA_VISIBLE_DEVICES of its model; empty: untouched.")
     pickled: str = setting("", ANY_TEXT, "A model that came as an object, in place of a target.")
     fork_address: str = setting("", ANY_TEXT, "Where to have the model's process forked.")
+    private: bool = setting(
+        False, SWITCH, "Its broker is its owner's alone, on private sockets: items may be pickles."
+    )
+
+    def _check(self) -> None:
+        # By its name: the class that a dataclass with slots replaces is another one.
+        WorkerConfig._check(self)
+        if self.private and not all(each.startswith("ipc://") for each in self.broker):
+            raise ConfigError(f"private is set and a broker is on a network: {self.broker}")
 
 
 @dataclass(frozen=True, slots=True)

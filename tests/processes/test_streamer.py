@@ -152,7 +152,7 @@ def test_devices_are_dealt_out_in_turn_and_seen_before_the_model_is_imported(mon
     assert sorted(fact["at import"] for fact in seen.values()) == ["0", "0", "3", "3"]
     for fact in seen.values():
         assert fact["gpu_id"] == int(fact["at import"])
-        assert fact["arguments"] == [["a"], {"b": {"c": [1, 2]}}]
+        assert fact["arguments"] == [["a"], {"b": {"c": (1, 2)}}]
         assert not fact["torch"]
 
 
@@ -183,8 +183,7 @@ def test_a_model_that_cannot_be_pickled_is_refused_with_the_fix(model):
         ({"worker_num": 0}, "num"),
         ({"max_latency": -1}, "max_latency"),
         ({"worker_timeout": 0}, "timeout"),
-        ({"mp_start_method": "forkserver"}, "spawn"),
-        ({"mp_start_method": "fork", "cuda_devices": [0]}, "CUDA does not survive"),
+        ({"mp_start_method": "threads"}, "spawn"),
         ({"mp_start_method": "fork", "batch_size": 0}, "batch_size"),
         ({"mp_start_method": "fork", "worker_timeout": 0}, "timeout"),
     ],

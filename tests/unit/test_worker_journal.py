@@ -40,7 +40,7 @@ def told(caplog):
 def test_a_broker_out_of_reach_is_told_again_while_it_lasts(core, journal, caplog, refused):
     [link] = core.links
     link.attempts, link.refusal = UNANSWERED, VersionMismatch(refused) if refused else None
-    words = f"refused: {refused}" if refused else "no answer yet, still trying; is a broker running"
+    words = f"refused: {refused}" if refused else "no answer yet, still trying; does `zstreamer"
     for now in (100.0, 100.0 + REMINDER, 100.0 + 2 * REMINDER):
         journal._links(now)
         [line] = told(caplog)

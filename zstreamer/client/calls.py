@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from zstreamer import codec, errors
 from zstreamer.errors import ZStreamerError
 from zstreamer.wire.protocol import Slot
@@ -29,12 +31,14 @@ class Call:
         sent: how many items have been sent at least once.
         sent_at: monotonic seconds at which the last of them was, where it had to wait for room.
         left: how many items have no outcome yet.
+        decode: what makes a value of an output's payload.
         error: why the call as a whole failed; with `done` it is final.
         token: the driver's own, untouched here.
     """
 
     __slots__ = (
         "deadline",
+        "decode",
         "done",
         "error",
         "first",
@@ -61,6 +65,7 @@ class Call:
         priority: int = 0,
         once: bool = False,
         keep_errors: bool = False,
+        decode: Callable[[bytes | memoryview], object] = codec.decode,
     ) -> None:
         self.payloads = payloads
         self.model = model
@@ -69,6 +74,7 @@ class Call:
         self.priority = priority
         self.once = once
         self.keep_errors = keep_errors
+        self.decode = decode
         self.first = 0
         self.lane = 0
         self.sent = 0
@@ -105,24 +111,23 @@ class Call:
     def _result(self, index: int, outcome: Slot | Parts) -> object:
         try:
             if type(outcome) is bytes:
-                return _decoded(outcome)
+                return self._decoded(outcome)
             if type(outcome) is list:
                 raise _error(outcome, index)
             joined = outcome.join() if isinstance(outcome, Parts) else memoryview(outcome)  # type: ignore[arg-type]  # a frame
-            return _decoded(joined)
+            return self._decoded(joined)
         except ZStreamerError as error:
             error.index = index
             if self.keep_errors:
                 return error
             raise
 
-
-def _decoded(payload: bytes | memoryview) -> object:
-    try:
-        return codec.decode(payload)
-    except errors.BadRequest as error:  # it is not the request that is bad
-        words = f"the model's output cannot be read: {error.message}"
-        raise errors.PredictError(words, "BadOutput") from None
+    def _decoded(self, payload: bytes | memoryview) -> object:
+        try:
+            return self.decode(payload)
+        except errors.BadRequest as error:  # it is not the request that is bad
+            words = f"the model's output cannot be read: {error.message}"
+            raise errors.PredictError(words, "BadOutput") from None
 
 
 def _error(wire: list[object], index: int) -> ZStreamerError:

@@ -35,6 +35,7 @@ class Settings:
         self.addresses = addresses(address)
         if keys is not None:
             raise ValueError("this release has no keys yet; leave keys=None")
+        self.codec = codec.PLAIN
         self.model = model
         self.timeout = positive_seconds("timeout", timeout)
         self.connect_timeout = positive_seconds("connect_timeout", connect_timeout)
@@ -62,7 +63,7 @@ class Settings:
         """Return the call of these items, encoded."""
         rows = listed(items)
         now, budget = time.monotonic(), self._budget(timeout)
-        payloads = codec.encode_all(rows)
+        payloads = self.codec.encode_all(rows, "items[{}]")
         return Call(
             payloads,
             self.named(model),
@@ -71,6 +72,7 @@ class Settings:
             priority,
             not idempotent,
             return_exceptions,
+            self.codec.decode,
         )
 
     def watch(self, model: str | None, timeout: float | None) -> Watch:

@@ -6,24 +6,25 @@ Streamer            caller ─> Client ─> private broker ─> workers, over Un
 
 from __future__ import annotations
 
-import operator
+import logging
 import os
 import shutil
 import time
 import weakref
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from zstreamer import pickled
 from zstreamer.client.client import Client
 from zstreamer.client.future import Future
 from zstreamer.client.items import Items
-from zstreamer.config import TIMEOUT, AgentConfig, BrokerConfig
+from zstreamer.client.status import fetch
+from zstreamer.config import TIMEOUT, BrokerConfig
 from zstreamer.errors import Cancelled
 from zstreamer.local.folder import socket_folder
+from zstreamer.local.held_model import HeldModel
 from zstreamer.local.threaded import Batches
-from zstreamer.model import Loaded, PredictFunction
-from zstreamer.setting import ConfigError
+from zstreamer.model import PredictFunction
 from zstreamer.system.process import FOLDER_FLAG, Process
 from zstreamer.worker import target
 from zstreamer.worker.forkserver import ForkServer
@@ -140,8 +141,8 @@ class Streamer:
             an array of them, or ids as "GPU-…".
         model_init_args, model_init_kwargs: passed to ``init_model``.
         wait_for_worker_ready: return only when a worker has loaded its model.
-        mp_start_method: "spawn"; "fork" lets a model be anything this process holds, and
-            cannot be used with ``cuda_devices``.
+        mp_start_method: "spawn", or "forkserver", which is the same here; "fork" lets a model be
+            anything this process holds. With ``cuda_devices`` it must not have used CUDA by then.
         worker_timeout: seconds that a call may take.
 
     Raises:
@@ -164,51 +165,49 @@ class Streamer:
         mp_start_method: str = "spawn",
         worker_timeout: float = TIMEOUT,
     ) -> None:
-        if mp_start_method not in ("spawn", "fork"):
-            raise ValueError(f'mp_start_method must be "spawn" or "fork", not {mp_start_method!r}')
-        devices = _devices(cuda_devices)
-        if mp_start_method == "fork" and devices:
-            raise ValueError(
-                'mp_start_method="fork" cannot be used with cuda_devices: CUDA does not survive '
-                'a fork; use "spawn"'
+        self._closed = "the streamer is closed"
+        if target.importing_model():
+            self._closed = (
+                "this process has imported its program for the model alone, so its Streamer "
+                "started nothing; put calls at the top of a module into functions"
             )
-        target.refuse_unguarded_main()
-        model = predict_function_or_model
-        args, kwargs = tuple(model_init_args or ()), dict(model_init_kwargs or {})
-        forked = mp_start_method == "fork"
-        pickled = "" if forked else target.freeze(model, args, kwargs, dict(devices))
+            self._end = weakref.finalize(self, int)
+            self._end.detach()
+            return
+        model = HeldModel(
+            predict_function_or_model,
+            model_init_args,
+            model_init_kwargs,
+            cuda_devices,
+            mp_start_method,
+        )
         folder = socket_folder()
-        fork_address = f"{folder}/fork" if forked else ""
-        clients, workers = f"ipc://{folder}/clients", f"ipc://{folder}/workers"
+        self._address, workers = f"ipc://{folder}/clients", f"ipc://{folder}/workers"
         self._owner = os.getpid()
         self._grace = worker_timeout
         try:
-            self._client = Client([clients], timeout=worker_timeout)
-            config = AgentConfig(
+            self._client = _PrivateClient(self._address, worker_timeout)
+            config = model.config(
+                folder,
                 broker=(workers,),
                 num=worker_num,
-                devices=tuple(name for name, _ in devices),
                 batch_size=batch_size,
                 max_latency=max_latency,
                 drain_grace=min(worker_timeout, MAX_GRACE),
-                pickled=pickled,
-                fork_address=fork_address,
-                log_level="error",
+                log_level=_log_level(),
+                private=True,
             )
-        except ConfigError as error:
-            shutil.rmtree(folder)
-            words = str(error).replace("AgentConfig.devices", "cuda_devices")
-            raise ValueError(words.replace("AgentConfig.", "")) from None
         except BaseException:
             shutil.rmtree(folder)
             raise
-        forks: ForkServer | None = None
-        if forked:
-            forks = ForkServer(fork_address, lambda: Loaded(model, None, args, kwargs))
+        forks = model.fork_server(config)
         self._broker = Process(
             "zstreamer.broker",
             BrokerConfig(
-                client_address=clients, worker_address=workers, http_port=0, log_level="error"
+                client_address=self._address,
+                worker_address=workers,
+                http_port=0,
+                log_level="error",
             ),
             # It outlives this process by a moment, also where that is killed.
             args=(FOLDER_FLAG, folder),
@@ -273,9 +272,27 @@ class Streamer:
 
     close = destroy_workers
 
+    @property
+    def address(self) -> str:
+        """The private broker's, for ``zstreamer status --address``; only this user can reach it."""
+        return self._address
+
+    def status(self) -> dict[str, object]:
+        """Return what the private broker knows of its model, workers and queue.
+
+        Returns:
+            ``{"broker": {…}, "models": {"default": {…}}}``, as ``zstreamer status --json`` has it.
+
+        Raises:
+            Cancelled: the streamer is closed.
+            BrokerUnreachable: the broker does not answer.
+        """
+        self._refuse_closed()
+        return fetch(self._address)
+
     def _refuse_closed(self) -> None:
         if not self._end.alive:
-            raise Cancelled("the streamer is closed")
+            raise Cancelled(self._closed)
 
     def _wait_for_worker_ready(self, timeout: float | None = None) -> None:
         """Wait until a worker is ready; for programs of the older library, which call this.
@@ -293,26 +310,17 @@ class Streamer:
         self.destroy_workers()
 
 
-def _devices(given: Any) -> list[tuple[str, str | int]]:
-    """Return the name and the plain value of each device.
+class _PrivateClient(Client):
+    """Sends what msgpack cannot carry as pickles, to a private broker and its own workers."""
 
-    Raises:
-        ValueError: they are no device ids.
-    """
-    words = f"cuda_devices must be a list of device ids, such as [0, 1], not {given!r:.100}"
-    if isinstance(given, str | bytes) or not (given is None or isinstance(given, Iterable)):
-        raise ValueError(words)
-    try:
-        plain = [_device(each) for each in (() if given is None else given)]
-    except TypeError:
-        raise ValueError(words) from None
-    return [(str(each), each) for each in plain]
+    def __init__(self, address: str, timeout: float) -> None:
+        super().__init__([address], timeout=timeout)
+        self._settings.codec = pickled.private()
 
 
-def _device(given: Any) -> str | int:
-    if isinstance(given, bool):
-        raise TypeError
-    return str(given) if isinstance(given, str) else operator.index(given)
+def _log_level() -> str:
+    """Return what the workers log: a line for each batch where this program wants to see it."""
+    return "debug" if logging.getLogger("zstreamer").isEnabledFor(logging.DEBUG) else "error"
 
 
 def _await_last_answers(client: Client) -> None:

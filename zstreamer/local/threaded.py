@@ -252,8 +252,10 @@ class Batches:
             item.call.begun = True
         start = time.perf_counter()
         outputs = self._outputs(items)
+        seconds = time.perf_counter() - start
+        log.debug("batch size=%d seconds=%.4f", len(items), seconds)
         if self._runner.clean:
-            batch_time.observe(len(items), time.perf_counter() - start)
+            batch_time.observe(len(items), seconds)
         more = self._take_in(batcher, 0.0)  # what came while it ran, so not in answer to it
         batcher.ended(time.monotonic(), len(items))
         ended: dict[int, Call] = {}

@@ -10,6 +10,7 @@ one runs. When the agent is gone the socket ends, and so does this process, at o
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import signal
@@ -21,13 +22,16 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple, NoReturn
 
-from zstreamer import codec, errors, failure
+from zstreamer import errors, failure, pickled
+from zstreamer.codec import PLAIN
 from zstreamer.model import Loaded, PrepareFunction
 from zstreamer.signature import example_text
 from zstreamer.system import cpus, logs
 from zstreamer.worker import pipe, target
 from zstreamer.worker.claims import Claims
 from zstreamer.worker.runner import ModelBroken, Runner, encode
+
+log = logging.getLogger("zstreamer.worker.child")  # run as __main__
 
 READ = 1024 * 1024
 """Bytes read from the socket at once."""
@@ -50,7 +54,11 @@ class Held(NamedTuple):
 
 
 class Child:
-    """Both ends of one model: what the agent sends, and what the model makes of it."""
+    """Both ends of one model: what the agent sends, and what the model makes of it.
+
+    Attributes:
+        codec: what makes values of payloads; it opens no pickle unless the owner has said so.
+    """
 
     def __init__(self, channel: socket.socket, claims: Claims) -> None:
         self._channel = channel
@@ -61,6 +69,7 @@ class Child:
         self._plan: pipe.Plan | None = None
         self._prepare: PrepareFunction
         self._looks = False
+        self.codec = PLAIN
         self._cost: Callable[[object], float] | None = None
         self._outbox: deque[tuple[list[int], list[object], float]] = deque()
         self._to_write = threading.Semaphore(0)
@@ -82,6 +91,7 @@ class Child:
             except ModelBroken as error:
                 self._end(error.__cause__ or error)
             seconds = time.perf_counter() - start
+            log.debug("batch size=%d seconds=%.4f", len(ids), seconds)
             self._answer(ids, outputs, seconds if runner.clean else 0.0)
 
     def send(self, message: pipe.PipeMessage) -> None:
@@ -107,7 +117,7 @@ class Child:
     def _answer(self, ids: list[int], outputs: list[object], seconds: float) -> None:
         if self._plan is None and not self._outbox:
             # Nothing to run next, so the switch to the writer would only cost time.
-            self.send(pipe.Done(ids, encode(outputs), seconds))
+            self.send(pipe.Done(ids, encode(outputs, self.codec), seconds))
         else:
             self._outbox.append((ids, outputs, seconds))
             self._to_write.release()
@@ -126,7 +136,7 @@ class Child:
             while True:
                 self._to_write.acquire()
                 ids, outputs, seconds = self._outbox[0]
-                self.send(pipe.Done(ids, encode(outputs), seconds))
+                self.send(pipe.Done(ids, encode(outputs, self.codec), seconds))
                 self._outbox.popleft()
 
     def _read(self) -> None:
@@ -162,7 +172,7 @@ class Child:
                 self.send(pipe.Preparing(message.ids[position:]))
                 told = time.monotonic()
             try:
-                value = self._prepare(codec.decode(payload))
+                value = self._prepare(self.codec.decode(payload))
                 if self._cost is not None:
                     costs[id] = _finite(self._cost(value))
             except BaseException as error:  # noqa: BLE001  # the user's code may raise anything
@@ -201,14 +211,14 @@ class _Fatal:
 
 
 def run(
-    channel: socket.socket, claims: Claims, load: Callable[[], Loaded] | None = None
+    channel: socket.socket, claims: Claims, load: Callable[[str], Loaded] | None = None
 ) -> NoReturn:
     """Load the model and serve it on ``channel`` until the agent is gone; never returns.
 
     Args:
         channel: this process's end of the pair that the agent made.
         claims: this process's end of what the agent shares with it.
-        load: loads the model; where None, the agent's description says what to load.
+        load: loads the model for a device; where None, the agent's description says what to load.
     """
     # A terminal's Ctrl-C reaches the whole process group; only the agent ends its child.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -218,12 +228,16 @@ def run(
     child = Child(channel, claims)
     try:
         description = _read_description(channel)
+        if description.private:  # as its owner says, never a peer
+            child.codec = pickled.private(target.import_main)
         if load is None:  # a fork has the logging of the program that it was forked from
             logs.start_own(description.log_level)
         # Before the model's modules are imported: OpenMP and torch look at it then. Without it
         # each worker would start a thread for every core, and all would wait for each other.
         os.environ.setdefault("OMP_NUM_THREADS", str(cpus.share(description.workers)))
-        model = load() if load is not None else target.load(description)
+        if load is not None and description.device:  # others have it since they started
+            os.environ["CUDA_VISIBLE_DEVICES"] = description.device
+        model = target.load(description) if load is None else load(description.device)
         model.warm_up()
     except BaseException as error:  # noqa: BLE001  # whatever the model's code raises, a person must see it
         final = isinstance(error, target.TargetError)

@@ -27,10 +27,10 @@ class ForkServer:
 
     Args:
         address: path of the Unix socket on which it listens.
-        load: loads the model; runs in each model's process.
+        load: loads the model for a device (empty: none); runs in each model's process.
     """
 
-    def __init__(self, address: str, load: Callable[[], Loaded]) -> None:
+    def __init__(self, address: str, load: Callable[[str], Loaded]) -> None:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         listener.bind(address)
         listener.listen()
@@ -51,7 +51,7 @@ class ForkServer:
             os.waitpid(self.pid, 0)
 
 
-def _serve(listener: socket.socket, load: Callable[[], Loaded], owner: int) -> None:
+def _serve(listener: socket.socket, load: Callable[[str], Loaded], owner: int) -> None:
     # Not at the top: `python -m zstreamer.worker.child` imports this package first.
     from zstreamer.worker import child
     from zstreamer.worker.claims import Claims

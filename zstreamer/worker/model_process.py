@@ -152,4 +152,5 @@ def _describe(config: AgentConfig) -> bytes:
         config.init_kwargs,
         config.num,
         config.log_level,
+        config.private,
     ).to_bytes()

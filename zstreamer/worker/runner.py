@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from zstreamer import codec, errors, failure
+from zstreamer import errors, failure
+from zstreamer.codec import PLAIN, Codec
 from zstreamer.errors import PredictError, ZStreamerError
 from zstreamer.model import ItemError, PredictFunction, WrongNumberOfOutputs, listed
 from zstreamer.worker.pipe import Outcome
@@ -164,21 +165,21 @@ def _parts(again: list[int], error: BaseException, count: int) -> list[list[int]
     return [part for part in parts if part]
 
 
-def encode(outputs: Sequence[object]) -> list[Outcome]:
+def encode(outputs: Sequence[object], codec: Codec = PLAIN) -> list[Outcome]:
     """Return the outcome of each output: its payload, or its error."""
     plain = [o for o in outputs if not isinstance(o, BaseException)]
     try:
-        payloads = iter(codec.encode_all(plain))
+        payloads = iter(codec.encode_all(plain, "outputs[{}]"))
     except Exception:  # noqa: BLE001  # an output may be of the user's classes, which may raise anything
-        return [_encode_one(output) for output in outputs]
+        return [_encode_one(output, codec) for output in outputs]
     return [_error(o) if isinstance(o, BaseException) else next(payloads) for o in outputs]
 
 
-def _encode_one(output: object) -> Outcome:
+def _encode_one(output: object, codec: Codec) -> Outcome:
     if isinstance(output, BaseException):
         return _error(output)
     try:
-        return codec.encode(output, "output")
+        return codec.encode_all((output,), "output")[0]
     except Exception as error:  # noqa: BLE001  # as above
         words = f"the model's output cannot be sent: {failure.message(error)}"
         return errors.to_wire(PredictError(words, "BadOutput"))

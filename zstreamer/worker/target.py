@@ -38,6 +38,7 @@ class Description:
         args, kwargs: for init_model, where ``name`` is given.
         workers: how many its command runs on this machine; they share its cores.
         log_level: the least that this package logs in the child.
+        private: items come from the owner alone, and may be pickles.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Description:
     kwargs: dict[str, object] = field(default_factory=dict)
     workers: int = 1
     log_level: str = "warning"
+    private: bool = False
 
     def to_bytes(self) -> bytes:
         """Return the description as bytes for `from_bytes`."""
@@ -109,7 +111,7 @@ def freeze(
                 'into a module (a .py file) and import it from there; or use mp_start_method="fork"'
                 ", which needs no import, or ThreadedStreamer, which stays in this process"
             )
-    head = pickle.dumps(_preparation(with_main="__main__" in pickler.homes))
+    head = pickle.dumps((*_preparations(), "__main__" in pickler.homes))
     return base64.b64encode(head + body.getvalue()).decode()
 
 
@@ -170,16 +172,32 @@ def refuse_unguarded_main() -> None:
 _importing_main = False
 
 
-def _preparation(with_main: bool) -> dict[str, object]:
+def _preparations() -> tuple[dict[str, object], dict[str, object]]:
     """What a child needs to find the names that a model refers to, as `multiprocessing` has it.
 
-    The main module is imported only where the model lives in it: that runs its top level again.
+    The second is for the main module. It is imported only where the model lives in it, or an item
+    of a class that does: that runs its top level again.
     """
     known = multiprocessing.spawn.get_preparation_data("zstreamer model")
-    wanted = ["sys_path", "dir", "orig_dir"]
-    if with_main:
-        wanted += ["init_main_from_name", "init_main_from_path"]
-    return {key: known[key] for key in wanted if key in known}
+    wanted = ("sys_path", "dir", "orig_dir"), ("init_main_from_name", "init_main_from_path")
+    paths, main = ({key: known[key] for key in keys if key in known} for keys in wanted)
+    return paths, main
+
+
+def import_main() -> None:
+    """Import the program's main module in its child, if it has not been yet."""
+    global _importing_main, _main  # noqa: PLW0603  # a process has one main module
+    main, _main = _main, {}
+    if main:
+        _importing_main = True
+        try:
+            multiprocessing.spawn.prepare(main)
+        finally:
+            _importing_main = False
+
+
+_main: dict[str, object] = {}
+"""What `import_main` has still to do."""
 
 
 def load(description: Description) -> Loaded:
@@ -200,15 +218,30 @@ def load(description: Description) -> Loaded:
 
 
 def _thaw(pickled: str) -> _Frozen:
-    global _importing_main  # noqa: PLW0603  # one process loads one model, once
+    global _main, _importing_model  # noqa: PLW0603  # one process loads one model, once
     buffer = io.BytesIO(base64.b64decode(pickled))
-    _importing_main = True
+    paths, _main, with_main = pickle.load(buffer)  # noqa: S301  # our own parent's
+    multiprocessing.spawn.prepare(paths)
+    if with_main:
+        import_main()
+    _importing_model = True
     try:
-        multiprocessing.spawn.prepare(pickle.load(buffer))  # noqa: S301  # our own parent's
         frozen = pickle.load(buffer)  # noqa: S301
     finally:
-        _importing_main = False
+        _importing_model = False
     return _Frozen(*frozen)
+
+
+def importing_model() -> bool:
+    """Whether this process is importing a module of the program for the model in it.
+
+    That module may make a `Streamer`, as an app does that a web server imports: in here it must
+    start nothing.
+    """
+    return _importing_model
+
+
+_importing_model = False
 
 
 def resolve(name: str) -> object:

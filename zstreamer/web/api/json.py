@@ -7,7 +7,9 @@ import json
 import re
 import sys
 from collections.abc import Callable, Collection, Iterable
+from decimal import Decimal
 
+from zstreamer import extensions
 from zstreamer.errors import BadRequest
 
 try:
@@ -58,9 +60,17 @@ def check_nesting(value: object, most: int) -> None:
 
 
 def plain(value: object) -> object:
-    """Return bytes and arrays in a form that JSON has; raise TypeError for others."""
+    """Return the form in JSON of bytes, arrays, tensors and decimal numbers.
+
+    Raises:
+        TypeError: JSON has no form for it.
+    """
     if isinstance(value, bytes):
         return {"b64": base64.b64encode(value).decode()}
+    if isinstance(value, Decimal):  # as text, since a JSON number is mostly read as a float
+        return str(value)
+    if extensions.is_tensor(value):
+        return value.tolist()  # type: ignore[attr-defined]  # as the line before says
     np = sys.modules.get("numpy")
     if np is not None and isinstance(value, np.ndarray | np.generic):
         lists = value.tolist()
