@@ -11,9 +11,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeAlias
+from uuid import UUID
 
 import numpy as np
 
@@ -45,6 +48,15 @@ CLASSES: Mapping[str, type[Message]] = {
     "STATE": protocol.State,
     "STATUS": protocol.Status,
 }
+
+
+TEXTS: Mapping[str, Callable[[str], object]] = {
+    "datetime": datetime.fromisoformat,
+    "date": date.fromisoformat,
+    "decimal": Decimal,
+    "uuid": UUID,
+}
+"""The values that travel as text, by the names that they have on the wire."""
 
 
 def load() -> Json:
@@ -112,7 +124,17 @@ def value(form: Json) -> object:
     """Return the Python value of a payload's vector."""
     if isinstance(form, list):
         return [value(each) for each in form]
+    if isinstance(form, dict) and len(form) == 1 and (name := next(iter(form))) in TEXTS:
+        return TEXTS[name](form[name])
     return _value_of(form) if isinstance(form, dict) else form
+
+
+def _tensor(form: Json) -> object:
+    import torch
+
+    return torch.tensor(form["elements"], dtype=getattr(torch, form["tensor"])).reshape(
+        form["shape"]
+    )
 
 
 def _value_of(form: Json) -> object:
@@ -125,6 +147,8 @@ def _value_of(form: Json) -> object:
             return np.dtype(form["dtype"]).type(value(form["scalar"]))
         case ["dtype", "shape", "elements"]:
             return np.array(form["elements"], form["dtype"]).reshape(form["shape"])
+        case ["tensor", "shape", "elements"]:
+            return _tensor(form)
     return {name: value(inner) for name, inner in form.items()}
 
 

@@ -67,7 +67,7 @@ def redis_broker():
     while True:
         port = free_port()
         config = BrokerConfig(
-            port=port, worker_port=port + 1, http_port=0, model_grace=30.0, log_level="warning"
+            port=port, worker_port=port + 1, http_port=0, model_grace=0.1, log_level="warning"
         )
         with Process("zstreamer.broker", config) as broker:
             if broker.wait(0.5) is None:

@@ -13,6 +13,7 @@ import logging
 import re
 import select
 import shutil
+import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ from zstreamer.client.client import Client
 from zstreamer.client.future import Future
 from zstreamer.client.items import Items
 from zstreamer.config import TIMEOUT, BrokerConfig
+from zstreamer.errors import ModelNotFound
 from zstreamer.local.folder import socket_folder
 from zstreamer.local.held_model import HeldModel
 from zstreamer.model import Loaded, PredictFunction, listed
@@ -35,6 +37,9 @@ WORKER_TIMEOUT = TIMEOUT
 
 REDIS_PORT = 6379
 """Stands for the broker's own ports: no broker listens on Redis's."""
+
+PAUSE = 0.1
+"""Seconds before a call for a model that has no worker yet is tried again."""
 
 GLANCE = 0.2
 """Seconds between two looks at whether the workers are alive."""
@@ -98,6 +103,7 @@ class RedisStreamer:
     ) -> None:
         broker = Broker.of(redis_broker, prefix)
         self.prefix = prefix
+        self._timeout = worker_timeout
         self._client = Client(broker.clients, model=broker.model, timeout=worker_timeout)
         native = f'Client("{broker.clients}", model="{broker.model}")'
         _tell("RedisStreamer", redis_broker, prefix, broker.clients, broker.model, native)
@@ -110,10 +116,22 @@ class RedisStreamer:
         priority: int = 0,
         return_exceptions: bool = False,
     ) -> list[object]:
-        """Return one output for each input, in order; arguments and errors as `Client.predict`."""
-        return self._client.predict(
-            batch, timeout=timeout, priority=priority, return_exceptions=return_exceptions
-        )
+        """Return one output for each input, in order; arguments and errors as `Client.predict`.
+
+        A Redis kept items for workers that were still to come, so it waits for those too.
+        """
+        end = time.monotonic() + (self._timeout if timeout is None else timeout)
+        left = timeout
+        while True:
+            try:
+                return self._client.predict(
+                    batch, timeout=left, priority=priority, return_exceptions=return_exceptions
+                )
+            except ModelNotFound:
+                left = end - time.monotonic() - PAUSE
+                if left <= 0:
+                    raise
+                time.sleep(PAUSE)
 
     def submit(
         self,
