@@ -582,8 +582,8 @@ def test_a_call_waits_for_a_broker_that_comes_later():
     [
         ({"address": ""}, "no address"),
         ({"address": "localhost:7787"}, "'localhost:7787' is not an address: give tcp://HOST:7787"),
-        ({"address": "tcp://nonsense"}, "'tcp://nonsense' is no address"),
-        ({"address": ["tcp://a:1", "tcp://b:65536"]}, "'tcp://b:65536' is no address"),
+        ({"address": "tcp://nonsense"}, "'tcp://nonsense' is not an address"),
+        ({"address": ["tcp://a:1", "tcp://b:65536"]}, "'tcp://b:65536' is not an address"),
         ({"timeout": 0}, "timeout must be a positive number"),
         ({"connect_timeout": "5"}, "connect_timeout must be"),
         ({"keys": "secret"}, "keys"),
