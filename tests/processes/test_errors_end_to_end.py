@@ -113,7 +113,7 @@ def test_the_address_of_another_zeromq_program_is_an_error_that_names_it():
 @pytest.mark.gevent
 def test_the_workers_port_given_to_a_client_is_an_error_that_says_so(cluster):
     with Client(cluster.worker_address) as client:
-        with raises_within(4, errors.BadRequest, "port is for workers.*exchanged"):
+        with raises_within(4, errors.BadRequest, "port is for workers.*swapped"):
             client.predict([1])
         with raises_within(4, errors.BadRequest, "port is for workers"):
             client.wait_ready(10)
