@@ -25,6 +25,9 @@ MARKS = ((b"kill", 0.01), (b"bad", 0.03), (b"drop", 0.04), (b"fatal", 0.045), (b
 """What becomes of a batch with such an item, see `SimChild`, and how likely a payload is one, as
 a running sum."""
 
+TOO_LITTLE_TIME = ("are ahead, more than the budget allows", "not enough time left")
+"""What the broker and the client say where an item could only be answered too late."""
+
 LARGE = 5_000_000
 """Bytes of the few payloads that travel in parts."""
 
@@ -431,7 +434,8 @@ class Scenario:
                     if budget > 0.5:
                         self._check_not_only_drained(payload, error)
                     return
-                short = "ahead" in error.message and budget < 5.0 + self._work() + self._hung()
+                early = any(words in error.message for words in TOO_LITTLE_TIME)
+                short = early and budget < 5.0 + self._work() + self._hung()
                 assert self.tight or short, f"{payload!r} refused without overload: {error!r}"
             case errors.WorkerLost() if not call.once:
                 strikes = 2 * history.died_alone[payload] + history.lost[payload]
