@@ -83,7 +83,7 @@ class BrokerCore:
         self.config = config
         self.epoch = epoch
         self.born = now
-        self.scheduler = Scheduler()
+        self.scheduler = Scheduler(config.scale_latency)
         self.admission = Admission(config, self.scheduler, now)
         self.clients: dict[int, ClientRecord] = {}
         self.client_sessions: dict[bytes, ClientRecord] = {}
@@ -126,9 +126,11 @@ class BrokerCore:
                 return
         if client is not None and type(message) is protocol.Submit:
             client.acknowledge(message.ack)
-            if sum(len(run.ids) for run in message.runs) > self.config.window_items:
+            items = sum(len(run.ids) for run in message.runs)
+            if items > self.config.window_items:
                 self._refuse_malformed(now, Side.CLIENT, session, "more items than the window")
                 return
+            self.scheduler.bundles.submit.observe(items)
             for run in message.runs:
                 self._submit(now, client, run)
         elif isinstance(message, protocol.Hello):
@@ -322,7 +324,9 @@ class BrokerCore:
         client = self.clients.get(hello.id)
         resumed = client is not None
         if client is None:
-            client = self.clients[hello.id] = ClientRecord(hello.id, self.config.max_payload)
+            answers = self.scheduler.bundles.answer
+            client = ClientRecord(hello.id, self.config.max_payload, answers)
+            self.clients[hello.id] = client
         if client.session is not None:
             self._replace(now, Side.CLIENT, client.session)
             self.client_sessions.pop(client.session, None)
@@ -470,6 +474,7 @@ class BrokerCore:
         model = worker.model
         if worker.state in (WorkerState.RESTARTING, WorkerState.BROKEN):
             worker.failures += 1
+            model.tally.failures += 1
             worker.trouble = model.trouble = errors.shortened(message.text, MAX_TROUBLE)
             model.gave_up = worker.state is WorkerState.BROKEN
         elif worker.state is WorkerState.WARM:
@@ -533,6 +538,7 @@ class BrokerCore:
         self._look_at_clients(now)
         for model in self.models.values():
             model.measure(seconds, RATE_WEIGHT)
+            model.look_at_load(now)
         self.scheduler.forget_idle(now)
         for patience in self.patience.values():
             patience.forget(now)
@@ -547,10 +553,12 @@ class BrokerCore:
                 worker.stalled = True
                 worker.model.look_at(worker)
                 self.counts["stalls"] += 1
+                worker.model.tally.stalls += 1
             if not worker.late and worker.is_late(now):
                 worker.late = True
                 worker.model.look_at(worker)
                 self.counts["late"] += 1
+                worker.model.tally.late += 1
             worker.words = max(0, worker.words - int(FEWER_WORDS * TICK))
             if not worker.tickets:
                 worker.moved = now

@@ -21,6 +21,7 @@ from zstreamer.broker import dispatch
 from zstreamer.broker.clients import ClientRecord
 from zstreamer.broker.lots import Lot
 from zstreamer.broker.models import Model
+from zstreamer.broker.tally import Bundles, code_name
 from zstreamer.broker.workers import Worker
 from zstreamer.errors import DeadlineExceeded, NoWorker, WorkerLost, ZStreamerError
 from zstreamer.wire.protocol import NO_PAYLOAD, Fate, Report, Slot, WorkerState
@@ -46,18 +47,26 @@ MAX_GROUP = 1024
 class Scheduler:
     """The items of all models, wherever they are.
 
+    Args:
+        latency: seconds in which items are to be answered, see `Wanted`.
+
     Attributes:
         queued_items, queued_bytes: what no worker has yet.
         dirty: peers with something to be sent; a dict for its order, which a set has not.
         counts: what has happened how often, for people.
+        bundles: how many items messages carry.
+        strangers: items for models that nobody has served, by why they were refused.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, latency: float | None = None) -> None:
         self.models: dict[str, Model] = {}
+        self._latency = latency
         self.queued_items = 0
         self.queued_bytes = 0
         self.dirty: dict[ClientRecord | Worker, None] = {}
         self.counts: Counter[str] = Counter()
+        self.bundles = Bundles()
+        self.strangers: Counter[str] = Counter()
         self._ticket = 0
         self._use = 0
         self._ready: dict[Model, None] = {}
@@ -82,7 +91,7 @@ class Scheduler:
         """Return the model of this name, a new one where there is none."""
         model = self.models.get(name)
         if model is None:
-            model = self.models[name] = Model(name)
+            model = self.models[name] = Model(name, self.bundles, self._latency)
         return model
 
     def touch(self, model: Model, worker: Worker | None = None) -> None:
@@ -109,6 +118,7 @@ class Scheduler:
     def _give_up(self, lot: Lot, ids: set[int]) -> None:
         positions = [i for i, id in enumerate(lot.ids) if id in ids]
         lot.client.end(ids, lot.size_of(ids))
+        lot.model.tally.errors["cancelled"] += len(ids)
         if lot.worker is None:
             self.queued_items -= len(ids)
             if lot.suspect:  # its group drops it when it is next looked at
@@ -123,8 +133,8 @@ class Scheduler:
         self.dirty[worker] = None
         self.touch(lot.model, worker)  # its window may have room again
 
-    def finish(self, lot: Lot, ids: list[int], slots: list[Slot], size: int) -> None:
-        """Some of these items have outcomes: their client gets them.
+    def finish(self, lot: Lot, ids: list[int], slots: list[Slot], size: int) -> int:
+        """Some of these items have outcomes: their client gets them. Returns the outcomes' bytes.
 
         Args:
             lot: what they are in.
@@ -134,9 +144,10 @@ class Scheduler:
         """
         client = lot.client
         client.end(ids, size)
-        client.answer(ids, slots)
+        sent = client.answer(ids, slots)
         self.dirty[client] = None
         self.counts["answered"] += len(ids)
+        return sent
 
     def fail(self, lots: Iterable[Lot], error: ZStreamerError) -> None:
         """All items of these have ended with an error."""
@@ -148,6 +159,7 @@ class Scheduler:
 
     def _end(self, lots: Iterable[Lot], error: list[object]) -> None:
         for lot in lots:
+            lot.model.tally.errors[code_name(error)] += len(lot)
             self.finish(lot, lot.ids, [error] * len(lot), lot.size)
 
     def fail_waiting(self, model: Model, error: ZStreamerError) -> None:
@@ -200,9 +212,9 @@ class Scheduler:
             total = sum(count for _, count in shares)
             lots = model.queue.take(total)
             self._count_out(lots)
-            self._share_out(self._without_late(now, lots), shares)
+            self._share_out(now, self._without_late(now, lots), shares)
 
-    def _share_out(self, lots: list[Lot], shares: list[tuple[Worker, int]]) -> None:
+    def _share_out(self, now: float, lots: list[Lot], shares: list[tuple[Worker, int]]) -> None:
         """Give each worker as many of the items as it is to have, cutting lots where needed."""
         lots.reverse()
         for worker, count in shares:
@@ -210,6 +222,7 @@ class Scheduler:
                 most = min(count, worker.fits(lots[-1]))
                 lot = lots.pop() if len(lots[-1].ids) <= most else lots[-1].take(most)
                 worker.assign(self._ticket + 1, lot)
+                lot.model.tally.queued.observe(now - lot.arrived, len(lot.ids))
                 self._ticket += len(lot.ids)
                 count -= len(lot.ids)
             self._use += 1
@@ -260,6 +273,7 @@ class Scheduler:
         """A worker says what has begun and what is done."""
         model = worker.model
         model.others += worker.hear(report)
+        self.bundles.report.observe(len(report.done))
         if report.begun:
             worker.start(now, report.begun)
         # What is no answer is rare, and much has to be known of it.
@@ -271,10 +285,10 @@ class Scheduler:
                 for slot in slots:
                     worker.receiver.payload(slot)  # what came in parts for it is of no use
             elif batch is None:
-                self._answered(worker, lot, tickets, slots)
+                self._answered(now, worker, lot, tickets, slots)
             else:
                 for ticket, slot in zip(tickets, slots, strict=True):
-                    self._ended(worker, lot, ticket, slot, batch)
+                    self._ended(now, worker, lot, ticket, slot, batch)
         if model.inquest:
             model.inquest.difference_update(report.done)
         worker.late = worker.late and not (report.begun or report.done)
@@ -287,7 +301,9 @@ class Scheduler:
             self._died_alone(model, batch.alone(), batch.how)
         self.touch(model, worker)
 
-    def _answered(self, worker: Worker, lot: Lot, tickets: list[int], slots: list[Slot]) -> None:
+    def _answered(
+        self, now: float, worker: Worker, lot: Lot, tickets: list[int], slots: list[Slot]
+    ) -> None:
         """Outcomes of some of a lot's items have come."""
         ids, size = lot.ids, lot.size
         if tickets != list(range(lot.ticket, lot.ticket + len(ids))):
@@ -302,13 +318,20 @@ class Scheduler:
             size = lot.size_of(ids)
         worker.served += len(ids)
         worker.model.served += len(ids)
-        self.finish(lot, ids, slots, size)
+        tally = worker.model.tally
+        tally.answered += len(ids)
+        tally.total.observe(now - lot.arrived, len(ids))
+        if ids and type(slots[0]) is list:  # errors come one by one, see `_ended`
+            tally.failed(slots[0])
+        tally.bytes_out += self.finish(lot, ids, slots, size)
 
-    def _ended(self, worker: Worker, lot: Lot, ticket: int, slot: Slot, batch: _Batch) -> None:
+    def _ended(
+        self, now: float, worker: Worker, lot: Lot, ticket: int, slot: Slot, batch: _Batch
+    ) -> None:
         """One item has come back, with whatever outcome."""
         fate = slot[0] if type(slot) is list else 0
         if fate not in _NO_OUTCOME:
-            self._answered(worker, lot, [ticket], [worker.receiver.payload(slot)])
+            self._answered(now, worker, lot, [ticket], [worker.receiver.payload(slot)])
             return
         position = ticket - lot.ticket
         worker.bytes -= len(lot.payloads[position])
@@ -369,6 +392,7 @@ class Scheduler:
             if cold and lot.movable and not lot.suspect:
                 self.refuse([lot], NoWorker(model.state_in_words()))
             elif not lot.suspect:
+                model.tally.redispatched += len(lot)
                 self._count_in(lot)
                 model.queue.push_returned(lot)
 
@@ -387,6 +411,7 @@ class Scheduler:
         if first:
             model.suspects.appendleft(group)
         else:
+            model.tally.redispatched += len(group)
             model.suspects.append(group)
 
     def _without_once(self, lots: list[Lot]) -> list[Lot]:

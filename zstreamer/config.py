@@ -125,6 +125,12 @@ class BrokerConfig(Config):
     drain_grace: float = setting(
         30.0, SECONDS, "Seconds that running work may take after a request to stop."
     )
+    scale_latency: float | None = setting(
+        None,
+        optional(SECONDS, "auto"),
+        "Seconds in which items are to be answered, for zstreamer_wanted_workers; auto: the time "
+        "of four full batches, at least half a second.",
+    )
     log_level: str = setting("info", LOG_LEVEL, "Lowest level that is logged.")
 
     @property
