@@ -204,6 +204,13 @@ class WorkerConfig(Config):
     drain_grace: float = setting(
         30.0, SECONDS, "Seconds that running work may take after a request to stop."
     )
+    metrics_port: int = setting(
+        0,
+        PORT_OR_NONE,
+        "Port of the first worker's pages /metrics, /healthz and /readyz (HTTP), and those that "
+        "follow for the others; 0 for none.",
+    )
+    metrics_host: str = setting("127.0.0.1", TEXT, "Address that these pages bind.")
     max_payload: int = setting(MAX_PAYLOAD, BYTES, "Largest input or output of one item, in bytes.")
     heartbeat: float = setting(HEARTBEAT, SECONDS, "Seconds between heartbeats.")
     heartbeat_timeout: float = setting(SILENCE, SECONDS, "Seconds of silence until a peer is lost.")

@@ -147,3 +147,117 @@ BROKER: Final = (
         "How long the broker's loop was busy between two waits: what comes meanwhile has to wait",
     ),
 )
+
+WORKER: Final = (
+    Series("zstreamer_worker_info", "gauge", ("release", "model", "device"), "1; what it serves"),
+    Series(
+        "zstreamer_worker_ready",
+        "gauge",
+        MODEL,
+        "1 where the model is warm, answers, and a broker is connected, as `/readyz`",
+    ),
+    Series("zstreamer_worker_brokers", "gauge", MODEL, "Brokers that it is connected to"),
+    Series(
+        "zstreamer_worker_items_total",
+        "counter",
+        ("model", "outcome"),
+        "Items that have left it: ok, the name of the error, cancelled, expired, lost (in a batch "
+        "whose process died), returned (to run elsewhere)",
+    ),
+    Series("zstreamer_worker_waiting_items", "gauge", MODEL, "Items that wait for the model"),
+    Series("zstreamer_worker_running_items", "gauge", MODEL, "Items that run in a batch now"),
+    Series(
+        "zstreamer_worker_batch_running_seconds",
+        "gauge",
+        MODEL,
+        "Seconds for which the present batch has run; 0 where none runs",
+    ),
+    Series(
+        "zstreamer_worker_wait_seconds",
+        "histogram",
+        MODEL,
+        "Time of an item from its arrival at the worker until its batch begins",
+    ),
+    Series("zstreamer_worker_batch_items", "histogram", MODEL, "Items of a batch"),
+    Series(
+        "zstreamer_worker_predict_seconds", "histogram", MODEL, "Time of one batch in the model"
+    ),
+    Series("zstreamer_worker_busy_seconds_total", "counter", MODEL, "Time in which a batch ran"),
+    Series(
+        "zstreamer_worker_batches_closed_total",
+        "counter",
+        ("model", "reason"),
+        "Batches by why they were no larger: full (`--batch-size`), all (nothing more waited), "
+        "hold (nothing more came while it was held), cost (`--max-batch-cost`), target "
+        "(`--latency-target`), alone (suspects run apart)",
+    ),
+    Series(
+        "zstreamer_worker_batch_cost_total",
+        "counter",
+        MODEL,
+        "Cost of the items in batches, as the model's cost() says",
+    ),
+    Series(
+        "zstreamer_worker_batch_padded_cost_total",
+        "counter",
+        MODEL,
+        "The same with padding: each item counts as the dearest of its batch. The share of padding "
+        "is 1 - cost / padded cost",
+    ),
+    Series("zstreamer_worker_batch_beta_seconds", "gauge", MODEL, "β of T(n) = β + α·n"),
+    Series("zstreamer_worker_batch_alpha_seconds", "gauge", MODEL, "α of it, seconds an item"),
+    Series("zstreamer_worker_model_deaths_total", "counter", MODEL, "Ends of the model's process"),
+    Series(
+        "zstreamer_worker_loop_turn_seconds",
+        "histogram",
+        MODEL,
+        "How long the agent's loop was busy between two waits",
+    ),
+    Series("zstreamer_gpu_utilization_ratio", "gauge", ("gpu",), "Time in which the GPU computed"),
+    Series("zstreamer_gpu_memory_used_bytes", "gauge", ("gpu",), "Memory of the GPU in use"),
+    Series("zstreamer_gpu_memory_bytes", "gauge", ("gpu",), "Memory of the GPU"),
+)
+
+CLIENT: Final = (
+    Series(
+        "zstreamer_client_calls_total",
+        "counter",
+        ("model", "outcome"),
+        "Calls that have ended: ok, or the name of the error that they raised. `model` is empty "
+        "for names that nobody serves",
+    ),
+    Series(
+        "zstreamer_client_items_total",
+        "counter",
+        ("model", "outcome"),
+        "Items of these calls; with return_exceptions each has an outcome of its own",
+    ),
+    Series(
+        "zstreamer_client_call_seconds",
+        "histogram",
+        MODEL,
+        "Time of a call, from `predict` until its last answer",
+    ),
+    Series("zstreamer_client_open_calls", "gauge", (), "Calls that have not ended"),
+    Series("zstreamer_client_brokers", "gauge", (), "Connections to brokers that stand"),
+)
+
+GATEWAY: Final = (
+    Series(
+        "zstreamer_http_requests_total",
+        "counter",
+        ("route", "model", "status"),
+        "Requests that ended. `model` is empty for pages without one, and until the model has "
+        "answered once",
+    ),
+    Series(
+        "zstreamer_http_items_total", "counter", ("route", "model"), "Items that they asked for"
+    ),
+    Series(
+        "zstreamer_http_request_seconds",
+        "histogram",
+        ("route", "model"),
+        "Time from a whole request to its response",
+    ),
+    Series("zstreamer_http_in_flight", "gauge", (), "Requests that have begun and not ended"),
+)
