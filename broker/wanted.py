@@ -26,13 +26,14 @@ from typing import NamedTuple
 FULL = 0.85
 """Of what full batches would answer, what a worker is expected to: arrivals are not even."""
 
-SMOOTH = 8.0
-"""Seconds over which arrivals are averaged: a burst that is shorter wants nobody new."""
+SMOOTH, QUICK = 8.0, 1.5
+"""Seconds over which arrivals are averaged: a burst that is shorter wants nobody new, unless what
+waits is older than the target already."""
 
-CLEAR = 15.0
+CLEAR = 5.0
 """Seconds in which what waits too long should be cleared by those that are wanted for it."""
 
-CALM = 120.0
+CALM = 180.0
 CALM_EXTRA = 20.0
 """Seconds for which a need is remembered: that of the rate, and that of what waits. A worker that
 is sent away too early takes its start to come back."""
@@ -96,6 +97,7 @@ class Wanted:
         self.workers = 0
         self.rate = 0.0
         self._target = target
+        self._quick_rate = 0.0
         self._at: float | None = None
         self._came_at = -math.inf
         self._arrived = 0
@@ -128,6 +130,7 @@ class Wanted:
         self._arrived, self._answered = load.arrived, load.answered
         weight = 1 - math.exp(-seconds / SMOOTH)
         self.rate += weight * (came / seconds - self.rate)
+        self._quick_rate += (1 - math.exp(-seconds / QUICK)) * (came / seconds - self._quick_rate)
         self._busy += weight * (load.busy - self._busy)
         if came or load.queued:
             self._came_at = now
@@ -165,9 +168,10 @@ class Wanted:
             return self._busy * load.workers / FULL, 0.0
         target = self.target()
         each = self._yield * size / (beta + alpha * size)
-        need = self.rate / (each * FULL)
+        rate = max(self.rate, self._quick_rate) if load.age > target else self.rate
+        need = rate / (each * FULL)
         if 2 * beta < target:  # else no number of workers meets it
-            need = max(need, self.rate * alpha / (self._yield * (1 - 2 * beta / target)))
+            need = max(need, rate * alpha / (self._yield * (1 - 2 * beta / target)))
         within = each * load.workers * target / 2
         extra = max(0.0, load.queued - within) / (each * CLEAR)
         return need, extra
