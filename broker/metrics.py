@@ -56,7 +56,7 @@ class Metrics(Collector):
         core, scheduler = self._core, self._core.scheduler
         families.put("zstreamer_broker_info", 1, zstreamer.__version__)
         families.put("zstreamer_draining", core.draining)
-        families.put("zstreamer_clients", len(core.client_sessions))
+        families.put("zstreamer_clients", len(core.sessions.connected))
         families.put("zstreamer_queue_bytes", scheduler.queued_bytes)
         families.put("zstreamer_queue_limit_items", core.config.max_items)
         for reason, count in list(scheduler.strangers.items()):

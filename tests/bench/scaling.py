@@ -1,12 +1,12 @@
-"""What `zstreamer_wanted_workers` is worth: workers and late items, against scaling on queue length.
+"""What `zstreamer_wanted_workers` is worth: workers and late items, against scaling on a queue.
 
     python -m tests.bench.scaling                 # the table, and a plot into docs/benchmarks
 
-A model of batch time T(n) = β + α·n behind a queue, in virtual time. Every 15 s an autoscaler reads a
-number and sets the workers to it; a new one takes some time to start. Both sides get the same
-arrivals. Scaling on queue length is KEDA's rule with the behaviour of Kubernetes' autoscaler: as many
-workers as the queue has times the target, up at once, down after 5 minutes in which none was
-needed. Its target is a guess that its user has to make, so each is shown.
+A model of batch time T(n) = β + α·n behind a queue, in virtual time. Every 15 s an autoscaler reads
+a number and sets the workers to it; a new one takes some time to start. All get the same arrivals.
+Scaling on items is KEDA's rule with the behaviour of Kubernetes' autoscaler: as many workers as
+there are items for each of its target, up at once, down after 5 minutes in which fewer would have
+done. The target is a guess that its user has to make, so some are shown.
 """
 
 from __future__ import annotations
