@@ -7,11 +7,12 @@ flood of lines, and a worker that greets anew has not left.
 from __future__ import annotations
 
 import logging
+import math
 from typing import NamedTuple
 
 from zstreamer.broker.core import BrokerCore
 from zstreamer.broker.workers import Worker
-from zstreamer.system.logs import printable
+from zstreamer.system.logs import Sparing, event, printable
 from zstreamer.wire.protocol import WorkerState
 
 log = logging.getLogger("zstreamer.broker")
@@ -21,6 +22,12 @@ LOOK = 0.1
 
 LINES = 50
 """Lines that one look writes at most."""
+
+ITEMS = 1.0
+"""Seconds between two looks at what models have refused."""
+
+FOLD = 10.0
+"""Seconds between two lines on refusals of one kind; the next says how many there were."""
 
 _STATES = {
     WorkerState.WARM: (logging.INFO, "ready"),
@@ -47,6 +54,16 @@ class Journal:
         self._seen: dict[int, _Seen] = {}
         self._look_at = 0.0
         self._lines = 0
+        self._items_at = 0.0
+        self._folded = Sparing(FOLD)
+        self._refused: dict[tuple[str, str], int] = {}
+
+    def close(self, now: float) -> None:
+        """The broker ends: tell what was held back."""
+        self._look_at = self._items_at = 0.0
+        self.look(now)
+        for kind, count, last in self._folded.flush(math.inf):
+            self._tell_refusals(kind, count, last)
 
     def look(self, now: float) -> None:
         """Tell what has changed since the last look, if that is long enough ago."""
@@ -64,7 +81,40 @@ class Journal:
         for id in [each for each in self._seen if each not in here]:
             self._absent(self._seen[id])
         if self._lines > LINES:
-            log.warning("%d more changes among the workers", self._lines - LINES)
+            log.warning(event("more changes among the workers", changes=self._lines - LINES))
+        self._refusals(now)
+
+    def _refusals(self, now: float) -> None:
+        """Tell which sessions were refused, and which items; not each, but how many in all."""
+        refusals = self._core.sessions.refusals
+        while refusals:
+            side, who, why = refusals.popleft()
+            kind = f"{side.value} refused\n{why}"
+            self._fold(now, kind, 1, who)
+        if now >= self._items_at:
+            self._items_at = now + ITEMS
+            self._refused_items(now)
+        for kind, count, last in self._folded.flush(now):
+            self._tell_refusals(kind, count, last)
+
+    def _refused_items(self, now: float) -> None:
+        before, self._refused = self._refused, {}
+        for model in self._core.models.values():
+            for reason, count in model.tally.refused.items():
+                key = model.name, reason
+                self._refused[key] = count
+                if (grown := count - before.get(key, 0)) > 0:
+                    name = printable(model.name, 100)
+                    self._fold(now, f"items refused\nreason {reason}", grown, f"model={name}")
+
+    def _fold(self, now: float, kind: str, count: int, last: str) -> None:
+        if told := self._folded.admit(now, kind, count, last):
+            self._tell_refusals(kind, told, last)
+
+    @staticmethod
+    def _tell_refusals(kind: str, times: int, last: str) -> None:
+        words, _, why = kind.partition("\n")
+        log.warning(event(words or "refused", times=times, last=last, why=why))
 
     def _note(self, before: _Seen, worker: Worker, *, missing: bool = False) -> None:
         """Tell what of a worker has changed, and remember how it is now."""
@@ -103,15 +153,14 @@ class Journal:
             printable(str(info.get(key, "-")), 100) for key in ("host", "pid", "number", "device")
         )
         reason = why.strip().rpartition("\n")[2]
-        log.log(
-            level,
-            "worker %s model=%s host=%s pid=%s number=%s device=%s workers=%d%s",
-            what,
-            printable(worker.model.name, 100),
-            host,
-            pid,
-            number,
-            device or "-",
-            len(worker.model.workers),
-            f": {printable(reason, 300)}" if reason else "",
+        line = event(
+            f"worker {what}",
+            model=printable(worker.model.name, 100),
+            host=host,
+            pid=pid,
+            number=number,
+            device=device or "-",
+            workers=len(worker.model.workers),
+            why=printable(reason, 300),
         )
+        log.log(level, line)

@@ -231,14 +231,15 @@ def run(config: BrokerConfig, owner: Owner | None = None) -> int:
     memory.keep_free_blocks()
     gc.freeze()
     with StopRequests() as stop, Admin(config, server.core, server.turns) as admin:
-        log.info(
-            "serving clients=%s workers=%s http=%s max_memory=%dMiB max_bytes=%dMiB",
-            config.client_endpoint,
-            config.worker_endpoint,
-            admin.port or "none",
-            limit // 2**20,
-            config.max_bytes // 2**20,
+        line = logs.event(
+            "serving",
+            clients=config.client_endpoint,
+            workers=config.worker_endpoint,
+            http=admin.port or "none",
+            max_memory=f"{limit // 2**20}MiB",
+            max_bytes=f"{config.max_bytes // 2**20}MiB",
         )
+        log.info(line)
         server.poller.register(stop, zmq.POLLIN)
         try:
             return _serve(server, stop, admin, memory.Guard(limit))
@@ -258,7 +259,7 @@ def _serve(server: Server, stop: StopRequests, admin: Admin, guard: memory.Guard
             return ExitCode.MEMORY
         if server.owner_gone():
             return ExitCode.OK
-    log.info("draining grace=%gs", server.config.drain_grace)
+    log.info(logs.event("draining", grace=f"{server.config.drain_grace:g}s"))
     server.core.drain()
     start = time.monotonic()
     end = start + server.config.drain_grace
@@ -267,8 +268,11 @@ def _serve(server: Server, stop: StopRequests, admin: Admin, guard: memory.Guard
         server.turn()
         journal.look(time.monotonic())
         if stop.requests > 1 or time.monotonic() > end or server.owner_gone():
-            log.warning("stopped with work unfinished items=%d", server.core.scheduler.queued_items)
+            items = server.core.scheduler.queued_items
+            log.warning(logs.event("stopped with work unfinished", items=items))
+            journal.close(time.monotonic())
             return ExitCode.NOT_DRAINED
+    journal.close(time.monotonic())
     log.info("drained and stopped")
     return ExitCode.OK
 
@@ -288,7 +292,7 @@ def main() -> int:
     """Run the broker that another program of ours started."""
     try:
         config, owner = read_config(BrokerConfig)
-        logs.start(config.log_level)
+        logs.start(config.log_level, config.log_format)
         return run(config, owner)
     finally:
         if FOLDER_FLAG in sys.argv:  # the owner may have been killed

@@ -47,6 +47,7 @@ MAX_REQUEST_ITEMS = 4096
 """Defaults that several programs, or a program and a class, have in common; seconds and bytes."""
 
 LOG_LEVEL = choice("debug", "info", "warning", "error")
+LOG_FORMAT = choice("text", "json")
 
 
 class Config:
@@ -132,6 +133,9 @@ class BrokerConfig(Config):
         "of four full batches, at least half a second.",
     )
     log_level: str = setting("info", LOG_LEVEL, "Lowest level that is logged.")
+    log_format: str = setting(
+        "text", LOG_FORMAT, "What a line of the log is: text, or a JSON object."
+    )
 
     @property
     def client_endpoint(self) -> str:
@@ -215,6 +219,9 @@ class WorkerConfig(Config):
     heartbeat: float = setting(HEARTBEAT, SECONDS, "Seconds between heartbeats.")
     heartbeat_timeout: float = setting(SILENCE, SECONDS, "Seconds of silence until a peer is lost.")
     log_level: str = setting("info", LOG_LEVEL, "Lowest level that is logged.")
+    log_format: str = setting(
+        "text", LOG_FORMAT, "What a line of the log is: text, or a JSON object."
+    )
 
     def _check(self) -> None:
         _check_heartbeat(self)
@@ -290,6 +297,9 @@ class GatewayConfig(Config):
         30.0, SECONDS, "Seconds that open requests may take after a request to stop."
     )
     log_level: str = setting("info", LOG_LEVEL, "Lowest level that is logged.")
+    log_format: str = setting(
+        "text", LOG_FORMAT, "What a line of the log is: text, or a JSON object."
+    )
 
     @property
     def address(self) -> str:

@@ -36,7 +36,7 @@ def broker(config: BrokerConfig) -> int:
     """
     from zstreamer.broker import server
 
-    logs.start(config.log_level)
+    logs.start(config.log_level, config.log_format)
     return server.run(config)
 
 
@@ -58,7 +58,7 @@ def worker(config: WorkerConfig) -> int:
     config = _with_current_folder(config)
     from zstreamer.worker import supervisor
 
-    logs.start(config.log_level)
+    logs.start(config.log_level, config.log_format)
     return supervisor.run(config)
 
 
@@ -105,6 +105,7 @@ def _gateway(config: UpConfig, broker: str, worker_config: WorkerConfig) -> Gate
         "processes": config.http_processes,
         "model": worker_config.model,
         "log_level": worker_config.log_level,
+        "log_format": worker_config.log_format,
     }
     return resolve(GatewayConfig, flags, file=get_current_context().params.get("config"))
 

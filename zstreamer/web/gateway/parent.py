@@ -66,7 +66,8 @@ def run(config: GatewayConfig, owner: Owner | None = None) -> int:
         log.error("cannot bind http://%s: %s", config.address, reason)  # noqa: TRY400  # one line
         return ExitCode.UNREACHABLE
     brokers = ",".join(config.broker)
-    log.info("serving http://%s broker=%s processes=%d", config.address, brokers, len(listeners))
+    line = logs.event(f"serving http://{config.address}", broker=brokers, processes=len(listeners))
+    log.info(line)
     with StopRequests() as stop, _metrics_of(config.processes) as env:
         servers = [_slot(config, each, env) for each in listeners]
         slots.serve(servers, stop, owner)
@@ -132,7 +133,7 @@ def _metrics_of(processes: int) -> Iterator[dict[str, str]]:
 def main() -> int:
     """Run the gateway that another program of ours started."""
     config, owner = read_config(GatewayConfig)
-    logs.start(config.log_level)
+    logs.start(config.log_level, config.log_format)
     return run(config, owner)
 
 
