@@ -60,13 +60,16 @@ class Journal:
 
     def close(self, now: float) -> None:
         """The broker ends: tell what was held back."""
-        self._look_at = self._items_at = 0.0
-        self.look(now)
+        self._items_at = 0.0
+        self._refusals(now)
         for kind, count, last in self._folded.flush(math.inf):
             self._tell_refusals(kind, count, last)
 
     def look(self, now: float) -> None:
         """Tell what has changed since the last look, if that is long enough ago."""
+        followed = self._core.scheduler.bundles.followed
+        while followed:
+            log.debug(followed.popleft())
         if now < self._look_at:
             return
         self._look_at = now + LOOK

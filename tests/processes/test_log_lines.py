@@ -129,3 +129,25 @@ def test_a_broker_tells_whom_it_refused_and_how_often_without_a_line_for_each(lo
     assert re.search(r"worker refused times=1 last=\S+: this port is for workers", lines[0])
     assert sum(int(re.search(r"times=(\d+)", line)[1]) for line in lines) == 5
     assert len(lines) == 2
+
+
+def test_at_debug_one_call_can_be_followed_through_client_broker_and_worker(log, caplog):
+    caplog.set_level("DEBUG", "zstreamer.client")
+    with Cluster(log_level="debug", log_format="json") as cluster:
+        cluster.worker("echo", model="echo", log_level="debug", log_format="json")
+        with cluster.client(model="echo") as client:
+            client.wait_ready(30)
+            client.predict(["one", "two"])
+        (ended,) = [each.msg for each in caplog.records if "call ended" in each.getMessage()]
+        tag = ended.fields["items"].split(",")[1]
+        lines = log("items end", tag, "zstreamer.broker")
+    told = [json.loads(line) for line in lines if tag in line]
+    way = [(line["logger"].split(".")[1], line["event"]) for line in told]
+    assert sorted(way) == [
+        ("broker", "items came"),
+        ("broker", "items end"),
+        ("broker", "items leave"),
+        ("worker", "batch begins"),
+        ("worker", "items came"),
+        ("worker", "items end"),
+    ]

@@ -45,6 +45,9 @@ class Journal:
         """Look at what has changed; now: monotonic seconds."""
         self._links(now)
         self._model(now)
+        followed = self._core.backlog.followed
+        while followed:
+            log.debug(followed.popleft())
         if now >= self._failures.due:
             self._flush(now)
 
