@@ -95,6 +95,7 @@ def test_in_json_every_line_of_every_process_is_an_object_that_tells_one_event(l
         worker = cluster.worker("picky", model="picky", log_level="info", log_format="json")
         with cluster.client(model="picky") as client:
             client.wait_ready(30)
+            log('"worker ready"')  # it looks at workers some times a second
             with pytest.raises(errors.PredictError):
                 client.predict(["boom"])
             with pytest.raises(errors.Overloaded):
