@@ -32,6 +32,7 @@ from zstreamer.broker.scheduler import Scheduler
 from zstreamer.broker.workers import STALL, Worker
 from zstreamer.config import BrokerConfig
 from zstreamer.errors import ZStreamerError
+from zstreamer.keys.ring import Principal
 from zstreamer.wire import protocol
 from zstreamer.wire.protocol import Frames, ProtocolError, Role, WorkerState
 
@@ -111,8 +112,10 @@ class BrokerCore:
 
     # What arrives
 
-    def on_client(self, now: float, session: bytes, frames: Frames) -> None:
-        """A message has come from a client's session."""
+    def on_client(
+        self, now: float, session: bytes, frames: Frames, principal: Principal | None = None
+    ) -> None:
+        """A message has come from a client's session; its HELLO with whose key that has."""
         try:
             message = protocol.decode(frames)
         except ProtocolError as error:
@@ -132,7 +135,7 @@ class BrokerCore:
             for run in message.runs:
                 self._submit(now, client, run)
         elif isinstance(message, protocol.Hello):
-            self._hello_client(now, session, message)
+            self._hello_client(now, session, message, principal)
         elif isinstance(message, protocol.Status):
             self._tell_status(now, session, message)
         elif client is None:
@@ -165,8 +168,10 @@ class BrokerCore:
             case _:
                 self._refuse_malformed(now, Side.CLIENT, session, "not for a broker")
 
-    def on_worker(self, now: float, session: bytes, frames: Frames) -> None:
-        """A message has come from a worker's session."""
+    def on_worker(
+        self, now: float, session: bytes, frames: Frames, principal: Principal | None = None
+    ) -> None:
+        """A message has come from a worker's session; its HELLO with whose key that has."""
         try:
             message = protocol.decode(frames)
         except ProtocolError as error:
@@ -174,7 +179,7 @@ class BrokerCore:
             return
         worker = self.workers.get(session)
         if isinstance(message, protocol.Hello):
-            self._hello_worker(now, session, message)
+            self._hello_worker(now, session, message, principal)
         elif worker is None:
             self._refuse_unknown(now, Side.WORKER, session)
         else:
@@ -232,6 +237,15 @@ class BrokerCore:
         error = errors.BadRequest("the broker failed on a message; see its log")
         self._refuse(now, side, session, error)
         self.on_gone(now, side, session)
+
+    def shut_out(self, now: float, side: Side, session: bytes, error: ZStreamerError) -> None:
+        """End a session for good: it is told why, not heard any more, and not to be resumed."""
+        client = self.client_sessions.get(session) if side is Side.CLIENT else None
+        self._refuse(now, side, session, error)
+        self.patience[side].give_up(now, session)
+        self._go_deaf(now, side, session)
+        if client is not None and client.session is None:
+            self._forget(client)
 
     def deaf(self, side: Side) -> dict[bytes, float]:
         """Return the sessions that are not to be heard, as long as they are not."""
@@ -315,11 +329,16 @@ class BrokerCore:
 
     # Sessions
 
-    def _hello_client(self, now: float, session: bytes, hello: protocol.Hello) -> None:
+    def _hello_client(
+        self, now: float, session: bytes, hello: protocol.Hello, principal: Principal | None
+    ) -> None:
         if not self._acceptable(now, Side.CLIENT, session, hello, Role.CLIENT):
             return
-        self.on_gone(now, Side.CLIENT, session)
         client = self.clients.get(hello.id)
+        if client is not None and client.principal != principal:
+            self.shut_out(now, Side.CLIENT, session, errors.Unauthorized(introduction.NOT_ITS_ID))
+            return
+        self.on_gone(now, Side.CLIENT, session)
         resumed = client is not None
         if client is None:
             client = self.clients[hello.id] = ClientRecord(hello.id, self.config.max_payload)
@@ -331,6 +350,7 @@ class BrokerCore:
         self.scheduler.cancel(client, [id for id in client.items if id not in waits_for])
         known = client.resume(session, waits_for)
         client.info = introduction.kept(hello.info)
+        client.principal = principal
         self.client_sessions[session] = client
         self._welcome(client, self.config.window_items, resumed, known)
         for model in {lot.model: None for lot in client.items.values()}:
@@ -339,7 +359,9 @@ class BrokerCore:
         if self.draining:
             self._tell_draining(client)
 
-    def _hello_worker(self, now: float, session: bytes, hello: protocol.Hello) -> None:
+    def _hello_worker(
+        self, now: float, session: bytes, hello: protocol.Hello, principal: Principal | None
+    ) -> None:
         if not self._acceptable(now, Side.WORKER, session, hello, Role.WORKER):
             return
         job = introduction.job(hello.info, protocol.MAX_NAME)
@@ -349,7 +371,11 @@ class BrokerCore:
         if job.model not in self.models and self.scheduler.is_full:
             self._refuse(now, Side.WORKER, session, errors.Overloaded("there are too many models"))
             return
-        for other in [w for w in self.workers.values() if w.id == hello.id]:
+        others = [w for w in self.workers.values() if w.id == hello.id]
+        if words := introduction.forbidden(job, principal, [w.principal for w in others]):
+            self._refuse(now, Side.WORKER, session, errors.Unauthorized(words))
+            return
+        for other in others:
             if other.session != session:
                 self._replace(now, Side.WORKER, other.session)
             self.on_gone(now, Side.WORKER, other.session)
@@ -358,6 +384,7 @@ class BrokerCore:
         model.known = True
         info = introduction.kept(hello.info)
         worker = Worker(session, hello.id, model, job, self.config, info, now)
+        worker.principal = principal
         self.workers[session] = model.workers[session] = worker
         model.gave_up = False
         model.queue.fit(job.batch_size)

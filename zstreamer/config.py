@@ -46,6 +46,12 @@ MAX_PAYLOAD = MAX_BODY = 64 * MiB
 MAX_REQUEST_ITEMS = 4096
 """Defaults that several programs, or a program and a class, have in common; seconds and bytes."""
 
+KEYS = optional(TEXT, "none")
+KEYS_HELP = (
+    "Keys: for a broker the folder of `zstreamer keys init`, for others the file that was made "
+    "for them there, or the folder itself; none: the broker asks for none."
+)
+
 LOG_LEVEL = choice("debug", "info", "warning", "error")
 
 
@@ -97,8 +103,11 @@ class BrokerConfig(Config):
         optional(TEXT, "none"),
         "ZeroMQ endpoint for workers, in place of host and worker port.",
     )
+    keys: str | None = setting(None, KEYS, KEYS_HELP)
     insecure: bool = setting(
-        False, SWITCH, "Bind beyond loopback, although anyone who reaches the ports can use them."
+        False,
+        SWITCH,
+        "Bind beyond loopback without keys, although anyone who reaches the ports can use them.",
     )
     max_items: int = setting(100_000, COUNT, "Items queued in all; more are refused.")
     max_bytes: int = setting(2 * GiB, BYTES, "Payload bytes queued in all.")
@@ -143,11 +152,12 @@ class BrokerConfig(Config):
     def _check(self) -> None:
         _check_heartbeat(self)
         for endpoint in (self.client_endpoint, self.worker_endpoint, self._at(self.http_port)):
-            if not (self.insecure or stays_on_machine(endpoint)):
+            if not (self.insecure or self.keys or stays_on_machine(endpoint)):
                 raise ConfigError(
                     f"refusing to bind {endpoint}: it is reachable from other machines and "
-                    "anyone who reaches it may use it; bind 127.0.0.1, or add --insecure "
-                    "where the network keeps strangers out"
+                    "anyone who reaches it may use it; bind 127.0.0.1, or ask for keys "
+                    "(`zstreamer keys init`, then --keys FOLDER), or add --insecure where the "
+                    "network keeps strangers out"
                 )
 
 
@@ -161,6 +171,7 @@ class WorkerConfig(Config):
     broker: tuple[str, ...] = setting(
         (WORKERS_ADDRESS,), NAMES, "Worker addresses of the brokers, separated by commas."
     )
+    keys: str | None = setting(None, KEYS, KEYS_HELP)
     model: str = setting("default", TEXT, "Name that clients ask for.")
     num: int = setting(1, COUNT, "Worker processes.")
     devices: tuple[str, ...] = setting(
@@ -238,6 +249,7 @@ class ClientConfig(Config):
     address: str = setting(
         CLIENTS_ADDRESS, TEXT, "Client address of the broker; separate several with commas."
     )
+    keys: str | None = setting(None, KEYS, KEYS_HELP)
     model: str = setting("default", TEXT, "Name of the model to call.")
     timeout: float = setting(TIMEOUT, SECONDS, "Seconds that the whole call may take.")
     connect_timeout: float = setting(CONNECT_TIMEOUT, SECONDS, "Seconds to reach the broker.")
@@ -255,6 +267,7 @@ class GatewayConfig(Config):
     broker: tuple[str, ...] = setting(
         (CLIENTS_ADDRESS,), NAMES, "Client addresses of the brokers, separated by commas."
     )
+    keys: str | None = setting(None, KEYS, KEYS_HELP)
     host: str = setting("127.0.0.1", TEXT, "Address to bind; 0.0.0.0 for all.")
     port: int = setting(8000, PORT, "TCP port for HTTP requests.")
     processes: int = setting(1, COUNT, "Processes that share the port.")

@@ -18,6 +18,7 @@ from zstreamer.client.calls import Call, Watch
 from zstreamer.client.driver import LoopDriver
 from zstreamer.client.items import Items
 from zstreamer.client.settings import Settings
+from zstreamer.keys.credentials import Keys
 from zstreamer.wire import transport
 
 
@@ -120,7 +121,7 @@ class AsyncClient:
         model: str = "default",
         timeout: float = config.TIMEOUT,
         connect_timeout: float = config.CONNECT_TIMEOUT,
-        keys: object = None,
+        keys: Keys = None,
         heartbeat: float = config.HEARTBEAT,
         heartbeat_timeout: float = config.SILENCE,
     ) -> None:

@@ -47,7 +47,13 @@ class Driver(ABC):
         jitter = random.Random(secrets.randbits(64)).random
         id, timeout = secrets.randbits(63), settings.connect_timeout
         self.core = ClientCore(settings.addresses, id, timeout, now, jitter, info)
-        self._connections = Connections(self.core, settings.options, self.watch, self.unwatch)
+        self._connections = Connections(
+            self.core,
+            settings.options,
+            self.watch,
+            self.unwatch,
+            credentials=settings.credentials,
+        )
 
     @abstractmethod
     def watch(self, connection: Connection) -> None:

@@ -48,7 +48,7 @@ class Backend:
     def __init__(self, to: str | GatewayConfig | None) -> None:
         config = self.config = configured(to)
         self.interface = Interface(limits(config), config.model)
-        self.directory = Directory(list(config.broker))
+        self.directory = Directory(list(config.broker), keys=config.keys or "")
         self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncClient] = (
             weakref.WeakKeyDictionary()
         )
@@ -59,7 +59,9 @@ class Backend:
         client = self._clients.get(loop)
         if client is None:
             config = self.config
-            client = AsyncClient(config.broker, connect_timeout=config.connect_timeout)
+            client = AsyncClient(
+                config.broker, connect_timeout=config.connect_timeout, keys=config.keys or ""
+            )
             self._clients[loop] = client
         return client
 

@@ -53,7 +53,7 @@ class App:
     def __init__(self, to: str | Client | GatewayConfig | None = None) -> None:
         config = configured(to.addresses if isinstance(to, Client) else to)
         self._interface = Interface(limits(config), config.model)
-        self._directory = Directory(config.broker)
+        self._directory = Directory(config.broker, keys=config.keys or "")
         self._read_timeout = config.read_timeout
         self._client = to if isinstance(to, Client) else _client(config)
         self._serve = CancelOnDisconnect(self._answer)
@@ -152,7 +152,7 @@ class Problems:
 
 
 def _client(config: GatewayConfig) -> Client:
-    return Client(config.broker, connect_timeout=config.connect_timeout)
+    return Client(config.broker, connect_timeout=config.connect_timeout, keys=config.keys or "")
 
 
 def _start(

@@ -11,6 +11,9 @@ from typing import Any, Generic
 
 import zmq
 
+from zstreamer.keys.credentials import Credentials
+from zstreamer.wire import handshake
+from zstreamer.wire.handshake import Probe
 from zstreamer.wire.link import Close, Connect, L, LinkAction, Peer, Send
 from zstreamer.wire.transport import Connection, Event, Options
 
@@ -26,6 +29,7 @@ class Connections(Generic[L]):
         watch: has the driver's loop wake when a connection has something to read.
         unwatch: ends that; the connection is about to be closed.
         linger: seconds that what was sent last gets to leave when one is closed.
+        credentials: what the brokers ask for, None where they ask for none.
     """
 
     def __init__(
@@ -35,12 +39,16 @@ class Connections(Generic[L]):
         watch: Callable[[Connection], None],
         unwatch: Callable[[Connection], None],
         linger: float = 0.0,
+        credentials: Credentials | None = None,
     ) -> None:
         self._core = core
         self._options = options
         self._watch = watch
         self._unwatch = unwatch
         self._linger = linger
+        self._credentials = credentials
+        self._key: dict[L, int] = {}  # which of the brokers' keys that are trusted is next
+        self._misses: dict[L, int] = {}  # how many in a row were not the broker's
         self._open: dict[L, Connection] = {}
 
     def read(self, now: float, ready: Callable[[Connection], bool] | None = None) -> None:
@@ -53,6 +61,7 @@ class Connections(Generic[L]):
             # The events that a connection has ended with are read after its last messages.
             for event in connection.events():
                 if event is Event.UP:
+                    self._misses.pop(link, None)
                     self._core.on_connected(now, link)
                 elif link in self._open:
                     self._lost(now, link)
@@ -79,8 +88,11 @@ class Connections(Generic[L]):
             self._close(link)
 
     def _connect(self, now: float, link: L) -> None:
+        curve = None
+        if self._credentials is not None:
+            curve = self._credentials.curve(self._key.get(link, 0))
         try:
-            connection = Connection(link.address, self._options, self._linger)
+            connection = Connection(link.address, self._options, self._linger, curve)
         except zmq.ZMQError as error:
             log.warning("cannot connect address=%s: %s", link.address, error)
             self._core.on_lost(now, link)
@@ -89,8 +101,27 @@ class Connections(Generic[L]):
         self._watch(connection)
 
     def _lost(self, now: float, link: L) -> None:
+        connection = self._open[link]
         self._close(link)
-        self._core.on_lost(now, link)
+        if handshake.needs_probe(connection):
+            self._open[link] = probe = Probe(link.address, self._options)
+            self._watch(probe)
+            return
+        why = handshake.cause(connection, link.address, self._credentials)
+        if why is not None and not self._may_have_another_key(link, connection):
+            self._core.on_denied(now, link, why)
+        else:
+            self._core.on_lost(now, link)
+
+    def _may_have_another_key(self, link: L, connection: Connection) -> bool:
+        """Whether to try the next of the keys that are trusted; the only one is tried twice, as a
+        broker that was just started anew may have cut the first handshake short.
+        """
+        if self._credentials is None or not handshake.is_other_key(connection):
+            return False
+        self._key[link] = self._key.get(link, 0) + 1
+        self._misses[link] = misses = self._misses.get(link, 0) + 1
+        return misses < max(2, self._credentials.servers)
 
     def _close(self, link: L) -> None:
         connection = self._open.pop(link, None)

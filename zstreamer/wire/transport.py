@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import zmq
 
 from zstreamer import config
+from zstreamer.keys.secrets import Curve, Pair
 from zstreamer.wire.protocol import MAX_FRAME, MAX_FRAMES, Frames
 
 if TYPE_CHECKING:
@@ -45,13 +46,12 @@ class Event(Enum):
 
 
 _UP = zmq.EVENT_HANDSHAKE_SUCCEEDED
-_DOWN = (
-    zmq.EVENT_DISCONNECTED
-    | zmq.EVENT_CLOSED
-    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+_FAILED = (
+    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
     | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
     | zmq.EVENT_HANDSHAKE_FAILED_AUTH
 )
+_DOWN = zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED | _FAILED
 
 
 _send = zmq.backend.Socket.send
@@ -85,8 +85,41 @@ def _common(socket: zmq.Socket[bytes], options: Options) -> None:
     socket.setsockopt(zmq.IPV6, 1)
 
 
-def router(address: str, options: Options) -> zmq.Socket[bytes]:
+def zap() -> zmq.Socket[bytes]:
+    """Bind the socket at which libzmq asks whether a key may pass; see `zstreamer.broker.zap`.
+
+    Raises:
+        zmq.ZMQError: this process has one already.
+    """
+    socket = context().socket(zmq.REP)
+    socket.setsockopt(zmq.LINGER, 0)
+    try:
+        socket.bind("inproc://zeromq.zap.01")
+    except zmq.ZMQError:
+        socket.close(linger=0)
+        raise
+    return socket
+
+
+def secure(socket: zmq.Socket[bytes], pair: Pair, domain: bytes) -> None:
+    """Have a ROUTER, before it is bound, ask peers for keys and prove its own."""
+    socket.setsockopt(zmq.CURVE_SERVER, 1)
+    socket.setsockopt(zmq.CURVE_SECRETKEY, pair.secret.reveal())
+    socket.setsockopt(zmq.ZAP_DOMAIN, domain)
+    # Without it libzmq would let everybody in where nobody answers for the keys.
+    socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
+
+
+def router(
+    address: str, options: Options, pair: Pair | None = None, domain: bytes = b""
+) -> zmq.Socket[bytes]:
     """Bind a ROUTER.
+
+    Args:
+        address: where.
+        options: its liveness.
+        pair: the broker's own; with it, peers need keys.
+        domain: what ZAP calls this socket.
 
     Raises:
         zmq.ZMQError: the address cannot be bound.
@@ -97,6 +130,8 @@ def router(address: str, options: Options) -> zmq.Socket[bytes]:
     socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
     socket.setsockopt(zmq.BACKLOG, 1024)
     socket.setsockopt(zmq.LINGER, 1000)
+    if pair is not None:
+        secure(socket, pair, domain)
     try:
         socket.bind(address)
     except zmq.ZMQError:
@@ -105,16 +140,50 @@ def router(address: str, options: Options) -> zmq.Socket[bytes]:
     return socket
 
 
+def rebind(socket: zmq.Socket[bytes], address: str, pair: Pair, domain: bytes) -> None:
+    """Have a ROUTER prove another key to those who come from now on; others stay connected."""
+    bound = socket.getsockopt(zmq.LAST_ENDPOINT)
+    socket.unbind(bound.rstrip(b"\0") if isinstance(bound, bytes) else address)
+    secure(socket, pair, domain)
+    socket.bind(address)
+
+
 class Connection:
     """A DEALER's one connection, and the monitor that tells what becomes of it.
+
+    Args:
+        address: the broker's.
+        options: its liveness.
+        linger: seconds that what was sent last gets to leave when it is closed.
+        curve: the keys of both sides, where the broker asks for them.
+
+    Attributes:
+        failed: how its handshake failed, as the monitor told it.
 
     Raises:
         zmq.ZMQError: the address is malformed.
     """
 
-    def __init__(self, address: str, options: Options, linger: float = 0.0) -> None:
-        self.socket = context().socket(zmq.DEALER)
+    def __init__(
+        self, address: str, options: Options, linger: float = 0.0, curve: Curve | None = None
+    ) -> None:
+        self.failed: Monitored | None = None
+        self._open(address, options, linger, zmq.DEALER, curve)
+
+    def _open(
+        self,
+        address: str,
+        options: Options,
+        linger: float,
+        kind: zmq.SocketType,
+        curve: Curve | None,
+    ) -> None:
+        self.socket = context().socket(kind)
         _common(self.socket, options)
+        if curve is not None:
+            self.socket.setsockopt(zmq.CURVE_PUBLICKEY, curve.pair.public)
+            self.socket.setsockopt(zmq.CURVE_SECRETKEY, curve.pair.secret.reveal())
+            self.socket.setsockopt(zmq.CURVE_SERVERKEY, curve.server)
         # Without IMMEDIATE, messages for a dead broker would reach its successor.
         self.socket.setsockopt(zmq.IMMEDIATE, 1)
         self.socket.setsockopt(zmq.RECONNECT_IVL, -1)
@@ -149,6 +218,8 @@ class Connection:
     def events(self) -> Iterator[Event]:
         """Yield what has become of the connection since the last look, until it is closed."""
         while not self.monitor.closed and (told := event(self.monitor)):
+            if told.kind & _FAILED:
+                self.failed = told
             yield Event.UP if told.kind & _UP else Event.DOWN
 
     def pending(self) -> bool:
@@ -261,6 +332,14 @@ class Inbox:
             return int(self._head.get(zmq.SRCFD))  # type: ignore[union-attr]  # or it raises
         except (zmq.ZMQError, AttributeError):
             return -1
+
+    @property
+    def user(self) -> str:
+        """Whose key the connection of the last message has; empty where it has none."""
+        try:
+            return str(self._head.get("User-Id"))  # type: ignore[union-attr]  # or it raises
+        except (zmq.ZMQError, AttributeError):
+            return ""
 
     def _skip(self) -> bool:
         """Read on to the end of a message and keep nothing; False where that takes longer."""

@@ -19,6 +19,8 @@ import time
 import zmq
 
 from zstreamer.config import AgentConfig
+from zstreamer.keys import credentials
+from zstreamer.keys.ring import Role
 from zstreamer.system import cpus, logs
 from zstreamer.system.exitcodes import ExitCode
 from zstreamer.system.process import OWNER_CHECK, Owner, read_config
@@ -65,6 +67,7 @@ class Agent:
             watch=lambda each: each.register(poller),
             unwatch=lambda each: each.unregister(poller),
             linger=LINGER,
+            credentials=credentials.given(config.keys or "", Role.WORKER),
         )
         self._poller.register(owner, zmq.POLLIN)
         self._poller.register(stop, zmq.POLLIN)
