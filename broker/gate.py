@@ -74,13 +74,6 @@ class Gate:
         self.socket = transport.zap()
         self.reader.start()
 
-    @property
-    def pair(self) -> Pair:
-        """The broker's own."""
-        pair = self.lists.pair
-        assert pair is not None  # noqa: S101  # the reader has seen to it
-        return pair
-
     def answer(self, now: float) -> None:
         """Answer the handshakes that wait."""
         for _ in range(REQUESTS_A_TURN):
@@ -105,12 +98,8 @@ class Gate:
         if after is before:
             return None
         self.lists = after
-        same = after.pair is None or after.pair.public == self._public(before.pair)
+        same = after.pair.public == before.pair.public
         return Change(before.ring.gone(after.ring), None if same else after.pair)
-
-    @staticmethod
-    def _public(pair: Pair | None) -> bytes:
-        return b"" if pair is None else pair.public
 
     def close(self) -> None:
         """Answer no more: from now on nobody gets in."""

@@ -30,6 +30,7 @@ from zstreamer.broker.journal import Journal
 from zstreamer.broker.patience import DEAF
 from zstreamer.config import BrokerConfig
 from zstreamer.keys.ring import Principal
+from zstreamer.setting import ConfigError
 from zstreamer.system import logs
 from zstreamer.system.exitcodes import ExitCode
 from zstreamer.system.logs import Sparing
@@ -88,7 +89,7 @@ class Server:
         self._turn_at = time.monotonic()
         self._probe_at: dict[Side, float] = {}
         self.gate = Gate(config.keys) if config.keys else None  # before anybody can come
-        pair = self.gate.pair if self.gate else None
+        pair = self.gate.lists.pair if self.gate else None
         self._endpoints = {
             Side.WORKER: config.worker_endpoint,
             Side.CLIENT: config.client_endpoint,
@@ -271,6 +272,9 @@ def run(config: BrokerConfig, owner: Owner | None = None) -> int:
     config = replace(config, max_bytes=min(config.max_bytes, limit // 2))
     try:
         server = Server(config, owner)
+    except ConfigError as error:
+        log.error("cannot use the keys: %s", error)  # noqa: TRY400  # as below
+        return ExitCode.USAGE
     except zmq.ZMQError as error:
         log.error(  # noqa: TRY400  # a traceback would hide the one line that matters
             "cannot bind clients=%s workers=%s: %s; is another broker running there?",

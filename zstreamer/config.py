@@ -271,6 +271,35 @@ class GatewayConfig(Config):
     host: str = setting("127.0.0.1", TEXT, "Address to bind; 0.0.0.0 for all.")
     port: int = setting(8000, PORT, "TCP port for HTTP requests.")
     processes: int = setting(1, COUNT, "Processes that share the port.")
+    api_keys: str | None = setting(
+        None,
+        optional(TEXT, "none"),
+        "Folder of `zstreamer keys http`: callers need one of its bearer tokens; none: they need "
+        "none, unless keys is a folder that has some.",
+    )
+    open: tuple[str, ...] = setting(
+        ("/healthz", "/v2/health/live"),
+        NAMES,
+        "Pages that need no token, separated by commas, such as /healthz,/readyz,/metrics.",
+    )
+    probe_port: int = setting(
+        0,
+        PORT_OR_NONE,
+        "A second port, without TLS and tokens, for the pages of --open, which then need a token "
+        "on the first; 0 for none.",
+    )
+    certificate: str | None = setting(
+        None, optional(TEXT, "none"), "TLS certificate, with its chain (PEM); none: no TLS."
+    )
+    private_key: str | None = setting(
+        None, optional(TEXT, "none"), "Private key of the certificate (PEM)."
+    )
+    tls_minimum: str = setting("1.2", choice("1.2", "1.3"), "Oldest version of TLS that is spoken.")
+    client_ca: str | None = setting(
+        None,
+        optional(TEXT, "none"),
+        "Certificates (PEM) of which one must have signed a caller's own; none: they need none.",
+    )
     model: str = setting(
         "default", TEXT, "Model that /stream calls; its warm workers make the gateway ready."
     )
@@ -298,6 +327,10 @@ class GatewayConfig(Config):
 
     def _check(self) -> None:
         addresses(self.broker, "broker")
+        if (self.certificate is None) is not (self.private_key is None):
+            raise ConfigError("TLS needs both: give --certificate and --private-key")
+        if self.client_ca is not None and self.certificate is None:
+            raise ConfigError("client_ca needs TLS: give --certificate and --private-key too")
         if not 0 < self.timeout <= self.max_timeout:
             raise ConfigError(
                 f"timeout is {self.timeout:g} s and max_timeout {self.max_timeout:g} s: "
@@ -312,6 +345,7 @@ class GatewayChildConfig(GatewayConfig):
     program: ClassVar[str] = "gateway-child"
 
     listener: int = setting(0, INDEX, "File descriptor of its listening socket.")
+    probe_listener: int = setting(0, INDEX, "The same of the port for probes; 0 for none.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from zstreamer.keys import folder
 from zstreamer.keys.bearer import Caller, Callers
+from zstreamer.keys.files import check_folder
 from zstreamer.keys.folder import BROKER, HTTP, LISTS, Folder
 from zstreamer.keys.ring import Principal, Ring, Role
 from zstreamer.keys.secrets import Pair
@@ -34,13 +35,13 @@ class Lists(NamedTuple):
 
     Attributes:
         ring: clients and workers that may pass.
-        callers: whose bearer tokens are good.
-        pair: the broker's own; None where the folder is a gateway's.
+        callers: whose bearer tokens are good, at the broker's status pages.
+        pair: the broker's own.
     """
 
     ring: Ring
     callers: Callers
-    pair: Pair | None
+    pair: Pair
 
 
 class _Entries(Generic[E]):
@@ -93,7 +94,6 @@ class Reader:
 
     Args:
         path: the folder of `zstreamer keys`.
-        broker: whether the broker's own pair is wanted.
 
     Attributes:
         lists: what holds now; replaced as a whole, so any thread may read it.
@@ -102,7 +102,7 @@ class Reader:
         ConfigError: a file is missing, loose or not what it should be.
     """
 
-    def __init__(self, path: Path | str, *, broker: bool = True) -> None:
+    def __init__(self, path: Path | str) -> None:
         self._folder = Folder(path)
         self._folder.check()
         self._lists = {
@@ -110,56 +110,45 @@ class Reader:
             for role, name in LISTS.items()
         }
         self._http: _Entries[Caller] = _Entries(self._folder.path / HTTP, folder.caller)
-        self._own = self._folder.path / BROKER if broker else None
+        self._own = self._folder.path / BROKER
         self._own_state: _State | None = None
-        self._pair: Pair | None = None
         self._own_is_bad = False
-        self._looking = threading.Lock()
-        self._looked = time.monotonic()
-        self.lists = Lists(Ring(), Callers(), None)
+        self._pair = self._own_pair()
+        self.lists = Lists(Ring(), Callers(), self._pair)
         self.look(strict=True)
 
     def start(self) -> None:
         """Look again and again, in a thread that ends with the program."""
         threading.Thread(target=self._run, name="keys", daemon=True).start()
 
-    def fresh(self) -> Lists:
-        """Return the lists, and look first where the last look is too long ago."""
-        if time.monotonic() - self._looked > LOOK and self._looking.acquire(blocking=False):
-            try:
-                self.look()
-            finally:
-                self._looking.release()
-        return self.lists
-
     def look(self, strict: bool = False) -> bool:
-        """Read what has changed; return whether anything has. For one thread at a time."""
-        self._looked = time.monotonic()
+        """Read what has changed; return whether anything has."""
         changed = [each.look(strict) for each in self._lists.values()]
-        changed += [self._http.look(strict), self._look_at_own(strict)]
+        changed += [self._http.look(strict), self._look_at_own()]
         if any(changed) or strict:
             principals = [each for entries in self._lists.values() for each in entries()]
             self.lists = Lists(Ring(principals), Callers(self._http()), self._pair)
         return any(changed)
 
-    def _look_at_own(self, strict: bool) -> bool:
-        if self._own is None:
-            return False
+    def _look_at_own(self) -> bool:
         state = _state(self._own)
-        if state == self._own_state and not strict:
+        if state == self._own_state:
             return False
         try:
-            found = self._folder.broker().pair
+            found = self._own_pair()
         except ConfigError as error:
-            if strict:
-                raise
             if not self._own_is_bad:
                 log.error("the broker keeps its key of before: %s", error)  # noqa: TRY400
             self._own_is_bad = True
             return False
         self._own_state, self._own_is_bad = state, False
         before, self._pair = self._pair, found
-        return before is None or (found is not None and before.public != found.public)
+        return before.public != found.public
+
+    def _own_pair(self) -> Pair:
+        pair = self._folder.broker().pair
+        assert pair is not None  # noqa: S101  # `Folder.broker` has seen to it
+        return pair
 
     def _run(self) -> None:
         while True:
@@ -168,6 +157,38 @@ class Reader:
                 self.look()
             except Exception:
                 log.exception("the keys could not be read; those of before hold")
+
+
+class CallersReader:
+    """Whose bearer tokens are good, for a gateway: looks at the files when it is asked.
+
+    Args:
+        path: a folder of `zstreamer keys`, or the http folder of one alone.
+
+    Raises:
+        ConfigError: a file is missing, loose or not what it should be.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        given = Path(path)
+        check_folder(given)
+        place = given / HTTP
+        self._entries = _Entries(place if place.is_dir() else given, folder.caller)
+        self._looking = threading.Lock()
+        self._looked = time.monotonic()
+        self._entries.look(strict=True)
+        self._callers = Callers(self._entries())
+
+    def __call__(self) -> Callers:
+        """Return those of now, at most `LOOK` seconds old."""
+        if time.monotonic() - self._looked > LOOK and self._looking.acquire(blocking=False):
+            try:
+                self._looked = time.monotonic()
+                if self._entries.look(strict=False):
+                    self._callers = Callers(self._entries())
+            finally:
+                self._looking.release()
+        return self._callers
 
 
 def _principals(of: Folder, role: Role) -> Callable[[Path], Principal]:

@@ -21,7 +21,10 @@ from zstreamer.client.aio import AsyncClient
 from zstreamer.client.calls import Call
 from zstreamer.config import GatewayConfig
 from zstreamer.errors import Cancelled, ZStreamerError
+from zstreamer.keys.folder import HTTP
+from zstreamer.keys.reader import CallersReader
 from zstreamer.sources import resolve
+from zstreamer.web.api.guard import Guard
 from zstreamer.web.api.interface import Interface
 from zstreamer.web.api.limits import Limits
 from zstreamer.web.api.steps import Predict, Request, Response
@@ -47,7 +50,7 @@ class Backend:
 
     def __init__(self, to: str | GatewayConfig | None) -> None:
         config = self.config = configured(to)
-        self.interface = Interface(limits(config), config.model)
+        self.interface = Interface(limits(config), config.model, guard(config))
         self.directory = Directory(list(config.broker), keys=config.keys or "")
         self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncClient] = (
             weakref.WeakKeyDictionary()
@@ -153,6 +156,19 @@ def limits(config: GatewayConfig) -> Limits:
         timeout=config.timeout,
         max_timeout=config.max_timeout,
     )
+
+
+def guard(config: GatewayConfig) -> Guard | None:
+    """What asks callers for tokens; None where they need none.
+
+    Raises ConfigError where the folder of tokens cannot be used.
+    """
+    folder = config.api_keys
+    if folder is None and config.keys is not None and any(Path(config.keys, HTTP).glob("*.key")):
+        folder = config.keys
+    if folder is None:
+        return None
+    return Guard(CallersReader(folder), () if config.probe_port else config.open)
 
 
 def configured(to: str | Sequence[str] | GatewayConfig | None) -> GatewayConfig:

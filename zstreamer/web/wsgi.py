@@ -22,7 +22,7 @@ from zstreamer.web.api import problem
 from zstreamer.web.api.interface import Interface
 from zstreamer.web.api.problem import Refused
 from zstreamer.web.api.steps import Look, Predict, Request, Response, Step
-from zstreamer.web.backend import configured, limits
+from zstreamer.web.backend import configured, guard, limits
 from zstreamer.web.cancel_on_disconnect import CancelOnDisconnect
 from zstreamer.web.directory import Directory
 from zstreamer.web.http.response_head import status_line
@@ -52,7 +52,7 @@ class App:
 
     def __init__(self, to: str | Client | GatewayConfig | None = None) -> None:
         config = configured(to.addresses if isinstance(to, Client) else to)
-        self._interface = Interface(limits(config), config.model)
+        self._interface = Interface(limits(config), config.model, guard(config))
         self._directory = Directory(config.broker, keys=config.keys or "")
         self._read_timeout = config.read_timeout
         self._client = to if isinstance(to, Client) else _client(config)
