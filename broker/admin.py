@@ -3,6 +3,9 @@
 /healthz   200 while the broker's loop turns
 /readyz    200 while a worker that is warm and not late serves at least one model, else 503
 /status    the snapshot as JSON
+
+Beyond loopback, and where the broker asks for keys, what is not for probes needs a bearer token
+(`zstreamer keys http NAME`).
 """
 
 from __future__ import annotations
@@ -13,12 +16,15 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from zstreamer.broker.core import BrokerCore
-from zstreamer.config import BrokerConfig
+from zstreamer.config import BrokerConfig, stays_on_machine
+from zstreamer.keys.bearer import Callers
 
 log = logging.getLogger(__name__)
 
@@ -28,15 +34,31 @@ PUBLISH = 0.5
 MAX_CONNECTIONS = 32
 """Connections that are served at once; see `descriptors.SPARE`, which is more."""
 
+PROBES = ("/healthz", "/readyz")
+"""Pages that need no token."""
+
 STALE = 5.0
 """Seconds without a new snapshot after which the loop counts as stuck."""
 
 
 class Admin:
-    """Serves the latest snapshot from a thread of its own; does nothing where the port is 0."""
+    """Serves the latest snapshot from a thread of its own; does nothing where the port is 0.
 
-    def __init__(self, config: BrokerConfig, core: BrokerCore) -> None:
+    Args:
+        config: where to serve.
+        core: whose snapshot.
+        callers: returns whose bearer tokens are good now; None where the broker asks for no keys.
+    """
+
+    def __init__(
+        self,
+        config: BrokerConfig,
+        core: BrokerCore,
+        callers: Callable[[], Callers] | None = None,
+    ) -> None:
         self._core = core
+        local = stays_on_machine(f"tcp://{config.host}:{config.http_port}")
+        self._callers = None if local else callers
         self._next = 0.0
         self.snapshot: dict[str, object] = core.snapshot(time.monotonic())
         self.published = time.monotonic()
@@ -59,6 +81,10 @@ class Admin:
     def port(self) -> int:
         """The port that it serves, 0 for none."""
         return int(self._server.server_address[1]) if self._server is not None else 0
+
+    def admits(self, authorization: str | None) -> bool:
+        """Whether a caller with this header may see what is not for probes."""
+        return self._callers is None or self._callers().of(authorization) is not None
 
     def publish(self, now: float) -> None:
         """Take a new snapshot where one is due."""
@@ -130,7 +156,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         admin = self.server.admin
-        if self.path == "/healthz":
+        if self.path not in PROBES and not admin.admits(self.headers.get("Authorization")):
+            self._reply(401, {"error": "this page needs a token: Authorization: Bearer TOKEN"})
+        elif self.path == "/healthz":
             stuck = time.monotonic() - admin.published > STALE
             self._reply(503 if stuck else 200, {"ok": not stuck})
         elif self.path == "/readyz":
@@ -146,6 +174,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(text)))
+        if status == HTTPStatus.UNAUTHORIZED:
+            self.send_header("WWW-Authenticate", 'Bearer realm="zstreamer"')
         self.end_headers()
         self.wfile.write(text)
 

@@ -285,13 +285,15 @@ def run(config: BrokerConfig, owner: Owner | None = None) -> int:
         return ExitCode.UNREACHABLE
     memory.keep_free_blocks()
     gc.freeze()
-    with StopRequests() as stop, Admin(config, server.core) as admin:
+    gate = server.gate
+    callers = (lambda: gate.lists.callers) if gate else None
+    with StopRequests() as stop, Admin(config, server.core, callers) as admin:
         log.info(
             "serving clients=%s workers=%s http=%s keys=%s max_memory=%dMiB max_bytes=%dMiB",
             config.client_endpoint,
             config.worker_endpoint,
             admin.port or "none",
-            len(server.gate.lists.ring) if server.gate else "none",
+            len(gate.lists.ring) if gate else "none",
             limit // 2**20,
             config.max_bytes // 2**20,
         )

@@ -11,17 +11,20 @@ import time
 from itertools import count
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
-from tests.helpers.cluster import ROOT, Cluster, Gated
+from tests.helpers.cluster import ROOT, Cluster, Gated, free_port
 from tests.helpers.keys import Keys
 from tests.helpers.waiting import until
 from tests.helpers.zmtp import GREETING
 from zstreamer import Client, aio
 from zstreamer.client.status import fetch
+from zstreamer.config import BrokerConfig
 from zstreamer.errors import Unauthorized
 from zstreamer.setting import ConfigError
+from zstreamer.system.process import Process
 
 CONNECT = 5.0
 """Seconds within which each wrong key must be told."""
@@ -280,6 +283,26 @@ def test_the_brokers_key_changes_under_a_call_and_trusted_ones_are_tried_in_turn
             assert lasting.predict([3]) == [3]
         # A file that knows the old key alone is told so.
         refused(cluster, str(kept), "does not have the key")
+
+
+def test_the_status_page_beyond_loopback_asks_for_a_token(tmp_path):
+    keys = Keys(tmp_path / "keys")
+    token, port = keys.folder.add_caller("operator"), free_port()
+    places = {"client_address": f"ipc://{tmp_path}/c", "worker_address": f"ipc://{tmp_path}/w"}
+    config = BrokerConfig(host="0.0.0.0", http_port=port, keys=str(keys.path), **places)
+    with Process("zstreamer.broker", config):
+        page = f"http://127.0.0.1:{port}"
+        until(lambda: reached(f"{page}/healthz"))
+        assert httpx.get(f"{page}/readyz").status_code == 503
+        assert httpx.get(f"{page}/status").status_code == 401
+        assert httpx.get(f"{page}/status", headers={"authorization": "Bearer x"}).status_code == 401
+        known = {"authorization": f"Bearer {token}"}
+        assert httpx.get(f"{page}/status", headers=known).json()["models"] == {}
+
+
+def reached(url):
+    with contextlib.suppress(httpx.HTTPError):
+        return httpx.get(url, timeout=2)
 
 
 # ------------------------------------------------------------------ strangers
