@@ -197,9 +197,12 @@ class BrokerCore:
             case protocol.State():
                 self._worker_state(now, worker, message)
             case protocol.Part():
+                worker.moved = now  # so many bytes as its window has
                 self._part(now, Side.WORKER, worker, message)
             case protocol.PartOk():
-                worker.words -= worker.sender.ok()
+                if worker.sender.ok():
+                    worker.words -= 1
+                    worker.moved = now
                 self._dirty[worker] = None
             case protocol.Ping():
                 pass
@@ -232,6 +235,11 @@ class BrokerCore:
         error = errors.BadRequest("the broker failed on a message; see its log")
         self._refuse(now, side, session, error)
         self.on_gone(now, side, session)
+
+    def cut_off(self, now: float, side: Side, session: bytes) -> None:
+        """Hear nothing of this session any more: it does what no peer does by mistake."""
+        self.patience[side].give_up(now, session)
+        self._go_deaf(now, side, session)
 
     def deaf(self, side: Side) -> dict[bytes, float]:
         """Return the sessions that are not to be heard, as long as they are not."""
@@ -410,8 +418,7 @@ class BrokerCore:
         """It sends faster than it can be read, and nothing useful."""
         words = "messages that do no work arrive faster than they can be read"
         self._refuse(now, side, session, errors.Overloaded(words))
-        self.patience[side].give_up(now, session)
-        self._go_deaf(now, side, session)
+        self.cut_off(now, side, session)
 
     def _go_deaf(self, now: float, side: Side, session: bytes) -> None:
         """It goes on although it was refused again and again: it is ignored from now on."""
@@ -552,9 +559,7 @@ class BrokerCore:
                 worker.model.look_at(worker)
                 self.counts["late"] += 1
             worker.words = max(0, worker.words - int(FEWER_WORDS * TICK))
-            if not worker.tickets:
-                worker.moved = now
-            elif now - worker.moved > worker.longest_silence:
+            if worker.is_stuck(now):
                 self._take_all_back(now, worker)
             elif worker.told > self.config.unread_bytes:
                 self._reset_worker(now, worker)
@@ -574,6 +579,7 @@ class BrokerCore:
     def _take_all_back(self, now: float, worker: Worker) -> None:
         """It says that it is there, and nothing of what it holds."""
         self.counts["stuck"] += 1
+        worker.doubt()
         words = f"no report on its tickets for {now - worker.moved:.0f} s"
         self._refuse(now, Side.WORKER, worker.session, errors.DeadlineExceeded(words))
         self.on_gone(now, Side.WORKER, worker.session)

@@ -249,8 +249,7 @@ class ClientCore(Peer[ClientLink, NoReturn]):
             return
         for link in links:
             if model in link.notices and self._tours.wait_at(link, model):
-                elsewhere = NoWorker("another broker may have a worker")
-                link.tell(protocol.Notice(model, errors.to_wire(elsewhere)))
+                link.call_back(model)
 
     def _has_given_up(self, now: float, link: ClientLink, model: str) -> bool:
         """Whether no worker of this broker will start for a model, or the broker is away."""

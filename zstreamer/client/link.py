@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from zstreamer.client.calls import Call
-from zstreamer.errors import ZStreamerError
+from zstreamer.errors import NoWorker, ZStreamerError, to_wire
 from zstreamer.wire import protocol
 from zstreamer.wire.link import Link
 from zstreamer.wire.protocol import Flag, Frames, Run, Slot
@@ -126,6 +126,13 @@ class ClientLink(Link[tuple[int, Call]]):
     def give_up(self, call: Call, id: int, size: int) -> bool:
         """Stop sending an item; False where all of it has left."""
         return size > protocol.PART and self.sender.give_up((id, call))
+
+    def call_back(self, model: str) -> None:
+        """Ask for the items of a model that wait for a worker there."""
+        elsewhere = NoWorker("another broker may have a worker")
+        self.tell(protocol.Notice(model, to_wire(elsewhere)))
+        # Those whose parts are still leaving come after this NOTICE, and are not to wait either.
+        self._waits = {i for i in self._waits if i in self.sent and self.sent[i].model != model}
 
     def read(self, now: float, size: int) -> None:
         """One ANSWER of this many bytes was read."""

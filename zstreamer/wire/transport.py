@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Container, Sequence
 
 SKIPPED_AT_ONCE = 10_000
-"""Frames that are read in vain before others have their turn, at some 1 µs each."""
+"""Frames that are read in vain before others have their turn, at some 1 µs each. What else the
+same ROUTER has read comes after them: libzmq gives out whole messages only."""
 
 
 class Options(NamedTuple):
@@ -55,6 +56,7 @@ _DOWN = (
 
 
 _send = zmq.backend.Socket.send
+_recv = zmq.backend.Socket.recv
 _NOBLOCK, _SNDMORE = int(zmq.NOBLOCK), int(zmq.SNDMORE)  # plain, since enums are slow to combine
 
 
@@ -224,12 +226,15 @@ class Inbox:
     Args:
         socket: the ROUTER.
         deaf: sessions of which nothing is to be read; may change meanwhile.
+
+    Attributes:
+        skipping: the last message goes on with more frames, which are read in vain.
     """
 
     def __init__(self, socket: zmq.Socket[bytes], deaf: Container[bytes] = ()) -> None:
         self._socket = socket
         self._deaf = deaf
-        self._skipping = False
+        self.skipping = False
         self._head: zmq.Frame | None = None
 
     def receive(self) -> tuple[bytes, Frames] | None:
@@ -237,7 +242,7 @@ class Inbox:
 
         A message of a deaf session has no frames, and one of too many has one that is empty.
         """
-        if self._skipping and not self._skip():
+        if self.skipping and not self._skip():
             return None
         try:
             session = self._socket.recv(zmq.NOBLOCK)
@@ -250,7 +255,7 @@ class Inbox:
             return session, []
         frames = _frames(self._socket, head)
         if len(frames) > MAX_FRAMES:
-            self._skipping = bool(self._socket.getsockopt(zmq.RCVMORE))
+            self.skipping = bool(self._socket.getsockopt(zmq.RCVMORE))
             return session, [b""]
         return session, frames
 
@@ -265,10 +270,10 @@ class Inbox:
     def _skip(self) -> bool:
         """Read on to the end of a message and keep nothing; False where that takes longer."""
         for _ in range(SKIPPED_AT_ONCE):
-            if not self._socket.recv(zmq.NOBLOCK, copy=False).more:
-                self._skipping = False
+            if not _recv(self._socket, _NOBLOCK, False).more:  # type: ignore[attr-defined]
+                self.skipping = False
                 return True
-        self._skipping = True
+        self.skipping = True
         return False
 
 
