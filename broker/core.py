@@ -340,12 +340,12 @@ class BrokerCore:
         known = client.resume(session, waits_for)
         client.info = introduction.kept(hello.info)
         self.client_sessions[session] = client
+        if self.draining:  # it is to know before it sends anything
+            self._tell_draining(client)
         self._welcome(client, self.config.window_items, resumed, known)
         for model in {lot.model: None for lot in client.items.values()}:
             if not model.warm:
                 self._tell_state(client, model.name)
-        if self.draining:
-            self._tell_draining(client)
 
     def _hello_worker(self, now: float, session: bytes, hello: protocol.Hello) -> None:
         if not self._acceptable(now, Side.WORKER, session, hello, Role.WORKER):

@@ -13,6 +13,7 @@ from tests.simulation.cluster import (
 )
 from tests.simulation.world import World
 from zstreamer import errors
+from zstreamer.broker.workers import SLOW
 from zstreamer.worker.patience import MAX_PATIENCE
 
 FAULTS_END = 5.0
@@ -199,7 +200,7 @@ class Scenario:
             self._break_model,
         ]
         if self.predict_timeout:  # else it is missed only after the run
-            kinds.append(self._silence_worker)
+            kinds += [self._silence_worker] * 2
         for _ in range(self.random.choice((0, 1, 1, 2, 3, 6))):
             at = self.random.uniform(0.0, FAULTS_END - 0.01)
             if self.random.random() < 0.5:  # faults in idle moments show little
@@ -234,7 +235,8 @@ class Scenario:
             worker.child.broken = True
 
     def _silence_worker(self):
-        if worker := self._living(self.workers):
+        busy = [worker for worker in self.workers if worker.child and worker.child.running]
+        if worker := self._living(busy or self.workers):
             self._fault("worker silent")
             self._lose_running(worker)
             worker.silence(self.random.choice((Mute.DONE, Mute.ALL)))
@@ -469,8 +471,11 @@ class Scenario:
         assert self._not_only_drained(), f"{payload!r} saw that a broker drained: {error!r}"
 
     def _hung(self):
-        """Seconds that one worker may have lost to batches that hang."""
-        return self.history.hangs * MAX_PATIENCE
+        """Seconds that one worker may have lost to batches that hang, or to its own silence."""
+        silent = (
+            SLOW * 3 * (self.beta + 0.002 * self.batch) if "worker silent" in self.faults else 0
+        )
+        return self.history.hangs * (self.predict_timeout or MAX_PATIENCE) + silent
 
     def _work(self):
         """Seconds of all the items on one worker, in batches half as full as can be."""

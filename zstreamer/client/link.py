@@ -33,6 +33,7 @@ class ClientLink(Link[tuple[int, Call]]):
         lost_at: monotonic seconds at which it was READY last, over all attempts since, or first
             tried, or began to drain.
         draining: it takes no new work.
+        refused: items that were sent although it drained; they have not run there.
         notices: by model, why items wait there.
     """
 
@@ -46,6 +47,7 @@ class ClientLink(Link[tuple[int, Call]]):
         self.window_items = 0
         self.window_bytes = 0
         self.max_payload = 0
+        self.refused: set[int] = set()
 
     def _fresh(self) -> None:
         super()._fresh()
@@ -86,6 +88,8 @@ class ClientLink(Link[tuple[int, Call]]):
             self._put(now, call, id, payload, len(payload), wait)
 
     def _put(self, now: float, call: Call, id: int, slot: Slot, size: int, wait: bool) -> None:
+        if self.draining:
+            self.refused.add(id)
         flags = (_ONCE if call.once else 0) | (0 if wait or self._alone else _READY)
         key = (call.model, call.priority, flags, call.lane)
         run = self._runs.get(key)

@@ -50,6 +50,7 @@ class Link(ABC, Generic[Row]):
         retry_at: when DOWN, the monotonic seconds of the next attempt.
         attempts: connections in a row that have not come to READY.
         refusal: why the broker would not speak with us.
+        trouble: why the last connection could not be made, where that is known.
         sender: large payloads on their way out; ``Row`` says whose they are.
     """
 
@@ -60,6 +61,7 @@ class Link(ABC, Generic[Row]):
         self.retry_at = now
         self.attempts = 0
         self.refusal: ZStreamerError | None = None
+        self.trouble = ""
         self._max_payload = max_payload
         self._fresh()
 
@@ -156,6 +158,7 @@ class Peer(ABC, Generic[L, A]):
         if link.state is not LinkState.CONNECTING:
             return
         link.enter(LinkState.GREETING, now)
+        link.trouble = ""
         hello = protocol.Hello(self._role, self.id, {**self._info, **self._greeting(link)})
         self._send(link, [protocol.hello(hello)])
 
@@ -169,6 +172,11 @@ class Peer(ABC, Generic[L, A]):
         delay = min(MAX_BACKOFF, BACKOFF * 2**link.attempts) * (0.5 + 0.5 * self._jitter())
         link.retry_at = now + delay
         link.attempts = min(link.attempts + 1, 10)
+
+    def on_failed(self, now: float, link: L, why: str) -> None:
+        """As `on_lost`, with the reason where that is known."""
+        link.trouble = why
+        self.on_lost(now, link)
 
     def on_message(self, now: float, link: L, frames: Frames) -> None:
         """A message has come."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import zmq
 
 from zstreamer import config
+from zstreamer.system import descriptors
 from zstreamer.wire.protocol import MAX_FRAME, MAX_FRAMES, Frames
 
 if TYPE_CHECKING:
@@ -43,16 +44,17 @@ class Event(Enum):
 
     UP = "up"
     DOWN = "down"
+    REJECTED = "rejected"
+    """The other side took it, and ended it before it was up."""
 
 
 _UP = zmq.EVENT_HANDSHAKE_SUCCEEDED
-_DOWN = (
-    zmq.EVENT_DISCONNECTED
-    | zmq.EVENT_CLOSED
-    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+_REJECTED = (
+    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
     | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
     | zmq.EVENT_HANDSHAKE_FAILED_AUTH
 )
+_DOWN = zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED
 
 
 _send = zmq.backend.Socket.send
@@ -111,10 +113,12 @@ class Connection:
     """A DEALER's one connection, and the monitor that tells what becomes of it.
 
     Raises:
+        OSError: this process may open no more descriptors.
         zmq.ZMQError: the address is malformed.
     """
 
     def __init__(self, address: str, options: Options, linger: float = 0.0) -> None:
+        descriptors.require()
         self.socket = context().socket(zmq.DEALER)
         _common(self.socket, options)
         # Without IMMEDIATE, messages for a dead broker would reach its successor.
@@ -122,7 +126,7 @@ class Connection:
         self.socket.setsockopt(zmq.RECONNECT_IVL, -1)
         self.socket.setsockopt(zmq.CONNECT_TIMEOUT, 3000)
         self.socket.setsockopt(zmq.LINGER, int(linger * 1000))
-        self.monitor = self.socket.get_monitor_socket(_UP | _DOWN)
+        self.monitor = self.socket.get_monitor_socket(_UP | _REJECTED | _DOWN)
         try:
             self.socket.connect(address)
         except zmq.ZMQError:
@@ -151,7 +155,10 @@ class Connection:
     def events(self) -> Iterator[Event]:
         """Yield what has become of the connection since the last look, until it is closed."""
         while not self.monitor.closed and (told := event(self.monitor)):
-            yield Event.UP if told.kind & _UP else Event.DOWN
+            if told.kind & _UP:
+                yield Event.UP
+            else:
+                yield Event.REJECTED if told.kind & _REJECTED else Event.DOWN
 
     def pending(self) -> bool:
         """Whether anything is to be read; must be asked after each send.
@@ -270,7 +277,7 @@ class Inbox:
     def _skip(self) -> bool:
         """Read on to the end of a message and keep nothing; False where that takes longer."""
         for _ in range(SKIPPED_AT_ONCE):
-            if not _recv(self._socket, _NOBLOCK, False).more:  # type: ignore[attr-defined]
+            if not _recv(self._socket, _NOBLOCK, False).more:
                 self.skipping = False
                 return True
         self.skipping = True
