@@ -59,7 +59,7 @@ class Admission:
             wire = errors.refusal(refusal) if elsewhere else errors.to_wire(refusal)
             self._answer_error(client, run.ids, wire)
             return False
-        model = self._scheduler.model(run.model)
+        model = self._scheduler.models.named(run.model)
         once, movable = bool(run.flags & _ONCE), bool(run.flags & _READY)
         payloads: list[Buffer] = run.slots  # type: ignore[assignment]  # after `_new_items`
         ids, budgets, priority, lane = run.ids, run.budgets, run.priority, run.lane
@@ -103,7 +103,7 @@ class Admission:
         if model is None or not model.known:
             if not 0 < len(run.model) <= protocol.MAX_NAME:
                 return errors.BadRequest(f"model name must have 1 to {protocol.MAX_NAME} letters")
-            full = model is None and self._scheduler.is_full
+            full = model is None and self._scheduler.models.full
             if full or now - self._born >= self._config.model_grace:
                 return self.model_not_found(run.model)
         elif model.broken:

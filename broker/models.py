@@ -1,4 +1,4 @@
-"""A model: the name that workers serve and clients ask for, its queue and its suspects."""
+"""Models: the names that workers serve and clients ask for, with their queues and suspects."""
 
 from __future__ import annotations
 
@@ -11,6 +11,13 @@ from zstreamer.wire.protocol import WorkerState
 
 if TYPE_CHECKING:
     from zstreamer.broker.workers import Worker
+
+MAX_MODELS = 4096
+"""Models of which anything is known."""
+
+FORGET = 900.0
+MAX_IDLE = 1000
+"""Seconds after which a model without workers and items is forgotten; of more, the oldest are."""
 
 
 class Model:
@@ -155,3 +162,33 @@ class Model:
         if not self.workers:
             return f"no worker is connected for model {self.name!r}{after}"
         return f"the workers for model {self.name!r} are still starting or stopping{after}"
+
+
+class Models(dict[str, Model]):
+    """All models by name, of which those that are of no use any more are forgotten."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._idle: dict[str, float] = {}
+
+    @property
+    def full(self) -> bool:
+        """Whether there are as many as there may be."""
+        return len(self) >= MAX_MODELS
+
+    def named(self, name: str) -> Model:
+        """Return the model of this name, a new one where there is none."""
+        model = self.get(name)
+        if model is None:
+            model = self[name] = Model(name)
+        return model
+
+    def forget_idle(self, now: float) -> None:
+        """Forget models that have had neither worker nor item for long, or are too many."""
+        idle = {name: self._idle.get(name, now) for name, m in self.items() if m.idle}
+        old = [name for name, since in idle.items() if now - since > FORGET]
+        if len(idle) - len(old) > MAX_IDLE:
+            old = sorted(idle, key=idle.__getitem__)[:-MAX_IDLE]
+        for name in old:
+            del self[name], idle[name]
+        self._idle = idle

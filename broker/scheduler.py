@@ -20,24 +20,11 @@ from zstreamer import errors
 from zstreamer.broker import dispatch
 from zstreamer.broker.clients import ClientRecord
 from zstreamer.broker.lots import Lot
-from zstreamer.broker.models import Model
+from zstreamer.broker.models import Model, Models
+from zstreamer.broker.undone import Undone, fate_of, may_have_run, struck_out
 from zstreamer.broker.workers import Worker
-from zstreamer.errors import DeadlineExceeded, NoWorker, WorkerLost, ZStreamerError
+from zstreamer.errors import DeadlineExceeded, NoWorker, ZStreamerError
 from zstreamer.wire.protocol import NO_PAYLOAD, Fate, Report, Slot, WorkerState
-
-MAX_WORDS = 500
-"""Characters of a worker's words for how a model's process ended that a caller is told."""
-
-MAX_STRIKES = 4
-"""A death alone counts 2, a worker lost from sight 1: WorkerLost comes after two deaths alone,
-and an item that takes whole hosts down does not go round for ever."""
-
-MAX_MODELS = 4096
-"""Models of which anything is known."""
-
-FORGET = 900.0
-MAX_IDLE = 1000
-"""Seconds after which a model without workers and items is forgotten; of more, the oldest are."""
 
 MAX_GROUP = 1024
 """Suspects that run as one batch: they share one message, and each may need a frame of its own."""
@@ -53,7 +40,7 @@ class Scheduler:
     """
 
     def __init__(self) -> None:
-        self.models: dict[str, Model] = {}
+        self.models = Models()
         self.queued_items = 0
         self.queued_bytes = 0
         self.dirty: dict[ClientRecord | Worker, None] = {}
@@ -61,29 +48,6 @@ class Scheduler:
         self._ticket = 0
         self._use = 0
         self._ready: dict[Model, None] = {}
-        self._idle: dict[str, float] = {}
-
-    @property
-    def is_full(self) -> bool:
-        """Whether there are as many models as there may be."""
-        return len(self.models) >= MAX_MODELS
-
-    def forget_idle(self, now: float) -> None:
-        """Forget models that have had neither worker nor item for long, or are too many."""
-        idle = {name: self._idle.get(name, now) for name, m in self.models.items() if m.idle}
-        old = [name for name, since in idle.items() if now - since > FORGET]
-        if len(idle) - len(old) > MAX_IDLE:
-            old = sorted(idle, key=idle.__getitem__)[:-MAX_IDLE]
-        for name in old:
-            del self.models[name], idle[name]
-        self._idle = idle
-
-    def model(self, name: str) -> Model:
-        """Return the model of this name, a new one where there is none."""
-        model = self.models.get(name)
-        if model is None:
-            model = self.models[name] = Model(name)
-        return model
 
     def touch(self, model: Model, worker: Worker | None = None) -> None:
         """Something changed for this model, or this worker: look at it in the next `dispatch`."""
@@ -264,27 +228,27 @@ class Scheduler:
             worker.start(now, report.begun)
         # What is no answer is rare, and much has to be known of it.
         answers = NO_PAYLOAD.isdisjoint(map(type, report.slots))
-        batch = None if answers else _Batch(worker.running.intersection(report.done))
+        undone = None if answers else Undone(worker.running.intersection(report.done))
         for lot, tickets, slots in _by_lot(worker.release(report.done), report):
             if lot is None:
                 self.counts["fenced"] += len(tickets)
                 for slot in slots:
                     worker.receiver.payload(slot)  # what came in parts for it is of no use
-            elif batch is None:
+            elif undone is None:
                 self._answered(worker, lot, tickets, slots)
             else:
                 for ticket, slot in zip(tickets, slots, strict=True):
-                    self._ended(worker, lot, ticket, slot, batch)
+                    self._ended(worker, lot, ticket, slot, undone)
         if model.inquest:
             model.inquest.difference_update(report.done)
         worker.late = worker.late and not (report.begun or report.done)
         if not worker.running:
             worker.free_at = now
-        if batch is not None:
-            self._take_back(model, batch.returned)
-            self.fail(batch.twice, _may_have_run())
-            self._died(model, batch.in_company())
-            self._died_alone(model, batch.alone(), batch.how)
+        if undone is not None:
+            self._take_back(model, undone.returned)
+            self.fail(undone.twice, may_have_run())
+            self._died(model, undone.in_company())
+            self._died_alone(model, undone.alone(), undone.how)
         self.touch(model, worker)
 
     def _answered(self, worker: Worker, lot: Lot, tickets: list[int], slots: list[Slot]) -> None:
@@ -304,26 +268,19 @@ class Scheduler:
         worker.model.served += len(ids)
         self.finish(lot, ids, slots, size)
 
-    def _ended(self, worker: Worker, lot: Lot, ticket: int, slot: Slot, batch: _Batch) -> None:
+    def _ended(self, worker: Worker, lot: Lot, ticket: int, slot: Slot, undone: Undone) -> None:
         """One item has come back, with whatever outcome."""
-        fate = slot[0] if type(slot) is list else 0
-        if fate not in _NO_OUTCOME:
+        fate = fate_of(slot)
+        if fate is None:
             self._answered(worker, lot, [ticket], [worker.receiver.payload(slot)])
             return
         position = ticket - lot.ticket
         worker.bytes -= len(lot.payloads[position])
-        batch.died += fate == Fate.LOST
-        if lot.client.items.get(lot.ids[position]) is not lot:
-            self.counts["unwanted"] += 1
-            return
-        item = lot.pick([position])
-        if fate == Fate.LOST:
-            batch.lost.append((item, _batch_size(slot)))
-            batch.how = _how(slot)
-        elif item.once and ticket in batch.begun:  # it has run, and its answer died with the model
-            batch.twice.append(item)
+        undone.died += fate is Fate.LOST
+        if lot.client.items.get(lot.ids[position]) is lot:
+            undone.add(lot.pick([position]), ticket, slot)
         else:
-            batch.returned.append(item)
+            self.counts["unwanted"] += 1
 
     def worker_gone(self, worker: Worker) -> None:
         """A worker's connection is lost, and with it every ticket it held."""
@@ -392,21 +349,16 @@ class Scheduler:
     def _without_once(self, lots: list[Lot]) -> list[Lot]:
         once = [lot for lot in lots if lot.once]
         if once:
-            self.fail(once, _may_have_run())
+            self.fail(once, may_have_run())
         return [lot for lot in lots if not lot.once]
 
     def _without_struck_out(self, lots: list[Lot], how: str = "") -> list[Lot]:
         left = []
         for lot in lots:
-            if 2 * lot.deaths + lot.losses < MAX_STRIKES:
+            if error := struck_out(lot, how):
+                self.fail([lot], error)
+            else:
                 left.append(lot)
-                continue
-            words = f"the model's process died {lot.deaths} times while it ran this item alone"
-            if how:
-                words += f"; the last time it {how}"
-            if lot.losses:
-                words += f", and {lot.losses} times its worker was lost from sight"
-            self.fail([lot], WorkerLost(words))
         return left
 
     def _without_late(self, now: float, lots: list[Lot]) -> list[Lot]:
@@ -433,44 +385,6 @@ class Scheduler:
             self.queued_bytes -= lot.size
 
 
-class _Batch:
-    """What one REPORT gives back without an answer.
-
-    Attributes:
-        begun: tickets of the REPORT that had begun before it came.
-        lost: items that had begun when the model's process died, and the size of their batch as
-            the worker says, 0 where it does not.
-        returned: items that are to run elsewhere.
-        twice: items that would run a second time there and may not.
-        died: how many had begun, whether still wanted or not.
-        how: words of the worker for how the process ended.
-    """
-
-    def __init__(self, begun: set[int]) -> None:
-        self.begun = begun
-        self.lost: list[tuple[Lot, int]] = []
-        self.returned: list[Lot] = []
-        self.twice: list[Lot] = []
-        self.died = 0
-        self.how = ""
-
-    def alone(self) -> list[Lot]:
-        """Return the lost items of which each was all that ran."""
-        return [item for item, size in self.lost if (size or self.died) == 1]
-
-    def in_company(self) -> list[Lot]:
-        """Return the other lost items."""
-        return [item for item, size in self.lost if (size or self.died) != 1]
-
-
-def _may_have_run() -> WorkerLost:
-    words = "the worker was lost while it may have run this item, which may run only once"
-    return WorkerLost(words)
-
-
-_NO_OUTCOME = (Fate.LOST, Fate.RETURNED, Fate.DROPPED)
-
-
 def _by_lot(
     lots: list[Lot | None], report: Report
 ) -> Iterator[tuple[Lot | None, list[int], list[Slot]]]:
@@ -484,16 +398,3 @@ def _by_lot(
         end = start + len(list(same))
         yield lot, report.done[start:end], report.slots[start:end]
         start = end
-
-
-def _how(lost: Slot) -> str:
-    """How a model's process ended, by a LOST outcome; empty where that does not say it."""
-    words = lost[1] if isinstance(lost, list) and len(lost) > 1 else ""
-    return words[:MAX_WORDS] if isinstance(words, str) else ""
-
-
-def _batch_size(lost: Slot) -> int:
-    """How many items a batch had, some perhaps another broker's, by a LOST outcome; 0 unknown."""
-    details = lost[2] if isinstance(lost, list) else None
-    size = details.get("batch") if isinstance(details, dict) else None
-    return size if isinstance(size, int) else 0

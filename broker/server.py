@@ -23,10 +23,11 @@ import zmq
 
 from zstreamer.broker import descriptors, memory
 from zstreamer.broker.admin import Admin
-from zstreamer.broker.core import BrokerCore, Outgoing, Side
+from zstreamer.broker.core import BrokerCore
 from zstreamer.broker.descriptors import Descriptors
 from zstreamer.broker.journal import Journal
 from zstreamer.broker.patience import DEAF
+from zstreamer.broker.sessions import Outgoing, Side
 from zstreamer.config import BrokerConfig
 from zstreamer.system import logs
 from zstreamer.system.exitcodes import ExitCode
@@ -87,7 +88,7 @@ class Server:
             Side.CLIENT: transport.router(config.client_endpoint, options),
         }
         self._inboxes = {
-            side: transport.Inbox(socket, self.core.deaf(side))
+            side: transport.Inbox(socket, self.core.sessions.deaf(side))
             for side, socket in self.sockets.items()
         }
         self._handlers: dict[Side, Handler] = {
@@ -134,7 +135,7 @@ class Server:
                 left -= 1
                 self._hear(now, side, session, frames)
                 if inbox.skipping:  # far more frames than any message may have
-                    self.core.cut_off(now, side, session)
+                    self.core.sessions.cut_off(now, side, session)
             else:
                 self._cut(now, side, session)
             if time.monotonic() > end:
@@ -148,7 +149,7 @@ class Server:
         except Exception as error:  # noqa: BLE001  # it is logged, with its traceback
             # One peer's message must not be the end of all the others' work.
             self._report(now, f"a message could not be handled side={side.value}", error)
-            self.core.give_up_on(now, side, session)
+            self.core.sessions.give_up_on(now, side, session)
 
     def _cut(self, now: float, side: Side, session: bytes) -> None:
         """End the connection of a session that is not heard any more.
@@ -156,11 +157,11 @@ class Server:
         The descriptor may have become another's: that of a session that has said HELLO there is
         left alone, and one that has not yet can begin anew.
         """
-        if now < self.core.deaf(side).get(session, 0.0) - DEAF + LAST_WORDS:
+        if now < self.core.sessions.deaf(side).get(session, 0.0) - DEAF + LAST_WORDS:
             return
         descriptor = self._inboxes[side].descriptor
         speaker = self._speakers.get(descriptor)
-        if speaker in (None, (side, session)) or not self.core.knows(*speaker):
+        if speaker in (None, (side, session)) or not self.core.sessions.knows(*speaker):
             self._speakers.pop(descriptor, None)
             descriptors.shut(descriptor)
 
@@ -187,7 +188,7 @@ class Server:
             else:
                 self._probe_at.setdefault(side, now + PROBE_PAUSE)
         if self._probe_at.get(side, math.inf) <= now:
-            for session in self.core.sessions(side):
+            for session in self.core.sessions.of(side):
                 self._send(now, Outgoing(side, session, _PING))
             del self._probe_at[side]
 
@@ -263,7 +264,7 @@ def _serve(
     server.core.drain()
     start = time.monotonic()
     end = start + server.config.drain_grace
-    told = start + DRAIN_NOTICE if server.core.client_sessions else start
+    told = start + DRAIN_NOTICE if server.core.sessions.connected else start
     while not server.core.idle or time.monotonic() < told:
         server.turn()
         journal.look(time.monotonic())
@@ -281,7 +282,7 @@ def _log_memory(server: Server, used: int, limit: int) -> None:
         used // 2**20,
         limit // 2**20,
     )
-    for size, who in server.core.largest(5):
+    for size, who in server.core.sessions.largest(5):
         log.critical("holds bytes=%d %s", size, who)
 
 

@@ -66,7 +66,7 @@ def page(
         for position, worker in enumerate(model.workers.values()):
             if name == first and position < skip:
                 continue
-            left -= _WORKER + worker.words
+            left -= _WORKER + worker.named
             if left < 0 and (models or workers):
                 found["next"] = [name, position]
                 break

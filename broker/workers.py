@@ -53,7 +53,7 @@ class Worker:
         begun_at: when its model began what it runs, in monotonic seconds.
         late: that has taken suspiciously long.
         info: what people may want to know of it.
-        words, declared: bytes that its host and device, and its inputs and outputs, may take.
+        named, declared: bytes that its host and device, and its inputs and outputs, may take.
         heard: when it said anything last, in monotonic seconds.
         moved: when it last had no ticket, or said something of the oldest that it has.
         words: messages that it has sent lately, less what its items pay for; see `patience`.
@@ -80,10 +80,10 @@ class Worker:
         self.window_items = 2 * job.batch_size + job.pool
         self.window_bytes = config.window_bytes
         self.info = info
-        words = ("host", "device")
-        self.words = sum(4 * len(str(info.get(key, ""))) for key in words)
+        names = ("host", "device")
+        self.named = sum(4 * len(str(info.get(key, ""))) for key in names)
         self.declared = sum(
-            len(repr(value).encode()) for key, value in info.items() if key not in words
+            len(repr(value).encode()) for key, value in info.items() if key not in names
         )
         self.state = WorkerState.BOOTING
         self.failures = 0

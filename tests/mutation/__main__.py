@@ -16,6 +16,9 @@ from tests.mutation.changes import Change, changes
 SUITES: dict[str, tuple[str, ...]] = {
     "zstreamer/client/core.py": ("tests/unit/test_client_core.py", "tests/unit/test_cores.py"),
     "broker/core.py": ("tests/unit/test_broker_core.py", "tests/unit/test_broker_bounds.py"),
+    "broker/sessions.py": ("tests/unit/test_broker_core.py", "tests/unit/test_broker_bounds.py"),
+    "broker/notices.py": ("tests/unit/test_broker_core.py", "tests/unit/test_broker_bounds.py"),
+    "broker/undone.py": ("tests/unit/test_broker_core.py", "tests/unit/test_cores.py"),
     "broker/scheduler.py": ("tests/unit/test_broker_core.py", "tests/unit/test_cores.py"),
     "broker/admission.py": ("tests/unit/test_broker_core.py",),
     "broker/queue.py": ("tests/unit/test_queue.py", "tests/unit/test_broker_core.py"),

@@ -6,7 +6,8 @@ from itertools import count
 
 from tests.simulation.world import Process, Wire
 from zstreamer import errors, failure
-from zstreamer.broker.core import BrokerCore, Side
+from zstreamer.broker.core import BrokerCore
+from zstreamer.broker.sessions import Side
 from zstreamer.client.calls import Call
 from zstreamer.client.core import ClientCore
 from zstreamer.config import AgentConfig, BrokerConfig

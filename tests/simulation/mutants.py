@@ -9,10 +9,10 @@ import math
 from unittest import mock
 
 from zstreamer.broker.clients import ClientRecord
-from zstreamer.broker.core import BrokerCore
 from zstreamer.broker.lots import Lot
 from zstreamer.broker.models import Model
 from zstreamer.broker.scheduler import Scheduler
+from zstreamer.broker.sessions import Sessions
 from zstreamer.broker.workers import Worker
 from zstreamer.client.core import ClientCore
 from zstreamer.client.link import ClientLink
@@ -99,7 +99,7 @@ def answers_are_not_kept_until_they_are_read(flush, self):
     return messages
 
 
-@mutant(BrokerCore, "_forget")
+@mutant(Sessions, "forget")
 def a_dead_clients_items_stay(forget, self, client):
     del self.clients[client.id]
 

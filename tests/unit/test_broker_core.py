@@ -10,7 +10,8 @@ from hypothesis import strategies as some
 
 from tests.helpers.wire import received
 from zstreamer import errors
-from zstreamer.broker.core import TICK, BrokerCore, Side
+from zstreamer.broker.core import TICK, BrokerCore
+from zstreamer.broker.sessions import Side
 from zstreamer.broker.workers import FIRST_LATE, LATE, STALL
 from zstreamer.config import BrokerConfig
 from zstreamer.errors import Code, to_wire
@@ -872,7 +873,7 @@ def test_a_client_that_reads_nothing_is_reset_and_nobody_else():
     room.turn(2 * TICK)
     assert refusals(room, "A") == [Code.OVERLOADED]
     assert room.answers("B") == {1: bytes(400)}
-    assert set(room.core.client_sessions) == {b"B"}
+    assert set(room.core.sessions.connected) == {b"B"}
     assert room.core.counts["resets"] == 1
 
 
