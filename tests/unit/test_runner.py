@@ -358,8 +358,8 @@ BREAKING = [
     RuntimeError("merge_sort: failed to synchronize: cudaErrorIllegalAddress: an illegal memory …"),
     RuntimeError("CUDA unknown error - this may be due to an incorrectly set up environment"),
     RuntimeError(
-        "Caught RuntimeError in replica 0 on device 0.\nOriginal Traceback (most recent call last):\n"
-        "  …\nRuntimeError: CUDA error: device-side assert triggered"
+        "Caught RuntimeError in replica 0 on device 0.\nOriginal Traceback (most recent call "
+        "last):\n  …\nRuntimeError: CUDA error: device-side assert triggered"
     ),
     Accelerator("CUDA error: unspecified launch failure"),
     chained(),

@@ -12,7 +12,7 @@ from typing import Any, Generic
 import zmq
 
 from zstreamer.system.logs import Sparing
-from zstreamer.wire.link import Close, Connect, L, LinkAction, Peer, Send
+from zstreamer.wire.link import Close, Connect, L, LinkAction, LinkState, Peer, Send
 from zstreamer.wire.transport import Connection, Event, Options
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,9 @@ class Connections(Generic[L]):
                 if event is Event.UP:
                     self._core.on_connected(now, link)
                 elif link in self._open:
-                    self._lost(now, link, _REJECTED if event is Event.REJECTED else "")
+                    # A broker may have taken it before it sees that it must not.
+                    unheard = event is Event.REJECTED or link.state is LinkState.GREETING
+                    self._lost(now, link, _REJECTED if unheard else "")
 
     def act(self, now: float, action: LinkAction[L]) -> bool:
         """Do what the core asks for; return whether something may have become readable."""

@@ -158,7 +158,6 @@ class Peer(ABC, Generic[L, A]):
         if link.state is not LinkState.CONNECTING:
             return
         link.enter(LinkState.GREETING, now)
-        link.trouble = ""
         hello = protocol.Hello(self._role, self.id, {**self._info, **self._greeting(link)})
         self._send(link, [protocol.hello(hello)])
 
@@ -198,6 +197,7 @@ class Peer(ABC, Generic[L, A]):
                     link.enter(LinkState.READY, now)
                     link.attempts = 0
                     link.refusal = None
+                    link.trouble = ""
                     self._welcome(now, link, message)
             case protocol.Refuse():
                 self._refused(now, link, errors.from_wire(message.error))
