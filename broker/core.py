@@ -178,9 +178,12 @@ class BrokerCore:
             case protocol.State():
                 self._worker_state(now, worker, message)
             case protocol.Part():
+                worker.moved = now  # so many bytes as its window has
                 self._part(now, Side.WORKER, worker, message)
             case protocol.PartOk():
-                worker.words -= worker.sender.ok()
+                if worker.sender.ok():
+                    worker.words -= 1
+                    worker.moved = now
                 self._dirty[worker] = None
             case protocol.Ping():
                 pass
@@ -261,11 +264,9 @@ class BrokerCore:
     # What the messages mean
 
     def _hello_client(self, now: float, session: bytes, hello: protocol.Hello) -> None:
-        client = self.sessions.hello_client(now, session, hello)
+        client = self.sessions.hello_client(now, session, hello, self.draining)
         if client is not None:
             self._notices.hello(client)
-            if self.draining:
-                self._notices.draining(client)
 
     def _part(self, now: float, side: Side, peer: Peer, message: protocol.Part) -> None:
         session = peer.session or b""
@@ -353,9 +354,7 @@ class BrokerCore:
                 worker.model.look_at(worker)
                 self.counts["late"] += 1
             worker.words = max(0, worker.words - int(FEWER_WORDS * TICK))
-            if not worker.tickets:
-                worker.moved = now
-            elif now - worker.moved > worker.longest_silence:
+            if worker.is_stuck(now):
                 self._expel_stuck(now, worker)
             elif worker.told > self.config.unread_bytes:
                 self.counts["resets"] += 1
@@ -373,5 +372,6 @@ class BrokerCore:
     def _expel_stuck(self, now: float, worker: Worker) -> None:
         """It says that it is there, and nothing of what it holds."""
         self.counts["stuck"] += 1
+        worker.doubt()
         words = f"no report on its tickets for {now - worker.moved:.0f} s"
         self.sessions.expel(now, worker, errors.DeadlineExceeded(words))

@@ -134,6 +134,8 @@ class Server:
             if frames:
                 left -= 1
                 self._hear(now, side, session, frames)
+                if inbox.skipping:  # far more frames than any message may have
+                    self.core.sessions.cut_off(now, side, session)
             else:
                 self._cut(now, side, session)
             if time.monotonic() > end:
@@ -237,14 +239,17 @@ def run(config: BrokerConfig, owner: Owner | None = None) -> int:
             config.max_bytes // 2**20,
         )
         server.poller.register(stop, zmq.POLLIN)
+        journal = Journal(server.core)
         try:
-            return _serve(server, stop, admin, memory.Guard(limit))
+            return _serve(server, stop, admin, memory.Guard(limit), journal)
         finally:
+            journal.close()
             server.close()
 
 
-def _serve(server: Server, stop: StopRequests, admin: Admin, guard: memory.Guard) -> int:
-    journal = Journal(server.core)
+def _serve(
+    server: Server, stop: StopRequests, admin: Admin, guard: memory.Guard, journal: Journal
+) -> int:
     while not stop.requests:
         server.turn()
         now = time.monotonic()

@@ -55,7 +55,7 @@ class Worker:
         info: what people may want to know of it.
         named, declared: bytes that its host and device, and its inputs and outputs, may take.
         heard: when it said anything last, in monotonic seconds.
-        moved: when it last had no ticket, or said something of one.
+        moved: when it last had no ticket, or said something of the oldest that it has.
         words: messages that it has sent lately, less what its items pay for; see `patience`.
         told: bytes of what it was told besides its items; it is not known to have read them.
         failures: how often its model's process has failed, and `trouble` why the last time.
@@ -93,6 +93,7 @@ class Worker:
         self.begun_at = now
         self.late = False
         self.moved = now
+        self._oldest = 0
         self.told = 0
         self.words = 0
         self.tickets: dict[int, Lot] = {}
@@ -141,11 +142,18 @@ class Worker:
         usual = self.batch_time(len(self.running))
         return self.age(now) > (max(LATE, LATE_FACTOR * usual) if usual else FIRST_LATE)
 
-    @property
-    def longest_silence(self) -> float:
-        """Seconds that it may hold tickets and say nothing of any of them."""
+    def is_stuck(self, now: float) -> bool:
+        """Whether it says nothing of the oldest ticket that it holds, for longer than it may.
+
+        Batches begin with the oldest item, so one that is passed over has been forgotten. To be
+        asked several times a second, since what is the oldest changes.
+        """
+        oldest = next(iter(self.tickets), 0)
+        if oldest != self._oldest:
+            self._oldest, self.moved = oldest, now
         batches = 1 + self.waiting // self.batch_size
-        return max(self.patience, SLOW * batches * self.batch_time(self.batch_size))
+        longest = max(self.patience, SLOW * batches * self.batch_time(self.batch_size))
+        return bool(oldest) and now - self.moved > longest
 
     @property
     def waiting(self) -> int:
@@ -203,7 +211,7 @@ class Worker:
         before, self.others = self.others, min(report.backlog, MAX_BACKLOG)
         return self.others - before
 
-    def release(self, now: float, tickets: Sequence[int]) -> list[Lot | None]:
+    def release(self, tickets: Sequence[int]) -> list[Lot | None]:
         """Take tickets back and give the window their room; the owner settles `bytes`.
 
         Returns the lot of each, None for one that is not this worker's.
@@ -215,9 +223,12 @@ class Worker:
         if known:
             self.model.out -= known
             self.words -= WORDS_AN_ITEM * known
-            self.moved = now
             self.told = 0  # it has read WORK, and so what came before that
         return lots
+
+    def doubt(self) -> None:
+        """It has not said what it does: what may run only once may have begun."""
+        self.running.update(ticket for ticket, lot in self.tickets.items() if lot.once)
 
     def give_back(self) -> tuple[list[Lot], list[Lot]]:
         """It is lost: return what of its items is still wanted, first what had not begun."""
@@ -239,7 +250,7 @@ class Worker:
         begun = set(tickets)
         if not begun <= self.tickets.keys():
             begun &= self.tickets.keys()
-        if not begun <= self.running:
+        if self._oldest in begun and self._oldest not in self.running:
             self.moved = now
         if begun:
             self.begun_at = now
@@ -250,7 +261,7 @@ class Worker:
         """An item is no longer wanted: take its ticket back if WORK has not left, else say so."""
         lot = self.tickets[ticket]
         if lot.large and self.sender.give_up(lot):
-            self.release(self.moved, [ticket])
+            self.release([ticket])
             self.bytes -= lot.size
         else:
             self._cancels.append(ticket)

@@ -22,6 +22,8 @@ from pathlib import Path
 from zstreamer.client.calls import Call, Watch
 from zstreamer.client.core import ClientCore
 from zstreamer.client.settings import Settings
+from zstreamer.errors import BrokerUnreachable
+from zstreamer.system import descriptors
 from zstreamer.wire.connections import Connections
 from zstreamer.wire.transport import Connection
 
@@ -34,6 +36,9 @@ class Driver(ABC):
 
     Args:
         settings: the brokers' addresses, and how long to wait for them.
+
+    Raises:
+        BrokerUnreachable: this process may open no more descriptors.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -42,6 +47,10 @@ class Driver(ABC):
             "pid": os.getpid(),
             "program": Path(sys.argv[0] or "python").name,
         }
+        try:
+            descriptors.require()
+        except OSError as error:
+            raise BrokerUnreachable(error.strerror or "") from error
         now = time.monotonic()
         # random's shared generator is copied by a fork, and all children would jitter alike.
         jitter = random.Random(secrets.randbits(64)).random
