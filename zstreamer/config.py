@@ -125,6 +125,12 @@ class BrokerConfig(Config):
     drain_grace: float = setting(
         30.0, SECONDS, "Seconds that running work may take after a request to stop."
     )
+    scale_latency: float | None = setting(
+        None,
+        optional(SECONDS, "auto"),
+        "Seconds in which items are to be answered, for zstreamer_wanted_workers; auto: the time "
+        "of four full batches, at least half a second.",
+    )
     log_level: str = setting("info", LOG_LEVEL, "Lowest level that is logged.")
 
     @property
@@ -198,6 +204,13 @@ class WorkerConfig(Config):
     drain_grace: float = setting(
         30.0, SECONDS, "Seconds that running work may take after a request to stop."
     )
+    metrics_port: int = setting(
+        0,
+        PORT_OR_NONE,
+        "Port of the first worker's pages /metrics, /healthz and /readyz (HTTP), and those that "
+        "follow for the others; 0 for none.",
+    )
+    metrics_host: str = setting("127.0.0.1", TEXT, "Address that these pages bind.")
     max_payload: int = setting(MAX_PAYLOAD, BYTES, "Largest input or output of one item, in bytes.")
     heartbeat: float = setting(HEARTBEAT, SECONDS, "Seconds between heartbeats.")
     heartbeat_timeout: float = setting(SILENCE, SECONDS, "Seconds of silence until a peer is lost.")
