@@ -163,7 +163,12 @@ class WorkerConfig(Config):
 
     program: ClassVar[str] = "worker"
 
-    target: str = setting("", TARGET, "module:Class or module:function.", positional=True)
+    target: str = setting(
+        "",
+        TARGET,
+        "module:Class, module:function, or hf:NAME or hf:FOLDER for a model of the hub.",
+        positional=True,
+    )
     broker: tuple[str, ...] = setting(
         (WORKERS_ADDRESS,), NAMES, "Worker addresses of the brokers, separated by commas."
     )
@@ -201,6 +206,15 @@ class WorkerConfig(Config):
     import_path: tuple[str, ...] = setting(
         (), NAMES, "Folders that the model is imported from first, separated by commas."
     )
+    task: str | None = setting(
+        None,
+        optional(TEXT, "auto"),
+        "Task of an hf: model: embeddings, text-classification, token-classification, fill-mask, "
+        "scores or image-classification; auto: as its own config says.",
+    )
+    trust_remote_code: bool = setting(
+        False, SWITCH, "Run the Python code that an hf: model brings along."
+    )
     drain_grace: float = setting(
         30.0, SECONDS, "Seconds that running work may take after a request to stop."
     )
@@ -219,6 +233,8 @@ class WorkerConfig(Config):
     def _check(self) -> None:
         _check_heartbeat(self)
         addresses(self.broker, "broker", 7788)
+        if (self.task or self.trust_remote_code) and not self.target.startswith("hf:"):
+            raise ConfigError("task and trust_remote_code are for hf: models only: leave them out")
 
 
 @dataclass(frozen=True, slots=True)
