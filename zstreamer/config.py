@@ -248,6 +248,23 @@ class ClientConfig(Config):
 
 
 @dataclass(frozen=True, slots=True)
+class MapConfig(Config):
+    """What `zstreamer map` can be told besides what a client can."""
+
+    program: ClassVar[str] = "map"
+
+    timeout: float = setting(
+        JOB_TIMEOUT, SECONDS, "Seconds that each item may take once it is submitted."
+    )
+    patience: float = setting(
+        JOB_PATIENCE, SECONDS, "Seconds to wait for a broker and a worker that have gone."
+    )
+    chunk: int | None = setting(
+        None, optional(COUNT, "auto"), "Items of one call; auto: fitted to the model's speed."
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class GatewayConfig(Config):
     """What `zstreamer gateway` can be told."""
 

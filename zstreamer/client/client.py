@@ -143,7 +143,8 @@ class Client:
         or worker that restarts is submitted again later.
 
         Args:
-            items: an iterable; a thread reads it, unless it is a list, a tuple or a range.
+            items: an iterable; a thread reads it, unless it is a list, a tuple or a range. A
+                `ZStreamerError` among them is not submitted, and stands in the outputs as it is.
             start: index of the first item to run; those before it are passed over.
             chunk: items that are submitted together; None to fit it to speed and size.
             progress: whether to show a progress bar (needs tqdm).

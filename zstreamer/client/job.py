@@ -258,7 +258,7 @@ class Job:
 
     def warning(self, now: float) -> str:
         """Return what a person should know of a job that waits; empty where there is nothing."""
-        if self._trouble is None or now < self._tell_at:
+        if self._trouble is None or self._fatal is not None or now < self._tell_at:
             return ""
         self._tell_at = now + TELL_EVERY
         kind = type(self._trouble).__name__

@@ -18,7 +18,7 @@ from functools import partial
 
 from zstreamer.client.feed import FOREVER, Feed, ListFeed, ThreadFeed
 from zstreamer.client.items import VIEWS
-from zstreamer.client.job import Chunk, Job, Submit
+from zstreamer.client.job import Chunk, Encoded, Job, Submit
 from zstreamer.client.port import Ended, Port
 from zstreamer.client.progress import Progress
 from zstreamer.client.settings import positive_seconds
@@ -142,7 +142,7 @@ class Steps:
             if not items:
                 job.exhausted = items is None
                 return
-            job.feed(port.encode(items, job.fed))
+            job.feed(_encoded(port, items, job.fed))
 
     def _submit(self, now: float) -> None:
         for action in self.job.poll(now):
@@ -243,6 +243,19 @@ def _outputs(steps: Steps, bell: Bell) -> Generator[object, None, None]:
             yield from steps.outputs(chunk)
     finally:
         steps.close()
+
+
+def _encoded(port: Port, items: list[object], first: int) -> list[Encoded]:
+    """Return the items as they are submitted; errors among them stand for themselves."""
+    if not any(issubclass(kind, ZStreamerError) for kind in set(map(type, items))):
+        return port.encode(items, first)
+    encoded: list[Encoded] = []
+    for item in items:
+        if isinstance(item, ZStreamerError):
+            encoded.append(Encoded(None, 0, item))
+        else:
+            encoded += port.encode([item], first + len(encoded))
+    return encoded
 
 
 def _feed(options: Options, ring: Callable[[], object]) -> Feed:
