@@ -41,6 +41,7 @@ KiB, MiB, GiB = 2**10, 2**20, 2**30
 
 CLIENTS_ADDRESS, WORKERS_ADDRESS = "tcp://127.0.0.1:7787", "tcp://127.0.0.1:7788"
 TIMEOUT, MAX_TIMEOUT, CONNECT_TIMEOUT = 20.0, 300.0, 5.0
+JOB_TIMEOUT, JOB_PATIENCE, JOB_PRIORITY = 3600.0, 300.0, -1
 HEARTBEAT, SILENCE = 0.5, 2.0
 MAX_PAYLOAD = MAX_BODY = 64 * MiB
 MAX_REQUEST_ITEMS = 4096
@@ -273,6 +274,23 @@ class ClientConfig(Config):
 
     def _check(self) -> None:
         addresses(self.address)
+
+
+@dataclass(frozen=True, slots=True)
+class MapConfig(Config):
+    """What `zstreamer map` can be told besides what a client can."""
+
+    program: ClassVar[str] = "map"
+
+    timeout: float = setting(
+        JOB_TIMEOUT, SECONDS, "Seconds that each item may take once it is submitted."
+    )
+    patience: float = setting(
+        JOB_PATIENCE, SECONDS, "Seconds to wait for a broker and a worker that have gone."
+    )
+    chunk: int | None = setting(
+        None, optional(COUNT, "auto"), "Items of one call; auto: fitted to the model's speed."
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,11 +67,25 @@ class Settings:
     ) -> Call:
         """Return the call of these items, encoded."""
         rows = listed(items)
-        now, budget = time.monotonic(), self._budget(timeout)
+        budget = self.budget(timeout)
         payloads = self.codec.encode_all(rows, "items[{}]")
+        name = self.named(model)
+        return self.encoded(payloads, name, budget, priority, idempotent, return_exceptions)
+
+    def encoded(
+        self,
+        payloads: list[bytes],
+        model: str,
+        budget: float,
+        priority: int,
+        idempotent: bool,
+        return_exceptions: bool,
+    ) -> Call:
+        """Return the call of items that are payloads already; budget: seconds."""
+        now = time.monotonic()
         return Call(
             payloads,
-            self.named(model),
+            model,
             now + budget,
             now,
             priority,
@@ -83,9 +97,10 @@ class Settings:
     def watch(self, model: str | None, timeout: float | None) -> Watch:
         """Return the wait for a model to be ready."""
         now = time.monotonic()
-        return Watch(self.named(model), now + self._budget(timeout), now)
+        return Watch(self.named(model), now + self.budget(timeout), now)
 
-    def _budget(self, timeout: float | None) -> float:
+    def budget(self, timeout: float | None) -> float:
+        """Return the seconds that a call may take; the client's own where None."""
         budget = self.timeout if timeout is None else positive_seconds("timeout", timeout)
         return min(budget, MAX_BUDGET / 1000)
 
