@@ -15,7 +15,7 @@ from typing import NamedTuple
 import zmq
 
 from zstreamer.broker import zap
-from zstreamer.broker.core import Side
+from zstreamer.broker.sessions import Side
 from zstreamer.keys.reader import Reader
 from zstreamer.keys.ring import Principal, Role
 from zstreamer.keys.secrets import Pair

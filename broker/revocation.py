@@ -8,21 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Container
 
-from zstreamer.broker.core import BrokerCore, Side
+from zstreamer.broker.sessions import Sessions, Side
 from zstreamer.errors import Unauthorized
 from zstreamer.keys.ring import Principal
 
 
-def revoke(core: BrokerCore, now: float, keys: Container[bytes]) -> list[tuple[Side, bytes]]:
+def revoke(sessions: Sessions, now: float, keys: Container[bytes]) -> list[tuple[Side, bytes]]:
     """End the sessions of these keys; return them."""
     ended: list[tuple[Side, bytes]] = []
-    sessions: list[tuple[Side, bytes, Principal | None]] = [
-        *((Side.CLIENT, session, c.principal) for session, c in core.client_sessions.items()),
-        *((Side.WORKER, session, w.principal) for session, w in core.workers.items()),
+    found: list[tuple[Side, bytes, Principal | None]] = [
+        *((Side.CLIENT, session, c.principal) for session, c in sessions.connected.items()),
+        *((Side.WORKER, session, w.principal) for session, w in sessions.workers.items()),
     ]
-    for side, session, principal in sessions:
+    for side, session, principal in found:
         if principal is not None and principal.key in keys:
             words = f"the key {principal.name!r} was revoked, or its rights were changed"
-            core.shut_out(now, side, session, Unauthorized(words))
+            sessions.shut_out(now, side, session, Unauthorized(words))
             ended.append((side, session))
     return ended

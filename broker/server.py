@@ -23,12 +23,14 @@ import zmq
 
 from zstreamer.broker import descriptors, memory, revocation
 from zstreamer.broker.admin import Admin
-from zstreamer.broker.core import BrokerCore, Outgoing, Side
+from zstreamer.broker.core import BrokerCore
 from zstreamer.broker.descriptors import Descriptors
 from zstreamer.broker.gate import DOMAINS, Gate
 from zstreamer.broker.journal import Journal
 from zstreamer.broker.patience import DEAF
+from zstreamer.broker.sessions import Outgoing, Side
 from zstreamer.config import BrokerConfig
+from zstreamer.histogram import TURNS, Histogram
 from zstreamer.keys.ring import Principal
 from zstreamer.setting import ConfigError
 from zstreamer.system import logs
@@ -99,7 +101,7 @@ class Server:
             for side, endpoint in self._endpoints.items()
         }
         self._inboxes = {
-            side: transport.Inbox(socket, self.core.deaf(side))
+            side: transport.Inbox(socket, self.core.sessions.deaf(side))
             for side, socket in self.sockets.items()
         }
         self._handlers: dict[Side, Handler] = {
@@ -115,6 +117,7 @@ class Server:
         self._sparing = Sparing(LOG_EVERY)
         if self.gate is not None:
             self.poller.register(self.gate.socket, zmq.POLLIN)
+        self.turns = Histogram(TURNS)
         for socket in (*self.sockets.values(), *self._monitors.values()):
             self.poller.register(socket, zmq.POLLIN)
         if owner is not None:
@@ -140,6 +143,7 @@ class Server:
                 self._send(now, send)
         while self.core.troubles:
             self._report(now, "messages for a peer could not be made", self.core.troubles.pop())
+        self.turns.observe(time.monotonic() - now)
 
     def _read(self, now: float, side: Side) -> None:
         inbox = self._inboxes[side]
@@ -150,6 +154,8 @@ class Server:
             if frames:
                 left -= 1
                 self._hear(now, side, session, frames)
+                if inbox.skipping:  # far more frames than any message may have
+                    self.core.sessions.cut_off(now, side, session)
             else:
                 self._cut(now, side, session)
             if time.monotonic() > end:
@@ -160,7 +166,7 @@ class Server:
         if asked:
             gate.answer(now)
         if (change := gate.changes()) is not None:
-            ended = revocation.revoke(self.core, now, change.gone)
+            ended = revocation.revoke(self.core.sessions, now, change.gone)
             self._revoked.update(dict.fromkeys(ended, now + LAST_WORDS))
             if change.gone:
                 log.info("keys changed or revoked=%d sessions=%d", len(change.gone), len(ended))
@@ -177,7 +183,7 @@ class Server:
     def _hear(self, now: float, side: Side, session: bytes, frames: Frames) -> None:
         greets = frames[0][1:2] not in _OTHERS  # type: ignore[index]  # heads are bytes
         principal = None
-        if self.gate is not None and (greets or not self.core.knows(side, session)):
+        if self.gate is not None and (greets or not self.core.sessions.knows(side, session)):
             principal = self.gate.who(side, self._inboxes[side].user)
             if principal is None:  # revoked since its handshake: not even looked at
                 self._end(side, session)
@@ -189,11 +195,11 @@ class Server:
         except Exception as error:  # noqa: BLE001  # it is logged, with its traceback
             # One peer's message must not be the end of all the others' work.
             self._report(now, f"a message could not be handled side={side.value}", error)
-            self.core.give_up_on(now, side, session)
+            self.core.sessions.give_up_on(now, side, session)
 
     def _cut(self, now: float, side: Side, session: bytes) -> None:
         """End the connection of a session that is not heard any more, once it was told why."""
-        if now >= self.core.deaf(side).get(session, 0.0) - DEAF + LAST_WORDS:
+        if now >= self.core.sessions.deaf(side).get(session, 0.0) - DEAF + LAST_WORDS:
             self._end(side, session)
 
     def _end(self, side: Side, session: bytes) -> None:
@@ -204,7 +210,7 @@ class Server:
         """
         descriptor = self._inboxes[side].descriptor
         speaker = self._speakers.get(descriptor)
-        if speaker in (None, (side, session)) or not self.core.knows(*speaker):
+        if speaker in (None, (side, session)) or not self.core.sessions.knows(*speaker):
             self._speakers.pop(descriptor, None)
             descriptors.shut(descriptor)
 
@@ -231,7 +237,7 @@ class Server:
             elif self._may_be_missed(side, event.value):
                 self._probe_at.setdefault(side, now + PROBE_PAUSE)
         if self._probe_at.get(side, math.inf) <= now:
-            for session in self.core.sessions(side):
+            for session in self.core.sessions.of(side):
                 self._send(now, Outgoing(side, session, _PING))
             del self._probe_at[side]
 
@@ -240,7 +246,7 @@ class Server:
         speaker = self._speakers.get(descriptor)
         if speaker is not None and speaker[0] is side:
             self._revoked.pop(speaker, None)
-            return self.core.knows(*speaker)
+            return self.core.sessions.knows(*speaker)
         return -1 in self._speakers
 
     def owner_gone(self) -> bool:
@@ -287,7 +293,7 @@ def run(config: BrokerConfig, owner: Owner | None = None) -> int:
     gc.freeze()
     gate = server.gate
     callers = (lambda: gate.lists.callers) if gate else None
-    with StopRequests() as stop, Admin(config, server.core, callers) as admin:
+    with StopRequests() as stop, Admin(config, server.core, server.turns, callers) as admin:
         log.info(
             "serving clients=%s workers=%s http=%s keys=%s max_memory=%dMiB max_bytes=%dMiB",
             config.client_endpoint,
@@ -298,14 +304,17 @@ def run(config: BrokerConfig, owner: Owner | None = None) -> int:
             config.max_bytes // 2**20,
         )
         server.poller.register(stop, zmq.POLLIN)
+        journal = Journal(server.core)
         try:
-            return _serve(server, stop, admin, memory.Guard(limit))
+            return _serve(server, stop, admin, memory.Guard(limit), journal)
         finally:
+            journal.close()
             server.close()
 
 
-def _serve(server: Server, stop: StopRequests, admin: Admin, guard: memory.Guard) -> int:
-    journal = Journal(server.core)
+def _serve(
+    server: Server, stop: StopRequests, admin: Admin, guard: memory.Guard, journal: Journal
+) -> int:
     while not stop.requests:
         server.turn()
         now = time.monotonic()
@@ -320,7 +329,7 @@ def _serve(server: Server, stop: StopRequests, admin: Admin, guard: memory.Guard
     server.core.drain()
     start = time.monotonic()
     end = start + server.config.drain_grace
-    told = start + DRAIN_NOTICE if server.core.client_sessions else start
+    told = start + DRAIN_NOTICE if server.core.sessions.connected else start
     while not server.core.idle or time.monotonic() < told:
         server.turn()
         journal.look(time.monotonic())
@@ -338,7 +347,7 @@ def _log_memory(server: Server, used: int, limit: int) -> None:
         used // 2**20,
         limit // 2**20,
     )
-    for size, who in server.core.largest(5):
+    for size, who in server.core.sessions.largest(5):
         log.critical("holds bytes=%d %s", size, who)
 
 

@@ -37,8 +37,8 @@ def fetch(address: str, timeout: float = CONNECT_TIMEOUT, keys: Keys = None) -> 
         try:
             curve = credentials.curve(attempt) if credentials else None
             connection = transport.Connection(address, transport.Options(), curve=curve)
-        except zmq.ZMQError as error:
-            raise BrokerUnreachable(f"{address}: {error}") from None
+        except (OSError, zmq.ZMQError) as error:
+            raise BrokerUnreachable(f"{address}: {error.strerror or error}") from None
         try:
             snapshot = _ask(connection, min(left, 1.0))
         except protocol.ProtocolError as error:
@@ -85,7 +85,7 @@ def _ask(connection: transport.Connection, timeout: float) -> dict[str, object] 
     while (left := end - time.monotonic()) > 0:
         poller.poll(math.ceil(left * 1000))
         for event in connection.events():
-            if event is transport.Event.DOWN:
+            if event is not transport.Event.UP:
                 return None
             connection.send(protocol.plain(protocol.Status({})))
         for frames in connection.receive():

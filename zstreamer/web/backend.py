@@ -23,6 +23,7 @@ from zstreamer.config import GatewayConfig
 from zstreamer.errors import Cancelled, ZStreamerError
 from zstreamer.keys.folder import HTTP
 from zstreamer.keys.reader import CallersReader
+from zstreamer.metrics import ClientCollector
 from zstreamer.sources import resolve
 from zstreamer.web.api.guard import Guard
 from zstreamer.web.api.interface import Interface
@@ -52,6 +53,7 @@ class Backend:
         config = self.config = configured(to)
         self.interface = Interface(limits(config), config.model, guard(config))
         self.directory = Directory(list(config.broker), keys=config.keys or "")
+        self._collector = ClientCollector(registry=self.interface.registry)
         self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncClient] = (
             weakref.WeakKeyDictionary()
         )
@@ -65,6 +67,7 @@ class Backend:
             client = AsyncClient(
                 config.broker, connect_timeout=config.connect_timeout, keys=config.keys or ""
             )
+            self._collector.add(client)
             self._clients[loop] = client
         return client
 

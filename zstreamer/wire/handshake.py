@@ -68,7 +68,7 @@ class Probe(Connection):
     def events(self) -> Iterator[Event]:
         """Yield its end, once."""
         for each in super().events():
-            self._ended = self._ended or each is Event.DOWN
+            self._ended = self._ended or each is not Event.UP
         if self._ended and not self.monitor.closed:
             yield Event.DOWN
 

@@ -18,13 +18,15 @@ import zmq
 
 from zstreamer import config
 from zstreamer.keys.secrets import Curve, Pair
+from zstreamer.system import descriptors
 from zstreamer.wire.protocol import MAX_FRAME, MAX_FRAMES, Frames
 
 if TYPE_CHECKING:
     from collections.abc import Container, Sequence
 
 SKIPPED_AT_ONCE = 10_000
-"""Frames that are read in vain before others have their turn, at some 1 µs each."""
+"""Frames that are read in vain before others have their turn, at some 1 µs each. What else the
+same ROUTER has read comes after them: libzmq gives out whole messages only."""
 
 
 UNBOUND_WITHIN = 2.0
@@ -48,18 +50,21 @@ class Event(Enum):
 
     UP = "up"
     DOWN = "down"
+    REJECTED = "rejected"
+    """The other side took it, and ended it before it was up."""
 
 
 _UP = zmq.EVENT_HANDSHAKE_SUCCEEDED
-_FAILED = (
+_REJECTED = (
     zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
     | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
     | zmq.EVENT_HANDSHAKE_FAILED_AUTH
 )
-_DOWN = zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED | _FAILED
+_DOWN = zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED
 
 
 _send = zmq.backend.Socket.send
+_recv = zmq.backend.Socket.recv
 _NOBLOCK, _SNDMORE = int(zmq.NOBLOCK), int(zmq.SNDMORE)  # plain, since enums are slow to combine
 
 
@@ -175,6 +180,7 @@ class Connection:
         failed: how its handshake failed, as the monitor told it.
 
     Raises:
+        OSError: this process may open no more descriptors.
         zmq.ZMQError: the address is malformed.
     """
 
@@ -192,6 +198,7 @@ class Connection:
         kind: zmq.SocketType,
         curve: Curve | None,
     ) -> None:
+        descriptors.require()
         self.socket = context().socket(kind)
         _common(self.socket, options)
         if curve is not None:
@@ -203,7 +210,7 @@ class Connection:
         self.socket.setsockopt(zmq.RECONNECT_IVL, -1)
         self.socket.setsockopt(zmq.CONNECT_TIMEOUT, 3000)
         self.socket.setsockopt(zmq.LINGER, int(linger * 1000))
-        self.monitor = self.socket.get_monitor_socket(_UP | _DOWN)
+        self.monitor = self.socket.get_monitor_socket(_UP | _REJECTED | _DOWN)
         try:
             self.socket.connect(address)
         except zmq.ZMQError:
@@ -232,9 +239,12 @@ class Connection:
     def events(self) -> Iterator[Event]:
         """Yield what has become of the connection since the last look, until it is closed."""
         while not self.monitor.closed and (told := event(self.monitor)):
-            if told.kind & _FAILED:
-                self.failed = told
-            yield Event.UP if told.kind & _UP else Event.DOWN
+            if told.kind & _UP:
+                yield Event.UP
+            else:
+                if told.kind & _REJECTED:
+                    self.failed = told
+                yield Event.REJECTED if told.kind & _REJECTED else Event.DOWN
 
     def pending(self) -> bool:
         """Whether anything is to be read; must be asked after each send.
@@ -309,12 +319,15 @@ class Inbox:
     Args:
         socket: the ROUTER.
         deaf: sessions of which nothing is to be read; may change meanwhile.
+
+    Attributes:
+        skipping: the last message goes on with more frames, which are read in vain.
     """
 
     def __init__(self, socket: zmq.Socket[bytes], deaf: Container[bytes] = ()) -> None:
         self._socket = socket
         self._deaf = deaf
-        self._skipping = False
+        self.skipping = False
         self._head: zmq.Frame | None = None
 
     def receive(self) -> tuple[bytes, Frames] | None:
@@ -322,7 +335,7 @@ class Inbox:
 
         A message of a deaf session has no frames, and one of too many has one that is empty.
         """
-        if self._skipping and not self._skip():
+        if self.skipping and not self._skip():
             return None
         try:
             session = self._socket.recv(zmq.NOBLOCK)
@@ -335,7 +348,7 @@ class Inbox:
             return session, []
         frames = _frames(self._socket, head)
         if len(frames) > MAX_FRAMES:
-            self._skipping = bool(self._socket.getsockopt(zmq.RCVMORE))
+            self.skipping = bool(self._socket.getsockopt(zmq.RCVMORE))
             return session, [b""]
         return session, frames
 
@@ -358,10 +371,10 @@ class Inbox:
     def _skip(self) -> bool:
         """Read on to the end of a message and keep nothing; False where that takes longer."""
         for _ in range(SKIPPED_AT_ONCE):
-            if not self._socket.recv(zmq.NOBLOCK, copy=False).more:
-                self._skipping = False
+            if not _recv(self._socket, _NOBLOCK, False).more:
+                self.skipping = False
                 return True
-        self._skipping = True
+        self.skipping = True
         return False
 
 
