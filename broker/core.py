@@ -25,6 +25,7 @@ from zstreamer.broker.scheduler import Scheduler
 from zstreamer.broker.sessions import Outgoing, Peer, Sessions, Side
 from zstreamer.broker.workers import STALL, Worker
 from zstreamer.config import BrokerConfig
+from zstreamer.keys.ring import Principal
 from zstreamer.wire import protocol
 from zstreamer.wire.protocol import Frames, ProtocolError, WorkerState
 
@@ -96,8 +97,10 @@ class BrokerCore:
 
     # What arrives
 
-    def on_client(self, now: float, session: bytes, frames: Frames) -> None:
-        """A message has come from a client's session."""
+    def on_client(
+        self, now: float, session: bytes, frames: Frames, principal: Principal | None = None
+    ) -> None:
+        """A message has come from a client's session; its HELLO with whose key that has."""
         try:
             message = protocol.decode(frames)
         except ProtocolError as error:
@@ -120,7 +123,7 @@ class BrokerCore:
             for run in message.runs:
                 self._submit(now, client, run)
         elif isinstance(message, protocol.Hello):
-            self._hello_client(now, session, message)
+            self._hello_client(now, session, message, principal)
         elif isinstance(message, protocol.Status):
             self._tell_status(now, session, message)
         elif client is None:
@@ -153,8 +156,10 @@ class BrokerCore:
             case _:
                 self.sessions.refuse_malformed(now, Side.CLIENT, session, "not for a broker")
 
-    def on_worker(self, now: float, session: bytes, frames: Frames) -> None:
-        """A message has come from a worker's session."""
+    def on_worker(
+        self, now: float, session: bytes, frames: Frames, principal: Principal | None = None
+    ) -> None:
+        """A message has come from a worker's session; its HELLO with whose key that has."""
         try:
             message = protocol.decode(frames)
         except ProtocolError as error:
@@ -162,7 +167,7 @@ class BrokerCore:
             return
         worker = self.sessions.workers.get(session)
         if isinstance(message, protocol.Hello):
-            self.sessions.hello_worker(now, session, message)
+            self.sessions.hello_worker(now, session, message, principal)
         elif worker is None:
             self.sessions.refuse_unknown(now, Side.WORKER, session)
         else:
@@ -185,9 +190,12 @@ class BrokerCore:
             case protocol.State():
                 self._worker_state(now, worker, message)
             case protocol.Part():
+                worker.moved = now  # so many bytes as its window has
                 self._part(now, Side.WORKER, worker, message)
             case protocol.PartOk():
-                worker.words -= worker.sender.ok()
+                if worker.sender.ok():
+                    worker.words -= 1
+                    worker.moved = now
                 self._dirty[worker] = None
             case protocol.Ping():
                 pass
@@ -267,12 +275,12 @@ class BrokerCore:
 
     # What the messages mean
 
-    def _hello_client(self, now: float, session: bytes, hello: protocol.Hello) -> None:
-        client = self.sessions.hello_client(now, session, hello)
+    def _hello_client(
+        self, now: float, session: bytes, hello: protocol.Hello, principal: Principal | None
+    ) -> None:
+        client = self.sessions.hello_client(now, session, hello, self.draining, principal)
         if client is not None:
             self._notices.hello(client)
-            if self.draining:
-                self._notices.draining(client)
 
     def _part(self, now: float, side: Side, peer: Peer, message: protocol.Part) -> None:
         session = peer.session or b""
@@ -364,9 +372,7 @@ class BrokerCore:
                 self.counts["late"] += 1
                 worker.model.tally.late += 1
             worker.words = max(0, worker.words - int(FEWER_WORDS * TICK))
-            if not worker.tickets:
-                worker.moved = now
-            elif now - worker.moved > worker.longest_silence:
+            if worker.is_stuck(now):
                 self._expel_stuck(now, worker)
             elif worker.told > self.config.unread_bytes:
                 self.counts["resets"] += 1
@@ -384,5 +390,6 @@ class BrokerCore:
     def _expel_stuck(self, now: float, worker: Worker) -> None:
         """It says that it is there, and nothing of what it holds."""
         self.counts["stuck"] += 1
+        worker.doubt()
         words = f"no report on its tickets for {now - worker.moved:.0f} s"
         self.sessions.expel(now, worker, errors.DeadlineExceeded(words))

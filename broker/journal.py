@@ -1,7 +1,8 @@
 """What a broker's log says of its workers: who came, is ready, fails, drains, is silent, left.
 
-The core is only looked at, some times a second: so a flood of peers that come and go writes no
-flood of lines, and a worker that greets anew has not left.
+The core is only looked at, some times a second, so a worker that greets anew has not left. Of each
+kind of change many lines may come at once, but few for ever: workers that fail again and again,
+or come and go, write no flood. What is held back is counted, and told later.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import math
 from typing import NamedTuple
 
 from zstreamer.broker.core import BrokerCore
+from zstreamer.broker.refusals import Refusals
 from zstreamer.broker.workers import Worker
-from zstreamer.system.logs import Sparing, event, printable
+from zstreamer.system.logs import Event, event, printable
 from zstreamer.wire.protocol import WorkerState
 
 log = logging.getLogger("zstreamer.broker")
@@ -20,14 +22,12 @@ log = logging.getLogger("zstreamer.broker")
 LOOK = 0.1
 """Seconds between two looks."""
 
-LINES = 50
-"""Lines that one look writes at most."""
+BURST = 100
+REFILL = 0.1
+"""Lines on one kind of change that may come at once, and a second."""
 
-ITEMS = 1.0
-"""Seconds between two looks at what models have refused."""
-
-FOLD = 10.0
-"""Seconds between two lines on refusals of one kind; the next says how many there were."""
+REMINDER = 10.0
+"""Seconds between two lines on how many were held back."""
 
 _STATES = {
     WorkerState.WARM: (logging.INFO, "ready"),
@@ -46,6 +46,38 @@ class _Seen(NamedTuple):
     missing: bool = False
 
 
+class _Kind:
+    """The lines on one kind of change: how many more may be written, and what was held back."""
+
+    def __init__(self, now: float) -> None:
+        self._left = float(BURST)
+        self._at = now
+        self._level = logging.INFO
+        self._held = 0
+        self._last = event("")
+        self._tell_at = math.inf
+
+    def write(self, now: float, level: int, line: Event) -> None:
+        """Write a line, or count it."""
+        self._left = min(BURST, self._left + (now - self._at) * REFILL)
+        self._at = now
+        if self._left >= 1 and not self._held:
+            self._left -= 1
+            log.log(level, line)
+            return
+        self._held += 1
+        self._level, self._last = level, line
+        if self._tell_at == math.inf:
+            self._tell_at = now + REMINDER
+
+    def flush(self, now: float) -> None:
+        """Tell what was held back, if it is time for that."""
+        if self._held and now >= self._tell_at:
+            words = f"{self._last.words} (the last of {self._held} such changes)"
+            log.log(self._level, event(words, **self._last.fields))
+            self._held, self._tell_at = 0, math.inf
+
+
 class Journal:
     """Writes a line for each change among a broker's workers."""
 
@@ -53,17 +85,9 @@ class Journal:
         self._core = core
         self._seen: dict[int, _Seen] = {}
         self._look_at = 0.0
-        self._lines = 0
-        self._items_at = 0.0
-        self._folded = Sparing(FOLD)
-        self._refused: dict[tuple[str, str], int] = {}
-
-    def close(self, now: float) -> None:
-        """The broker ends: tell what was held back."""
-        self._items_at = 0.0
-        self._refusals(now)
-        for kind, count, last in self._folded.flush(math.inf):
-            self._tell_refusals(kind, count, last)
+        self._now = 0.0
+        self._kinds: dict[str, _Kind] = {}
+        self._refusals = Refusals(core)
 
     def look(self, now: float) -> None:
         """Tell what has changed since the last look, if that is long enough ago."""
@@ -73,7 +97,7 @@ class Journal:
         if now < self._look_at:
             return
         self._look_at = now + LOOK
-        self._lines = 0
+        self._now = now
         here = {worker.id: worker for worker in self._core.workers.values()}
         for worker in here.values():
             before = self._seen.get(worker.id)
@@ -83,41 +107,15 @@ class Journal:
             self._note(before, worker)
         for id in [each for each in self._seen if each not in here]:
             self._absent(self._seen[id])
-        if self._lines > LINES:
-            log.warning(event("more changes among the workers", changes=self._lines - LINES))
-        self._refusals(now)
+        for kind in self._kinds.values():
+            kind.flush(now)
+        self._refusals.look(now)
 
-    def _refusals(self, now: float) -> None:
-        """Tell which sessions were refused, and which items; not each, but how many in all."""
-        refusals = self._core.sessions.refusals
-        while refusals:
-            side, who, why = refusals.popleft()
-            kind = f"{side.value} refused\n{why}"
-            self._fold(now, kind, 1, who)
-        if now >= self._items_at:
-            self._items_at = now + ITEMS
-            self._refused_items(now)
-        for kind, count, last in self._folded.flush(now):
-            self._tell_refusals(kind, count, last)
-
-    def _refused_items(self, now: float) -> None:
-        before, self._refused = self._refused, {}
-        for model in self._core.models.values():
-            for reason, count in model.tally.refused.items():
-                key = model.name, reason
-                self._refused[key] = count
-                if (grown := count - before.get(key, 0)) > 0:
-                    name = printable(model.name, 100)
-                    self._fold(now, f"items refused\nreason {reason}", grown, f"model={name}")
-
-    def _fold(self, now: float, kind: str, count: int, last: str) -> None:
-        if told := self._folded.admit(now, kind, count, last):
-            self._tell_refusals(kind, told, last)
-
-    @staticmethod
-    def _tell_refusals(kind: str, times: int, last: str) -> None:
-        words, _, why = kind.partition("\n")
-        log.warning(event(words or "refused", times=times, last=last, why=why))
+    def close(self) -> None:
+        """The broker ends: tell what was held back."""
+        for kind in self._kinds.values():
+            kind.flush(math.inf)
+        self._refusals.close(self._now)
 
     def _note(self, before: _Seen, worker: Worker, *, missing: bool = False) -> None:
         """Tell what of a worker has changed, and remember how it is now."""
@@ -148,9 +146,6 @@ class Journal:
             self._tell(logging.WARNING, worker, "lost")
 
     def _tell(self, level: int, worker: Worker, what: str, why: str = "") -> None:
-        self._lines += 1
-        if self._lines > LINES:
-            return
         info = worker.info
         host, pid, number, device = (
             printable(str(info.get(key, "-")), 100) for key in ("host", "pid", "number", "device")
@@ -166,4 +161,6 @@ class Journal:
             workers=len(worker.model.workers),
             why=printable(reason, 300),
         )
-        log.log(level, line)
+        if what not in self._kinds:
+            self._kinds[what] = _Kind(self._now)
+        self._kinds[what].write(self._now, level, line)

@@ -248,7 +248,7 @@ class Scheduler:
         # What is no answer is rare, and much has to be known of it.
         answers = NO_PAYLOAD.isdisjoint(map(type, report.slots))
         undone = None if answers else Undone(worker.running.intersection(report.done))
-        for lot, tickets, slots in _by_lot(worker.release(now, report.done), report):
+        for lot, tickets, slots in _by_lot(worker.release(report.done), report):
             if lot is None:
                 self.counts["fenced"] += len(tickets)
                 for slot in slots:

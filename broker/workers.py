@@ -11,6 +11,7 @@ from zstreamer.broker.lots import Lot
 from zstreamer.broker.models import Model
 from zstreamer.broker.patience import WORDS_AN_ITEM
 from zstreamer.config import BrokerConfig
+from zstreamer.keys.ring import Principal
 from zstreamer.system.logs import event
 from zstreamer.wire import protocol
 from zstreamer.wire.protocol import (
@@ -59,9 +60,10 @@ class Worker:
         begun_at: when its model began what it runs, in monotonic seconds.
         late: that has taken suspiciously long.
         info: what people may want to know of it.
+        principal: whose key it has; None where the broker asks for none.
         named, declared: bytes that its host and device, and its inputs and outputs, may take.
         heard: when it said anything last, in monotonic seconds.
-        moved: when it last had no ticket, or said something of one.
+        moved: when it last had no ticket, or said something of the oldest that it has.
         words: messages that it has sent lately, less what its items pay for; see `patience`.
         told: bytes of what it was told besides its items; it is not known to have read them.
         failures: how often its model's process has failed, and `trouble` why the last time.
@@ -86,6 +88,7 @@ class Worker:
         self.window_items = 2 * job.batch_size + job.pool
         self.window_bytes = config.window_bytes
         self.info = info
+        self.principal: Principal | None = None
         names = ("host", "device")
         self.named = sum(4 * len(str(info.get(key, ""))) for key in names)
         self.declared = sum(
@@ -99,6 +102,7 @@ class Worker:
         self.begun_at = now
         self.late = False
         self.moved = now
+        self._oldest = 0
         self.told = 0
         self.words = 0
         self.tickets: dict[int, Lot] = {}
@@ -157,11 +161,18 @@ class Worker:
         usual = self.batch_time(len(self.running))
         return self.age(now) > (max(LATE, LATE_FACTOR * usual) if usual else FIRST_LATE)
 
-    @property
-    def longest_silence(self) -> float:
-        """Seconds that it may hold tickets and say nothing of any of them."""
+    def is_stuck(self, now: float) -> bool:
+        """Whether it says nothing of the oldest ticket that it holds, for longer than it may.
+
+        Batches begin with the oldest item, so one that is passed over has been forgotten. To be
+        asked several times a second, since what is the oldest changes.
+        """
+        oldest = next(iter(self.tickets), 0)
+        if oldest != self._oldest:
+            self._oldest, self.moved = oldest, now
         batches = 1 + self.waiting // self.batch_size
-        return max(self.patience, SLOW * batches * self.batch_time(self.batch_size))
+        longest = max(self.patience, SLOW * batches * self.batch_time(self.batch_size))
+        return bool(oldest) and now - self.moved > longest
 
     @property
     def waiting(self) -> int:
@@ -219,7 +230,7 @@ class Worker:
         before, self.others = self.others, min(report.backlog, MAX_BACKLOG)
         return self.others - before
 
-    def release(self, now: float, tickets: Sequence[int]) -> list[Lot | None]:
+    def release(self, tickets: Sequence[int]) -> list[Lot | None]:
         """Take tickets back and give the window their room; the owner settles `bytes`.
 
         Returns the lot of each, None for one that is not this worker's.
@@ -231,9 +242,12 @@ class Worker:
         if known:
             self.model.out -= known
             self.words -= WORDS_AN_ITEM * known
-            self.moved = now
             self.told = 0  # it has read WORK, and so what came before that
         return lots
+
+    def doubt(self) -> None:
+        """It has not said what it does: what may run only once may have begun."""
+        self.running.update(ticket for ticket, lot in self.tickets.items() if lot.once)
 
     def give_back(self) -> tuple[list[Lot], list[Lot]]:
         """It is lost: return what of its items is still wanted, first what had not begun."""
@@ -255,7 +269,7 @@ class Worker:
         begun = set(tickets)
         if not begun <= self.tickets.keys():
             begun &= self.tickets.keys()
-        if not begun <= self.running:
+        if self._oldest in begun and self._oldest not in self.running:
             self.moved = now
         if begun:
             self.begun_at = now
@@ -266,7 +280,7 @@ class Worker:
         """An item is no longer wanted: take its ticket back if WORK has not left, else say so."""
         lot = self.tickets[ticket]
         if lot.large and self.sender.give_up(lot):
-            self.release(self.moved, [ticket])
+            self.release([ticket])
             self.bytes -= lot.size
         else:
             self._cancels.append(ticket)

@@ -9,7 +9,7 @@ import msgpack
 import pytest
 
 from tests.unit.test_broker_core import Room
-from zstreamer.broker import models, patience
+from zstreamer.broker import models, patience, snapshot
 from zstreamer.broker.introduction import MAX_BATCH
 from zstreamer.broker.sessions import Side
 from zstreamer.errors import Code
@@ -280,6 +280,23 @@ def test_the_snapshot_of_many_workers_comes_in_pages(room):
     assert sorted(w["id"] for m in models.values() for w in m["workers"]) == list(range(1, 2001))
 
 
+def test_long_names_of_hosts_make_more_pages_and_not_larger_ones(room):
+    info = {"model": "m", "batch_size": 1, "pool": 0, "host": "\u4e2d" * 255, "device": "d" * 255}
+    for number in range(1, 501):
+        hello = protocol.Hello(Role.WORKER, number, info)
+        room.from_worker(f"W{number}", protocol.hello(hello))
+    ask: dict[str, object] = {}
+    sizes = []
+    while ask is not None:
+        room.from_client("S", protocol.plain(protocol.Status(ask)))
+        [page] = room.take("S")
+        sizes.append(len(msgpack.packb(page.info)))
+        following = page.info.get("next")
+        ask = None if following is None else {"from": following}
+    assert len(sizes) > 2
+    assert max(sizes) < snapshot.PAGE
+
+
 def test_a_page_is_asked_for_with_anything_and_begins_at_the_beginning(room):
     room.worker("W")
     for odd in (7, "x", [], ["a"], ["a", "b"], [1, 2], {"a": 1}, None):
@@ -413,6 +430,53 @@ def test_a_worker_that_works_slowly_but_on_keeps_what_it_has(room):
         room.report("W", ticket)
     assert len(room.answers("A")) == 8
     assert room.core.counts["stuck"] == 0
+
+
+def pings(room, seconds, *names):
+    for _ in range(seconds):
+        for name in names:
+            room.from_worker(name, protocol.plain(protocol.Ping()))
+        room.turn(1)
+
+
+def test_a_worker_that_answers_all_but_one_loses_that_one(room):
+    room.worker("W", batch_size=8)
+    room.client("A")
+    room.submit("A", 1, budget=1000)
+    [forgotten] = room.work("W")
+    for id in range(2, 64):
+        room.submit("A", id, budget=1000)
+        room.report("W", *(room.work("W")))
+        pings(room, 1, "W")
+    assert isinstance(room.take("W")[-1], protocol.Refuse)
+    assert len(room.answers("A")) > 50
+    room.report("W", forgotten)
+    assert room.core.counts["stuck"] == 1
+    assert 1 not in room.answers("A")
+
+
+def test_what_a_silent_worker_has_not_said_to_have_begun_does_not_run_a_second_time(room):
+    room.worker("W")
+    room.client("A")
+    room.submit("A", 1, 2, budget=1000, once=True)
+    room.submit("A", 3, budget=1000)
+    assert len(room.work("W")) == 3
+    room.worker("V")
+    pings(room, 65, "W", "V")
+    assert room.codes("A") == dict.fromkeys((1, 2), Code.WORKER_LOST)
+    assert len(room.work("V")) == 1
+
+
+def test_a_worker_that_reads_or_sends_a_large_payload_is_not_silent(room):
+    room.worker("W")
+    room.client("A")
+    room.submit("A", 1, budget=1000)
+    [ticket] = room.work("W")
+    for _ in range(40):
+        pings(room, 2, "W")
+        room.from_worker("W", protocol.part(1, bytes(1000)))
+    room.report("W", ticket, outcome=1)
+    assert len(room.answers("A")[1]) == 40_000
 
 
 def test_the_bounds_that_are_written_twice_are_the_same():

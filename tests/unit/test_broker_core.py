@@ -1268,5 +1268,13 @@ def test_a_draining_broker_takes_nothing_new_and_ends_when_all_is_answered_and_r
     assert room.core.idle
 
 
+def test_who_comes_to_a_broker_that_drains_knows_it_before_it_may_send(room):
+    room.core.drain()
+    room.from_client("B", protocol.hello(protocol.Hello(Role.CLIENT, 5, {})))
+    notice, welcome = room.take("B")
+    assert notice == protocol.Notice("", to_wire(_draining()))
+    assert isinstance(welcome, protocol.Welcome)
+
+
 def _draining():
     return errors.Overloaded("the broker is shutting down", retry_after=1.0)

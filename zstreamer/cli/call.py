@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 import rich_click as click
 
+from zstreamer.cli.json_lines import plain
 from zstreamer.cli.options import PLAIN, configured, example
 from zstreamer.cli.terminal import clean
 from zstreamer.config import ClientConfig
@@ -41,6 +42,7 @@ def call(config: ClientConfig, inputs: tuple[str, ...], *, as_json: bool) -> int
         model=config.model,
         timeout=config.timeout,
         connect_timeout=config.connect_timeout,
+        keys=config.keys or "",
     ) as client:
         return _print(client.predict(items, return_exceptions=True), as_json=as_json)
 
@@ -81,10 +83,4 @@ def _shown(answer: object, *, as_json: bool) -> str:
         return "null" if as_json else ""
     if isinstance(answer, str) and not as_json:
         return answer
-    return json.dumps(answer, ensure_ascii=False, default=_plain)
-
-
-def _plain(value: object) -> object:
-    """What stands in JSON for a value that it has no form for, arrays above all."""
-    as_list = getattr(value, "tolist", None)
-    return as_list() if callable(as_list) else repr(value)
+    return json.dumps(answer, ensure_ascii=False, default=plain)

@@ -9,8 +9,12 @@ from pathlib import Path
 import rich_click as click
 from click import get_current_context
 
+from zstreamer.cli.hub import found
 from zstreamer.cli.options import PLAIN, configured, example
 from zstreamer.config import BrokerConfig, GatewayConfig, UpConfig, WorkerConfig
+from zstreamer.keys.credentials import given
+from zstreamer.keys.reader import Reader
+from zstreamer.keys.ring import Role
 from zstreamer.setting import ConfigError
 from zstreamer.sources import resolve
 from zstreamer.system import logs
@@ -24,7 +28,8 @@ from zstreamer.system.slots import GLANCE, until_stopped
     **PLAIN,
     epilog=example(
         "zstreamer broker",
-        "zstreamer broker --host 0.0.0.0 --insecure",
+        "zstreamer broker --host 0.0.0.0 --keys keys",
+        "zstreamer broker --host 10.0.0.5 --insecure",
         "zstreamer broker --client-address ipc:///run/zstreamer/clients",
     ),
 )
@@ -32,7 +37,8 @@ from zstreamer.system.slots import GLANCE, until_stopped
 def broker(config: BrokerConfig) -> int:
     """Run the broker between clients and workers.
 
-    It binds loopback only, unless --insecure is given. Ctrl-C drains it; a second one ends it.
+    Beyond loopback it asks for keys, unless --insecure is given. Ctrl-C drains it; a second one
+    ends it.
     """
     from zstreamer.broker import server
 
@@ -44,6 +50,7 @@ def broker(config: BrokerConfig) -> int:
     **PLAIN,
     epilog=example(
         "zstreamer worker bert_model:ManagedBertModel --num 2",
+        "zstreamer worker hf:sentence-transformers/all-MiniLM-L6-v2 --model minilm",
         "zstreamer worker bert_model:ManagedBertModel --broker tcp://10.0.0.5:7788 "
         "--model bert --num 8 --devices 0,1,2,3 --batch-size 64",
     ),
@@ -53,12 +60,14 @@ def worker(config: WorkerConfig) -> int:
     """Run workers that serve one model.
 
     MODULE:NAME is a ManagedModel class, or a function from a list of inputs to a list of outputs;
-    the current folder is on its import path. Ctrl-C drains; a second one ends at once.
+    the current folder is on its import path. hf:MODEL is a model of the Hugging Face hub, or a
+    folder that holds one. Ctrl-C drains; a second one ends at once.
     """
+    logs.start(config.log_level, config.log_format)
     config = _with_current_folder(config)
+    given(config.keys or "", Role.WORKER)
     from zstreamer.worker import supervisor
 
-    logs.start(config.log_level, config.log_format)
     return supervisor.run(config)
 
 
@@ -67,6 +76,7 @@ def worker(config: WorkerConfig) -> int:
     epilog=example(
         "zstreamer up bert_model:ManagedBertModel --num 2",
         "zstreamer up bert_model:ManagedBertModel --http 8000",
+        "zstreamer up hf:sentence-transformers/all-MiniLM-L6-v2 --http 8000",
         "zstreamer up bert_model:ManagedBertModel --devices 0,1 --num 4 --port 9000",
     ),
 )
@@ -78,8 +88,12 @@ def up(broker_config: BrokerConfig, worker_config: WorkerConfig, config: UpConfi
     HTTP there (--http-port is for the broker's own status pages). Ctrl-C stops the gateway,
     then the workers, then the broker; a second one ends them at once.
     """
+    logs.start(worker_config.log_level)
     address = _reachable(broker_config.worker_endpoint)
     worker_config = _with_current_folder(replace(worker_config, broker=(address,)))
+    if broker_config.keys:
+        Reader(broker_config.keys)
+        given(broker_config.keys, Role.WORKER)
     clients = _reachable(broker_config.client_endpoint)
     gateway_config = _gateway(config, clients, worker_config) if config.http else None
     click.echo(f"clients connect to {clients}", err=True)
@@ -100,6 +114,7 @@ def _gateway(config: UpConfig, broker: str, worker_config: WorkerConfig) -> Gate
     check_installed()
     flags: dict[str, object] = {
         "broker": broker,
+        "keys": worker_config.keys,
         "host": config.http_host,
         "port": config.http,
         "processes": config.http_processes,
@@ -130,8 +145,10 @@ def _drained(process: Process, stop: StopRequests) -> int:
 def _with_current_folder(config: WorkerConfig) -> WorkerConfig:
     if not config.target:
         raise ConfigError(
-            "no model given: name it as MODULE:NAME, such as bert_model:ManagedBertModel"
+            "no model given: name it as MODULE:NAME, such as bert_model:ManagedBertModel, or as "
+            "hf:NAME for a model of the hub"
         )
+    config = found(config)
     return replace(config, import_path=(*config.import_path, str(Path.cwd())))
 
 

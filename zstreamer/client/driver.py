@@ -23,7 +23,8 @@ from pathlib import Path
 from zstreamer.client.calls import Call, Watch
 from zstreamer.client.core import ClientCore
 from zstreamer.client.settings import Settings
-from zstreamer.system import logs
+from zstreamer.errors import BrokerUnreachable
+from zstreamer.system import descriptors, logs
 from zstreamer.wire.connections import Connections
 from zstreamer.wire.link import LinkState
 from zstreamer.wire.tags import line, tag
@@ -40,6 +41,9 @@ class Driver(ABC):
 
     Args:
         settings: the brokers' addresses, and how long to wait for them.
+
+    Raises:
+        BrokerUnreachable: this process may open no more descriptors.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -48,6 +52,10 @@ class Driver(ABC):
             "pid": os.getpid(),
             "program": Path(sys.argv[0] or "python").name,
         }
+        try:
+            descriptors.require()
+        except OSError as error:
+            raise BrokerUnreachable(error.strerror or "") from error
         now = time.monotonic()
         # random's shared generator is copied by a fork, and all children would jitter alike.
         jitter = random.Random(secrets.randbits(64)).random
@@ -55,7 +63,13 @@ class Driver(ABC):
         self._tally = settings.tallies.new()
         id, timeout = secrets.randbits(63), settings.connect_timeout
         self.core = ClientCore(settings.addresses, id, timeout, now, jitter, info)
-        self._connections = Connections(self.core, settings.options, self.watch, self.unwatch)
+        self._connections = Connections(
+            self.core,
+            settings.options,
+            self.watch,
+            self.unwatch,
+            credentials=settings.credentials,
+        )
 
     @property
     def connected(self) -> int:

@@ -12,6 +12,8 @@ from zstreamer.client.items import Items, listed
 from zstreamer.client.tally import Tallies
 from zstreamer.config import addresses
 from zstreamer.errors import BadRequest
+from zstreamer.keys import credentials
+from zstreamer.keys.ring import Role
 from zstreamer.wire import transport
 from zstreamer.wire.protocol import MAX_BUDGET, MAX_NAME
 
@@ -23,7 +25,8 @@ class Settings:
         tallies: what became of its calls.
 
     Raises:
-        ValueError: an address or a time makes no sense; the message says which, and how to fix it.
+        ValueError: an address, a time or a key's file makes no sense; the message says which, and
+            how to fix it.
     """
 
     def __init__(
@@ -32,13 +35,12 @@ class Settings:
         model: str,
         timeout: float,
         connect_timeout: float,
-        keys: object,
+        keys: credentials.Keys,
         heartbeat: float,
         heartbeat_timeout: float,
     ) -> None:
         self.addresses = addresses(address)
-        if keys is not None:
-            raise ValueError("this release has no keys yet; leave keys=None")
+        self.credentials = credentials.given(keys, Role.CLIENT)
         self.codec = codec.PLAIN
         self.model = model
         self.timeout = positive_seconds("timeout", timeout)
@@ -67,11 +69,25 @@ class Settings:
     ) -> Call:
         """Return the call of these items, encoded."""
         rows = listed(items)
-        now, budget = time.monotonic(), self._budget(timeout)
+        budget = self.budget(timeout)
         payloads = self.codec.encode_all(rows, "items[{}]")
+        name = self.named(model)
+        return self.encoded(payloads, name, budget, priority, idempotent, return_exceptions)
+
+    def encoded(
+        self,
+        payloads: list[bytes],
+        model: str,
+        budget: float,
+        priority: int,
+        idempotent: bool,
+        return_exceptions: bool,
+    ) -> Call:
+        """Return the call of items that are payloads already; budget: seconds."""
+        now = time.monotonic()
         return Call(
             payloads,
-            self.named(model),
+            model,
             now + budget,
             now,
             priority,
@@ -83,9 +99,10 @@ class Settings:
     def watch(self, model: str | None, timeout: float | None) -> Watch:
         """Return the wait for a model to be ready."""
         now = time.monotonic()
-        return Watch(self.named(model), now + self._budget(timeout), now)
+        return Watch(self.named(model), now + self.budget(timeout), now)
 
-    def _budget(self, timeout: float | None) -> float:
+    def budget(self, timeout: float | None) -> float:
+        """Return the seconds that a call may take; the client's own where None."""
         budget = self.timeout if timeout is None else positive_seconds("timeout", timeout)
         return min(budget, MAX_BUDGET / 1000)
 
