@@ -74,7 +74,7 @@ class _Kind:
         """Tell what was held back, if it is time for that."""
         if self._held and now >= self._tell_at:
             words = f"{self._last.words} (the last of {self._held} such changes)"
-            log.log(self._level, event(words, **self._last.fields))
+            log.log(self._level, self._last.renamed(words))
             self._held, self._tell_at = 0, math.inf
 
 

@@ -35,6 +35,10 @@ class Event(str):
     words: str
     fields: Mapping[str, object]
 
+    def renamed(self, words: str) -> Event:
+        """Return the same event in other words."""
+        return _made(words, self.fields)
+
 
 def event(words: str, *, first: bool = False, why: str = "", **fields: object) -> Event:
     """Return a message for a logger: ``log.info(event("worker came", model="default"))``.
@@ -45,10 +49,16 @@ def event(words: str, *, first: bool = False, why: str = "", **fields: object) -
         why: the reason, in words.
         fields: what belongs to it; in the text as ``name=value``.
     """
-    pairs = [f"{name}={_shown(value)}" for name, value in fields.items()]
-    message = Event(" ".join([*pairs, words] if first else [words, *pairs]) + (why and f": {why}"))
+    return _made(words, {**fields, **({"why": why} if why else {})}, first)
+
+
+def _made(words: str, fields: Mapping[str, object], first: bool = False) -> Event:
+    why = fields.get("why")
+    pairs = [f"{name}={_shown(value)}" for name, value in fields.items() if name != "why"]
+    text = " ".join([*pairs, words] if first else [words, *pairs])
+    message = Event(f"{text}: {why}" if why else text)
     message.words = words
-    message.fields = {**fields, **({"why": why} if why else {})}
+    message.fields = fields
     return message
 
 
