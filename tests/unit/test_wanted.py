@@ -113,14 +113,14 @@ def test_where_no_batch_has_run_yet_it_wants_those_that_are_busy(model):
 
 def test_scaling_on_it_takes_fewer_workers_than_scaling_on_queue_length_and_has_fewer_late():
     own, queue = (
-        World(each, lambda now: day(now + 4200), 2000).run() for each in (ByWanted(), ByItems(256))
+        World(each, lambda now: day(now + 4500), 1200).run() for each in (ByWanted(), ByItems(256))
     )
     assert own.hours < 0.5 * queue.hours
     assert own.late < 0.5 * queue.late
 
 
 def test_steps_of_the_load_are_followed_at_half_the_workers_of_a_queue_length():
-    own = World(ByWanted(), steps, 1500).run()
-    queue = World(ByItems(64), steps, 1500).run()
+    own = World(ByWanted(), steps, 1100).run()
+    queue = World(ByItems(64), steps, 1100).run()
     assert own.hours < 0.6 * queue.hours
     assert own.late < queue.late
