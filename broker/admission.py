@@ -10,6 +10,7 @@ from zstreamer.broker.clients import ClientRecord
 from zstreamer.broker.lots import Lot
 from zstreamer.broker.models import Model
 from zstreamer.broker.scheduler import Scheduler
+from zstreamer.broker.tenants import TenantFull
 from zstreamer.config import BrokerConfig
 from zstreamer.errors import ModelNotFound, NoWorker, Overloaded, TooLarge, ZStreamerError
 from zstreamer.wire import protocol
@@ -45,6 +46,7 @@ class Draining(Overloaded):
 _REASONS: dict[type, str] = {
     QueueFull: "queue_full",
     ClientFull: "client_full",
+    TenantFull: "tenant",
     TooMuchAhead: "budget",
     Draining: "draining",
 }
@@ -76,6 +78,8 @@ class Admission:
     def submit(self, now: float, client: ClientRecord, run: Run) -> bool:
         """Take a run of items; return whether any of them is admitted."""
         run = self._new_items(client, run)
+        if run.priority != (priority := client.tenant.priority(run.priority)):
+            run = run._replace(priority=priority)
         refusal = self._refusal(now, client, run)
         if isinstance(refusal, Overloaded | TooLarge) and run.lane == 0 and len(run.ids) > 1:
             # Many small calls in one run: what fits for some need not wait for all.
@@ -95,6 +99,7 @@ class Admission:
         ids, budgets, priority, lane = run.ids, run.budgets, run.priority, run.lane
         lot = Lot(client, model, ids, budgets, payloads, now, priority, lane, once, movable)
         client.open(lot)
+        client.tenant.admit(len(lot.ids), lot.size)
         for part in lot.apart():
             self._scheduler.enqueue(part)
         self._scheduler.counts["items"] += len(lot.ids)
@@ -148,7 +153,7 @@ class Admission:
         if run.flags & _READY and not (model and model.warm):
             words = model.state_in_words() if model else f"no worker serves model {run.model!r}"
             return NoWorker(words)
-        return refusal(self._config, self._scheduler, client, model, run)
+        return refusal(now, self._config, self._scheduler, client, model, run)
 
     def model_not_found(self, name: str) -> ModelNotFound:
         """Return the error that names the models which are served."""
@@ -164,7 +169,12 @@ class Admission:
 
 
 def refusal(
-    config: BrokerConfig, queued: Scheduler, client: ClientRecord, model: Model | None, run: Run
+    now: float,
+    config: BrokerConfig,
+    queued: Scheduler,
+    client: ClientRecord,
+    model: Model | None,
+    run: Run,
 ) -> ZStreamerError | None:
     """Return why these items cannot be taken now, or None where they can.
 
@@ -179,6 +189,11 @@ def refusal(
         return QueueFull("the broker's queue is full", retry_after=wait or 1.0)
     if len(client.items) + count > config.client_items or client.bytes + size > config.client_bytes:
         return ClientFull("this client has too much open work", retry_after=wait or 1.0)
+    tenant = client.tenant
+    if tenant.terms.limited:
+        full = tenant.refusal(now, count, size, config.max_items, config.max_bytes)
+        if full is not None:
+            return full
     largest = max(sizes, default=0)
     if largest > config.max_payload:
         words = f"a payload of {largest} bytes exceeds the limit of {config.max_payload}"
@@ -200,10 +215,10 @@ def predicted_wait(client: ClientRecord, model: Model | None, run: Run) -> float
     count = len(run.ids)
     queue = model.queue
     at_workers = model.out + model.others + count
-    wait = (queue.at_most_ahead(client.id, run.priority, count) + at_workers) / rate
+    wait = (queue.at_most_ahead(client, run.priority, count) + at_workers) / rate
     if (wait + model.batch_time) * MARGIN > max(run.budgets, default=0) / 1000:
         # Close enough to look at what each of the other clients has.
-        wait = (queue.ahead(client.id, run.priority, count) + at_workers) / rate
+        wait = (queue.ahead(client, run.priority, count) + at_workers) / rate
     return wait + model.batch_time
 
 

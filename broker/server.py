@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import TypeAlias
 
 import zmq
@@ -29,6 +30,7 @@ from zstreamer.broker.gate import DOMAINS, Gate
 from zstreamer.broker.journal import Journal
 from zstreamer.broker.patience import DEAF
 from zstreamer.broker.sessions import Outgoing, Side
+from zstreamer.broker.terms import TermsFile
 from zstreamer.config import BrokerConfig
 from zstreamer.histogram import TURNS, Histogram
 from zstreamer.keys.ring import Principal
@@ -277,9 +279,10 @@ def run(config: BrokerConfig, owner: Owner | None = None) -> int:
     # A queue that is full is to be a reason to refuse, not to end.
     config = replace(config, max_bytes=min(config.max_bytes, limit // 2))
     try:
+        terms = TermsFile(Path(config.tenants)) if config.tenants else None
         server = Server(config, owner)
     except ConfigError as error:
-        log.error("cannot use the keys: %s", error)  # noqa: TRY400  # as below
+        log.error("cannot start: %s", error)  # noqa: TRY400  # as below
         return ExitCode.USAGE
     except zmq.ZMQError as error:
         log.error(  # noqa: TRY400  # a traceback would hide the one line that matters
@@ -305,21 +308,31 @@ def run(config: BrokerConfig, owner: Owner | None = None) -> int:
         )
         server.poller.register(stop, zmq.POLLIN)
         journal = Journal(server.core)
+        if terms is not None:
+            server.core.sessions.tenants.agree(terms.terms, time.monotonic())
         try:
-            return _serve(server, stop, admin, memory.Guard(limit), journal)
+            return _serve(server, stop, admin, memory.Guard(limit), journal, terms)
         finally:
             journal.close()
             server.close()
 
 
 def _serve(
-    server: Server, stop: StopRequests, admin: Admin, guard: memory.Guard, journal: Journal
+    server: Server,
+    stop: StopRequests,
+    admin: Admin,
+    guard: memory.Guard,
+    journal: Journal,
+    terms: TermsFile | None,
 ) -> int:
     while not stop.requests:
         server.turn()
         now = time.monotonic()
         journal.look(now)
         admin.publish(now)
+        if terms is not None and terms.changed(now):
+            server.core.sessions.tenants.agree(terms.terms, now)
+            log.info("tenants changed tables=%d", len(terms.terms))
         if used := guard.exceeded(now):
             _log_memory(server, used, guard.limit)
             return ExitCode.MEMORY

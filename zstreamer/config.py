@@ -124,6 +124,11 @@ class BrokerConfig(Config):
         "Memory in use beyond which the broker ends, with exit code 6; auto: half of the machine's "
         "or the control group's, and no more than four times max_bytes.",
     )
+    tenants: str | None = setting(
+        None,
+        optional(TEXT, "none"),
+        "TOML file with a table [tenants.NAME] for each tenant; read again when it changes.",
+    )
     heartbeat: float = setting(HEARTBEAT, SECONDS, "Seconds between heartbeats.")
     heartbeat_timeout: float = setting(SILENCE, SECONDS, "Seconds of silence until a peer is lost.")
     resume_grace: float = setting(
@@ -328,6 +333,12 @@ class GatewayConfig(Config):
         ("/healthz", "/v2/health/live"),
         NAMES,
         "Pages that need no token, separated by commas, such as /healthz,/readyz,/metrics.",
+    )
+    tenant_header: str | None = setting(
+        None,
+        optional(TEXT, "none"),
+        "Header that names the tenant of a request whose token names none; whoever may send it "
+        "may choose, so let a proxy set it.",
     )
     probe_port: int = setting(
         0,

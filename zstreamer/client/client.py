@@ -39,6 +39,8 @@ class Client:
             folder where it was made; None for what ZSTREAMER_KEYS says, if it does; "" for none.
         heartbeat, heartbeat_timeout: seconds between pings, and of silence before a broker
             counts as lost.
+        tenant: to whom this client's work counts, where its key does not say it: all clients of
+            a tenant share its turns in the queue and its limits.
 
     Raises:
         ValueError: an argument makes no sense; the message says how to fix it.
@@ -58,9 +60,10 @@ class Client:
         keys: Keys = None,
         heartbeat: float = config.HEARTBEAT,
         heartbeat_timeout: float = config.SILENCE,
+        tenant: str = "",
     ) -> None:
         self._settings = Settings(
-            address, model, timeout, connect_timeout, keys, heartbeat, heartbeat_timeout
+            address, model, timeout, connect_timeout, keys, heartbeat, heartbeat_timeout, tenant
         )
         self._closed = False
         self._lock = native.lock()

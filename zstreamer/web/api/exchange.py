@@ -30,9 +30,10 @@ class Exchange:
         route: what the metrics call it.
         model: which one it has asked, empty for none.
         items: how many it has asked a model for.
+        tenant: to whom they count; empty for nobody.
     """
 
-    __slots__ = ("_metrics", "_then", "_without_body", "began", "items", "model", "route")
+    __slots__ = ("_metrics", "_then", "_without_body", "began", "items", "model", "route", "tenant")
 
     _then: Callable[..., Step]
 
@@ -42,6 +43,7 @@ class Exchange:
         self.route = "other"
         self.model = ""
         self.items = 0
+        self.tenant = ""
         self.began = metrics.begin(self)
 
     def predict(
@@ -57,7 +59,16 @@ class Exchange:
         self.model = model
         self.items = len(items)
         timeout, priority = options
-        return Predict(items, model, timeout, priority, inline_errors, self._answered, self._failed)
+        return Predict(
+            items,
+            model,
+            timeout,
+            priority,
+            inline_errors,
+            self._answered,
+            self._failed,
+            self.tenant,
+        )
 
     def look(self, then: Callable[[Snapshot], Step]) -> Look:
         """Ask the directory; ``then`` says what to do with the snapshot, and may raise."""

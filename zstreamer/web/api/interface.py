@@ -48,6 +48,7 @@ from zstreamer.web.api.metrics import CONTENT_TYPE, Metrics
 from zstreamer.web.api.problem import Refused
 from zstreamer.web.api.signatures import Signatures
 from zstreamer.web.api.steps import Request, Response, Step
+from zstreamer.wire.protocol import MAX_NAME
 
 Page: TypeAlias = "Callable[[Exchange, Request], Step]"
 
@@ -68,6 +69,8 @@ class Interface:
             ``/v2/health/ready`` ask for a warm worker of it, or of any model where the broker
             knows none of this name; ``/readyz?model=NAME`` asks for one.
         guard: whose requests are answered; None for everybody's.
+        tenant_header: the header that says to whom a request counts, where the caller's token
+            does not; empty for none.
     """
 
     def __init__(
@@ -75,9 +78,11 @@ class Interface:
         limits: Limits = DEFAULT,
         default_model: str = "default",
         guard: Guard | None = None,
+        tenant_header: str = "",
     ) -> None:
         self.limits = limits
         self._guard = guard
+        self._tenant_header = tenant_header.lower()
         self.default_model = v1.checked(default_model)
         self._metrics = Metrics()
         self._signatures = Signatures()
@@ -126,9 +131,18 @@ class Interface:
         return response
 
     def _route(self, exchange: Exchange, request: Request) -> Step:
-        if self._guard is not None:
-            self._guard.check(request)
+        caller = self._guard.check(request) if self._guard is not None else None
+        exchange.tenant = caller.tenant if caller is not None else ""
+        if self._tenant_header and not exchange.tenant:
+            exchange.tenant = self._tenant_in(request)
         return self._route_open(exchange, request)
+
+    def _tenant_in(self, request: Request) -> str:
+        name = request.header(self._tenant_header) or ""
+        if len(name) > MAX_NAME:
+            words = f"the header {self._tenant_header} has more than {MAX_NAME} characters"
+            raise Refused(400, words)
+        return name
 
     def _route_open(self, exchange: Exchange, request: Request) -> Step:
         path = request.path
