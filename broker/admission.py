@@ -60,10 +60,10 @@ class Admission:
             self._answer_error(client, run.ids, wire)
             return False
         model = self._scheduler.models.named(run.model)
-        once, movable = bool(run.flags & _ONCE), bool(run.flags & _READY)
         payloads: list[Buffer] = run.slots  # type: ignore[assignment]  # after `_new_items`
-        ids, budgets, priority, lane = run.ids, run.budgets, run.priority, run.lane
-        lot = Lot(client, model, ids, budgets, payloads, now, priority, lane, once, movable)
+        once, movable = bool(run.flags & _ONCE), bool(run.flags & _READY)
+        columns = run.ids, run.budgets, payloads
+        lot = Lot(client, model, *columns, now, run.priority, run.lane, once=once, movable=movable)
         client.open(lot)
         for part in lot.apart():
             self._scheduler.enqueue(part)
