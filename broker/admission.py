@@ -102,7 +102,9 @@ class Admission:
         model = self._scheduler.models.get(run.model)
         if model is None or not model.known:
             if not 0 < len(run.model) <= protocol.MAX_NAME:
-                return errors.BadRequest(f"model name must have 1 to {protocol.MAX_NAME} letters")
+                return errors.BadRequest(
+                    f"model name must have 1 to {protocol.MAX_NAME} characters"
+                )
             full = model is None and self._scheduler.models.full
             if full or now - self._born >= self._config.model_grace:
                 return self.model_not_found(run.model)
@@ -120,7 +122,7 @@ class Admission:
         if len(models) > NAMED:
             words += f" and {len(models) - NAMED:,} more"
             models = models[:NAMED]
-        words = f"no worker for model {name!r} has come; served: {words}"
+        words = f"no worker for model {name!r} has connected; served: {words}"
         if not models:
             words += f"; start one with `zstreamer worker MODULE:CLASS --model {name}`"
         return ModelNotFound(words, models)

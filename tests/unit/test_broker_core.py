@@ -448,7 +448,7 @@ def test_an_unknown_model_waits_at_first_and_is_refused_later():
     (wire,) = room.answers("A").values()
     assert wire == [
         404,
-        "no worker for model 'brat' has come; served: 'bert'",
+        "no worker for model 'brat' has connected; served: 'bert'",
         {"models": ["bert"], "admitted": False},
     ]
     room.submit("A", 2, model="brat")
