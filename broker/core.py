@@ -56,7 +56,7 @@ class BrokerCore:
         self.config = config
         self.epoch = epoch
         self.born = now
-        self.scheduler = Scheduler()
+        self.scheduler = Scheduler(config.scale_latency)
         self.admission = Admission(config, self.scheduler, now)
         self._notices = Notices(self.scheduler)
         self.sessions = Sessions(config, epoch, self.scheduler, self._notices)
@@ -106,10 +106,12 @@ class BrokerCore:
                 return
         if client is not None and type(message) is protocol.Submit:
             client.acknowledge(message.ack)
-            if sum(len(run.ids) for run in message.runs) > self.config.window_items:
+            items = sum(len(run.ids) for run in message.runs)
+            if items > self.config.window_items:
                 words = "more items in one message than the window allows"
                 self.sessions.refuse_malformed(now, Side.CLIENT, session, words)
                 return
+            self.scheduler.bundles.submit.observe(items)
             for run in message.runs:
                 self._submit(now, client, run)
         elif isinstance(message, protocol.Hello):
@@ -178,9 +180,12 @@ class BrokerCore:
             case protocol.State():
                 self._worker_state(now, worker, message)
             case protocol.Part():
+                worker.moved = now  # so many bytes as its window has
                 self._part(now, Side.WORKER, worker, message)
             case protocol.PartOk():
-                worker.words -= worker.sender.ok()
+                if worker.sender.ok():
+                    worker.words -= 1
+                    worker.moved = now
                 self._dirty[worker] = None
             case protocol.Ping():
                 pass
@@ -261,11 +266,9 @@ class BrokerCore:
     # What the messages mean
 
     def _hello_client(self, now: float, session: bytes, hello: protocol.Hello) -> None:
-        client = self.sessions.hello_client(now, session, hello)
+        client = self.sessions.hello_client(now, session, hello, self.draining)
         if client is not None:
             self._notices.hello(client)
-            if self.draining:
-                self._notices.draining(client)
 
     def _part(self, now: float, side: Side, peer: Peer, message: protocol.Part) -> None:
         session = peer.session or b""
@@ -311,6 +314,7 @@ class BrokerCore:
         model = worker.model
         if worker.state in (WorkerState.RESTARTING, WorkerState.BROKEN):
             worker.failures += 1
+            model.tally.failures += 1
             worker.trouble = model.trouble = errors.shortened(message.text, MAX_TROUBLE)
             model.gave_up = worker.state is WorkerState.BROKEN
         elif worker.state is WorkerState.WARM:
@@ -334,6 +338,7 @@ class BrokerCore:
         self._look_at_clients(now)
         for model in self.models.values():
             model.measure(seconds, RATE_WEIGHT)
+            model.look_at_load(now)
         self.scheduler.models.forget_idle(now)
         for patience in self.sessions.patience.values():
             patience.forget(now)
@@ -348,14 +353,14 @@ class BrokerCore:
                 worker.stalled = True
                 worker.model.look_at(worker)
                 self.counts["stalls"] += 1
+                worker.model.tally.stalls += 1
             if not worker.late and worker.is_late(now):
                 worker.late = True
                 worker.model.look_at(worker)
                 self.counts["late"] += 1
+                worker.model.tally.late += 1
             worker.words = max(0, worker.words - int(FEWER_WORDS * TICK))
-            if not worker.tickets:
-                worker.moved = now
-            elif now - worker.moved > worker.longest_silence:
+            if worker.is_stuck(now):
                 self._expel_stuck(now, worker)
             elif worker.told > self.config.unread_bytes:
                 self.counts["resets"] += 1
@@ -373,5 +378,6 @@ class BrokerCore:
     def _expel_stuck(self, now: float, worker: Worker) -> None:
         """It says that it is there, and nothing of what it holds."""
         self.counts["stuck"] += 1
+        worker.doubt()
         words = f"no report on its tickets for {now - worker.moved:.0f} s"
         self.sessions.expel(now, worker, errors.DeadlineExceeded(words))

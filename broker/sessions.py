@@ -94,7 +94,9 @@ class Sessions:
 
     # Come
 
-    def hello_client(self, now: float, session: bytes, hello: Hello) -> ClientRecord | None:
+    def hello_client(
+        self, now: float, session: bytes, hello: Hello, draining: bool
+    ) -> ClientRecord | None:
         """Welcome a client, or refuse it and return None."""
         if not self._acceptable(now, Side.CLIENT, session, hello, Role.CLIENT):
             return None
@@ -102,7 +104,9 @@ class Sessions:
         client = self.clients.get(hello.id)
         resumed = client is not None
         if client is None:
-            client = self.clients[hello.id] = ClientRecord(hello.id, self._config.max_payload)
+            answers = self._scheduler.bundles.answer
+            client = ClientRecord(hello.id, self._config.max_payload, answers)
+            self.clients[hello.id] = client
         if client.session is not None:
             self._replace(now, Side.CLIENT, client.session)
             self.connected.pop(client.session, None)
@@ -112,6 +116,8 @@ class Sessions:
         known = client.resume(session, waits_for)
         client.info = introduction.kept(hello.info)
         self.connected[session] = client
+        if draining:  # it is to know before it sends anything
+            self._notices.draining(client)
         self._welcome(client, self._config.window_items, resumed, known)
         return client
 
@@ -230,6 +236,10 @@ class Sessions:
         """It sends faster than it can be read, and nothing useful."""
         words = "messages that do no work arrive faster than they can be read"
         self.refuse(now, side, session, errors.Overloaded(words))
+        self.cut_off(now, side, session)
+
+    def cut_off(self, now: float, side: Side, session: bytes) -> None:
+        """Hear nothing of this session any more: it does what no peer does by mistake."""
         self.patience[side].give_up(now, session)
         self._go_deaf(now, side, session)
 

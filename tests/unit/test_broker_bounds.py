@@ -473,6 +473,53 @@ def test_a_worker_that_works_slowly_but_on_keeps_what_it_has(room):
     assert room.core.counts["stuck"] == 0
 
 
+def pings(room, seconds, *names):
+    for _ in range(seconds):
+        for name in names:
+            room.from_worker(name, protocol.plain(protocol.Ping()))
+        room.turn(1)
+
+
+def test_a_worker_that_answers_all_but_one_loses_that_one(room):
+    room.worker("W", batch_size=8)
+    room.client("A")
+    room.submit("A", 1, budget=1000)
+    [forgotten] = room.work("W")
+    for id in range(2, 64):
+        room.submit("A", id, budget=1000)
+        room.report("W", *(room.work("W")))
+        pings(room, 1, "W")
+    assert isinstance(room.take("W")[-1], protocol.Refuse)
+    assert len(room.answers("A")) > 50
+    room.report("W", forgotten)
+    assert room.core.counts["stuck"] == 1
+    assert 1 not in room.answers("A")
+
+
+def test_what_a_silent_worker_has_not_said_to_have_begun_does_not_run_a_second_time(room):
+    room.worker("W")
+    room.client("A")
+    room.submit("A", 1, 2, budget=1000, once=True)
+    room.submit("A", 3, budget=1000)
+    assert len(room.work("W")) == 3
+    room.worker("V")
+    pings(room, 65, "W", "V")
+    assert room.codes("A") == dict.fromkeys((1, 2), Code.WORKER_LOST)
+    assert len(room.work("V")) == 1
+
+
+def test_a_worker_that_reads_or_sends_a_large_payload_is_not_silent(room):
+    room.worker("W")
+    room.client("A")
+    room.submit("A", 1, budget=1000)
+    [ticket] = room.work("W")
+    for _ in range(40):
+        pings(room, 2, "W")
+        room.from_worker("W", protocol.part(1, bytes(1000)))
+    room.report("W", ticket, outcome=1)
+    assert len(room.answers("A")[1]) == 40_000
+
+
 def test_the_bounds_that_are_written_twice_are_the_same():
     assert WINDOW.parse(MAX_OPEN) == MAX_OPEN
     with pytest.raises(ValueError, match="50,000"):
