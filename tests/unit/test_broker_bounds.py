@@ -197,20 +197,15 @@ def test_status_is_answered_as_fast_as_it_can_be_read_and_no_faster(room):
 
 
 def test_status_may_be_asked_for_again_after_a_moment(room):
-    for number in range(2000):
-        room.worker(f"W{number}", id=number + 1)
-    asked = size = 0
-    while size < 5 * patience.BURST:
-        room.from_client("S", protocol.plain(protocol.Status({})))
-        [page] = room.take("S")
-        assert isinstance(page, protocol.Status)
-        size += len(protocol.plain(page)[0]) + patience.ANSWER
-        asked += 1
-        room.turn(patience.ANSWER / 2048)  # half a second: 2 MiB are read meanwhile
-    assert asked > 10
-    assert room.core.sessions.patience[Side.CLIENT]._asked
-    room.turn(60)
-    assert not room.core.sessions.patience[Side.CLIENT]._asked
+    limit, now = room.core.sessions.patience[Side.CLIENT], room.now
+    page = 256 * 1024
+    while limit.ask(now, b"S", page):
+        pass
+    room.turn(1.0)  # 4 MiB have been read meanwhile
+    assert [limit.ask(now + 1.0, b"S", page) for _ in range(17)] == [True] * 16 + [False]
+    assert limit._asked
+    room.turn(60.0)
+    assert not limit._asked
 
 
 # What is not read

@@ -10,6 +10,7 @@ from hypothesis import strategies as some
 
 from tests.helpers.wire import received
 from zstreamer import errors
+from zstreamer.broker.admission import NAMED
 from zstreamer.broker.core import TICK, BrokerCore
 from zstreamer.broker.sessions import Side
 from zstreamer.broker.workers import FIRST_LATE, LATE, STALL
@@ -454,6 +455,19 @@ def test_an_unknown_model_waits_at_first_and_is_refused_later():
     room.submit("A", 2, model="brat")
     assert room.codes("A") == {2: Code.MODEL_NOT_FOUND}
     assert set(room.core.models) == {"bert"}
+
+
+@pytest.mark.parametrize(("models", "more"), [(NAMED, ""), (NAMED + 1, " and 1 more")])
+def test_an_error_names_so_many_models_and_counts_the_others(models, more):
+    room = Room()
+    room.client("A")
+    for number in range(models):
+        room.worker(f"W{number:03}", model=f"m{number:03}", id=number + 1)
+    room.turn(5.0)
+    room.submit("A", 1, model="brat")
+    (wire,) = room.answers("A").values()
+    assert wire[1].endswith(f"'m{NAMED - 1:03}'{more}")
+    assert len(wire[2]["models"]) == NAMED
 
 
 def test_a_model_that_comes_late_but_in_time_is_served():
