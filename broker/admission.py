@@ -94,10 +94,10 @@ class Admission:
             self._answer_error(client, run.ids, wire)
             return False
         model = self._scheduler.models.named(run.model)
-        once, movable = bool(run.flags & _ONCE), bool(run.flags & _READY)
         payloads: list[Buffer] = run.slots  # type: ignore[assignment]  # after `_new_items`
-        ids, budgets, priority, lane = run.ids, run.budgets, run.priority, run.lane
-        lot = Lot(client, model, ids, budgets, payloads, now, priority, lane, once, movable)
+        once, movable = bool(run.flags & _ONCE), bool(run.flags & _READY)
+        columns = run.ids, run.budgets, payloads
+        lot = Lot(client, model, *columns, now, run.priority, run.lane, once=once, movable=movable)
         client.open(lot)
         client.tenant.admit(len(lot.ids), lot.size)
         for part in lot.apart():
@@ -144,7 +144,9 @@ class Admission:
         model = self._scheduler.models.get(run.model)
         if model is None or not model.known:
             if not 0 < len(run.model) <= protocol.MAX_NAME:
-                return errors.BadRequest(f"model name must have 1 to {protocol.MAX_NAME} letters")
+                return errors.BadRequest(
+                    f"model name must have 1 to {protocol.MAX_NAME} characters"
+                )
             full = model is None and self._scheduler.models.full
             if full or now - self._born >= self._config.model_grace:
                 return self.model_not_found(run.model)
@@ -162,7 +164,7 @@ class Admission:
         if len(models) > NAMED:
             words += f" and {len(models) - NAMED:,} more"
             models = models[:NAMED]
-        words = f"no worker for model {name!r} has come; served: {words}"
+        words = f"no worker for model {name!r} has connected; served: {words}"
         if not models:
             words += f"; start one with `zstreamer worker MODULE:CLASS --model {name}`"
         return ModelNotFound(words, models)

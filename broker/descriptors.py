@@ -1,4 +1,4 @@
-"""What the broker does when it may soon open no further file or socket.
+"""What the broker does when it has almost no file descriptors left.
 
 A libzmq that cannot accept a connection tries again and again and takes most of a core. So it is
 never to come to that: the system gives each connection the smallest free number, and one whose
@@ -18,14 +18,14 @@ from zstreamer.system.logs import Sparing
 log = logging.getLogger(__name__)
 
 SPARE = 64
-"""Descriptors that no client and no worker gets."""
+"""Descriptors that are kept free: no client and no worker gets them."""
 
 LOG_EVERY = 60.0
 """Seconds between two lines on it."""
 
 
 def allow_all() -> None:
-    """Have this process open as many files and sockets as the system lets it."""
+    """Raise the limit on open files and sockets of this process as far as the system allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         with contextlib.suppress(ValueError, OSError):  # macOS takes less than it says
@@ -33,7 +33,7 @@ def allow_all() -> None:
 
 
 class Descriptors:
-    """Sees to it that some are left."""
+    """Keeps some descriptors free."""
 
     def __init__(self) -> None:
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]

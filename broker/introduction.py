@@ -57,7 +57,7 @@ def job(info: Mapping[str, object], max_name: int) -> Job | str:
     if not (isinstance(name, str) and 0 < len(name) <= max_name):
         return f"a model's name must have 1 to {max_name} characters"
     if type(batch) is not int or type(pool) is not int or not 1 <= batch <= MAX_BATCH > pool >= 0:
-        return f"batch_size must be 1 to {MAX_BATCH:,}, and pool no more"
+        return f"batch_size must be 1 to {MAX_BATCH:,}, and pool no larger"
     patience = info.get("patience")
     if not isinstance(patience, int | float) or not 0 < patience <= MOST_PATIENCE:
         patience = PATIENCE

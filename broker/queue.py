@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from zstreamer.broker.clients import ClientRecord
 
 QUANTUM, MOST = 16, 64
-"""Items of one turn, within which it is a batch's: a batch then holds one client's items, and so
-does the message that answers it. Longer turns would make others wait and save nothing more."""
+"""Items of one turn, or fewer where batches are smaller. A batch then holds items of one client,
+and one message answers it. Longer turns would make others wait and save nothing more."""
 
 
 class _Waiting(Protocol):
@@ -260,7 +260,7 @@ class FairQueue:
         self.items += len(lot.ids)
 
     def fit(self, batch_size: int) -> None:
-        """Let turns be as long as this batch, as far as that makes sense."""
+        """Make turns as long as this batch, within the limits."""
         self.turn = min(max(QUANTUM, batch_size), MOST)
 
     def take(self, count: int) -> list[Lot]:
@@ -369,5 +369,5 @@ class FairQueue:
         return level
 
     def _turns(self, items: int) -> int:
-        """How many items another client may have served by the time that these are."""
+        """How many items of another client may be served before these are."""
         return -(-items // self.turn) * self.turn

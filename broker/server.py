@@ -230,7 +230,7 @@ class Server:
             log.error("%s times=%d", words, count, exc_info=error)
 
     def _look_for_the_gone(self, now: float, side: Side) -> None:
-        """A ROUTER's monitor says that a peer has gone, not which: probe them all, once a while."""
+        """A ROUTER's monitor says that a peer has gone, but not which one: probe them all."""
         while event := transport.event(self._monitors[side]):
             if event.kind == zmq.EVENT_ACCEPTED:
                 self._descriptors.accepted(now, event.value)
@@ -276,7 +276,7 @@ def run(config: BrokerConfig, owner: Owner | None = None) -> int:
     """
     descriptors.allow_all()
     limit = memory.limit(config.max_memory, config.max_bytes)
-    # A queue that is full is to be a reason to refuse, not to end.
+    # A full queue must lead to refusals, not to the end of the broker.
     config = replace(config, max_bytes=min(config.max_bytes, limit // 2))
     try:
         terms = TermsFile(Path(config.tenants)) if config.tenants else None

@@ -11,7 +11,7 @@ masked arrays without their mask, extension types that nobody knows there, times
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import datetime, timezone
 from typing import Any, NamedTuple
@@ -64,11 +64,6 @@ def decode(payload: bytes | memoryview) -> object:
         raise
     except Exception as cause:  # msgpack raises many kinds; whatever it is, the bytes are bad
         raise BadRequest(f"payload of {len(payload)} bytes cannot be decoded: {cause!r}") from cause
-
-
-def decode_all(payloads: Iterable[bytes | memoryview]) -> list[object]:
-    """Return the value of each payload; raises as `decode` does."""
-    return [decode(payload) for payload in payloads]
 
 
 def _encode_extension(value: object) -> object:

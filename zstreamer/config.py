@@ -37,7 +37,7 @@ from zstreamer.setting import (
     settings,
 )
 
-KiB, MiB, GiB = 2**10, 2**20, 2**30
+MiB, GiB = 2**20, 2**30
 
 CLIENTS_ADDRESS, WORKERS_ADDRESS = "tcp://127.0.0.1:7787", "tcp://127.0.0.1:7788"
 TIMEOUT, MAX_TIMEOUT, CONNECT_TIMEOUT = 20.0, 300.0, 5.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import count, groupby, islice
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,6 +15,7 @@ from zstreamer.broker.lots import Lot
 from zstreamer.broker.models import Model
 from zstreamer.broker.queue import MOST, QUANTUM, FairQueue
 from zstreamer.broker.tenants import Tenant, Terms
+from zstreamer.wire.protocol import PART
 
 MODEL = Model("m")
 NOBODY = Tenant("", Terms())
@@ -25,7 +27,19 @@ def clients(*ids, tenant=NOBODY):
 
 def lot(client, *ids, priority=0, lane=0):
     count = len(ids)
-    new = Lot(client, MODEL, list(ids), [1000] * count, [b""] * count, 0.0, priority, lane)
+    budgets, payloads = [1000] * count, [b""] * count
+    new = Lot(
+        client,
+        MODEL,
+        list(ids),
+        budgets,
+        list(payloads),
+        0.0,
+        priority,
+        lane,
+        once=False,
+        movable=False,
+    )
     client.open(new)
     return new
 
@@ -263,3 +277,12 @@ def test_every_item_comes_out_once_unless_it_was_given_up(moves):
         assert len(queue) == queue.items == len(waiting)
     assert {id for each in queue.drain() for id in each.ids} == set(waiting)
     assert len(queue) == 0
+
+
+@pytest.mark.parametrize(("size", "parts"), [(PART // 2 + 1, 1), (PART + 1, 3)])
+def test_a_lot_is_cut_only_where_an_item_is_large(size, parts):
+    (client,) = clients(1)
+    payloads: list[Any] = [bytes(size)] * 3
+    new = Lot(client, MODEL, [1, 2, 3], [1000] * 3, payloads, 0.0, 0, 0, once=False, movable=False)
+    client.open(new)
+    assert len(new.apart()) == parts

@@ -221,6 +221,10 @@ def test_after_a_while_one_item_more_is_tried():
     for _ in range(PROBE_AFTER):
         runner.run(list(range(8)), [False] * 8)
     assert runner.limit == 5
+    for _ in range(PROBE_AFTER - 1):
+        assert runner.limit == 5
+        runner.run(list(range(8)), [False] * 8)
+    assert runner.limit == 6
 
 
 def test_running_out_of_memory_again_restarts_the_count_of_batches_before_one_more_is_tried():

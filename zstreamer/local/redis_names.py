@@ -262,7 +262,7 @@ def run_redis_workers_forever(
             num=worker_num,
             batch_size=batch_size,
             max_latency=max_latency,
-            log_level=_log_level(),
+            log_level="info",  # at least that no broker answers
         )
         native = f"zstreamer worker MODULE:CLASS --broker {broker.workers} --model {broker.model}"
         _tell("workers", redis_broker, prefix, broker.workers, broker.model, native)
@@ -289,11 +289,6 @@ def _until_stopped(workers: Process) -> int:
                 workers.terminate()
             asked = stop.requests
     return of_child(code, stopped=asked == 1)
-
-
-def _log_level() -> str:
-    """Return what the workers log: at least that no broker answers."""
-    return "debug" if logging.getLogger("zstreamer").isEnabledFor(logging.DEBUG) else "info"
 
 
 def _tell(*line: Any) -> None:
