@@ -107,7 +107,7 @@ class Sessions:
         if not self._acceptable(now, Side.CLIENT, session, hello, Role.CLIENT):
             return None
         client = self.clients.get(hello.id)
-        if client is not None and client.principal != principal:
+        if client is not None and not introduction.same_key(client.principal, principal):
             self.shut_out(now, Side.CLIENT, session, errors.Unauthorized(introduction.NOT_ITS_ID))
             return None
         self.gone(now, Side.CLIENT, session)

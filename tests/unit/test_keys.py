@@ -10,7 +10,11 @@ import pytest
 import zmq.auth
 
 from tests.helpers.keys import Keys
+from zstreamer import errors
 from zstreamer.broker import zap
+from zstreamer.broker.core import BrokerCore
+from zstreamer.broker.revocation import revoke
+from zstreamer.broker.sessions import Side
 from zstreamer.config import BrokerConfig, GatewayConfig, to_json
 from zstreamer.keys import bearer, certificate
 from zstreamer.keys.bearer import Caller, Callers
@@ -19,6 +23,7 @@ from zstreamer.keys.reader import CallersReader, Reader
 from zstreamer.keys.ring import Principal, Ring, Role
 from zstreamer.keys.secrets import Pair, Secret, raw
 from zstreamer.setting import ConfigError
+from zstreamer.wire import protocol
 
 
 @pytest.fixture
@@ -141,7 +146,8 @@ def test_a_file_that_is_being_written_leaves_its_key_as_it_was(keys, caplog):
     entry.write_text(text.replace('made = "', 'tenant = "shop"\nmade = "'))
     before = reader.lists.ring
     assert reader.look()
-    assert len(before.gone(reader.lists.ring)) == 1  # other rights: its sessions begin anew
+    assert not before.gone(reader.lists.ring)
+    assert [each.tenant for each in before.changed(reader.lists.ring).values()] == ["shop"]
 
 
 def test_a_new_entry_that_others_can_read_lets_nobody_in(keys, caplog):
@@ -202,6 +208,85 @@ def test_a_workers_key_may_be_bound_to_models():
     assert not bound.may_serve("Bert")
 
 
+# ------------------------------------------------------------------ sessions
+
+
+class Broker:
+    """A broker's core; what it sends is kept by session."""
+
+    def __init__(self):
+        self.core = BrokerCore(BrokerConfig(), 1, 0.0)
+        self.sent = {}
+
+    def hello(self, session, id, whose, **info):
+        role, on = protocol.Role.CLIENT, self.core.on_client
+        if whose is not None and whose.role is Role.WORKER:
+            role, on = protocol.Role.WORKER, self.core.on_worker
+            info = {"model": "bert", "batch_size": 1, "pool": 0, **info}
+        on(0.0, session, protocol.hello(protocol.Hello(role, id, info)), whose)
+        self.poll()
+
+    def poll(self):
+        for _, session, frames in self.core.poll(0.0):
+            self.sent.setdefault(session, []).append(protocol.decode(frames))
+
+    def refused(self, session):
+        """The last error that a session was sent."""
+        errors_sent = [m for m in self.sent.get(session, []) if isinstance(m, protocol.Refuse)]
+        return errors.from_wire(errors_sent[-1].error) if errors_sent else None
+
+    def revoke(self, *gone, changed=()):
+        keys = {each.key: each for each in changed}
+        ended = revoke(self.core.sessions, 0.0, {each.key for each in gone}, keys)
+        self.poll()
+        return ended
+
+
+@pytest.mark.parametrize("role", [Role.CLIENT, Role.WORKER])
+def test_another_key_cannot_take_a_session_over_by_its_id(role):
+    broker, owner, thief = Broker(), principal(role, "owner"), principal(role, "thief")
+    broker.hello(b"owner", 5, owner)
+    broker.hello(b"thief", 5, thief)
+    assert isinstance(broker.refused(b"thief"), errors.Unauthorized)
+    assert broker.refused(b"owner") is None
+    broker.hello(b"again", 5, owner)  # the owner itself may, after a lost connection
+    assert broker.refused(b"again") is None
+
+
+def test_a_bound_worker_registers_its_models_alone():
+    broker, bound = Broker(), principal(Role.WORKER, "gpu", models=frozenset({"bert"}))
+    broker.hello(b"good", 1, bound)
+    broker.hello(b"bad", 2, bound, model="other")
+    assert broker.refused(b"good") is None
+    assert "may serve bert, and not 'other'" in str(broker.refused(b"bad"))
+    assert list(broker.core.models) == ["bert"]
+
+
+def test_revoking_ends_the_sessions_of_that_key_and_hears_them_no_more():
+    broker, web, other = Broker(), principal(name="web"), principal(name="other")
+    gpu = principal(Role.WORKER, "gpu")
+    for session, id, whose in ((b"web", 1, web), (b"other", 2, other), (b"gpu", 3, gpu)):
+        broker.hello(session, id, whose)
+    assert broker.revoke(web, gpu) == [(Side.CLIENT, b"web"), (Side.WORKER, b"gpu")]
+    assert isinstance(broker.refused(b"web"), errors.Unauthorized)
+    assert isinstance(broker.refused(b"gpu"), errors.Unauthorized)
+    assert broker.refused(b"other") is None
+    assert b"web" in broker.core.sessions.deaf(Side.CLIENT)
+    assert b"gpu" in broker.core.sessions.deaf(Side.WORKER)
+    assert list(broker.core.sessions.clients) == [2]
+
+
+def test_other_rights_end_only_what_they_forbid():
+    broker, web, gpu = Broker(), principal(name="web"), principal(Role.WORKER, "gpu")
+    broker.hello(b"web", 1, web)
+    broker.hello(b"gpu", 2, gpu)
+    richer = web._replace(tenant="shop")
+    assert broker.revoke(changed=[richer, gpu._replace(models=frozenset({"bert"}))]) == []
+    assert broker.core.sessions.clients[1].principal == richer
+    forbidden = gpu._replace(models=frozenset({"other"}))
+    assert broker.revoke(changed=[forbidden]) == [(Side.WORKER, b"gpu")]
+
+
 # ------------------------------------------------------------------ tokens
 
 
@@ -249,8 +334,8 @@ def test_what_children_are_told_names_files_and_no_secrets(keys):
 def test_beyond_loopback_a_broker_asks_for_keys(host):
     with pytest.raises(ConfigError, match=r"--keys FOLDER.*--insecure"):
         BrokerConfig(host=host)
-    assert BrokerConfig(host=host, keys="keys")
-    assert BrokerConfig(host=host, insecure=True)
+    assert BrokerConfig(host=host, keys="keys").host == host
+    assert BrokerConfig(host=host, insecure=True).host == host
 
 
 def test_tls_needs_both_files():

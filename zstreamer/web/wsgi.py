@@ -54,7 +54,10 @@ class App:
     def __init__(self, to: str | Client | GatewayConfig | None = None) -> None:
         config = configured(to.addresses if isinstance(to, Client) else to)
         self._interface = Interface(limits(config), config.model, guard(config))
-        self._directory = Directory(config.broker, keys=config.keys or "")
+        self._directory = Directory(
+            config.broker,
+            keys=(to.credentials or "") if isinstance(to, Client) else config.keys or "",
+        )
         self._read_timeout = config.read_timeout
         self._client = to if isinstance(to, Client) else _client(config)
         ClientCollector(self._client, registry=self._interface.registry)
