@@ -72,12 +72,17 @@ def forbidden(job: Job, principal: Principal | None, others: Iterable[Principal 
         principal: whose key it has, None where the broker asks for none.
         others: of those that have its id now, whom it would replace.
     """
-    if any(other != principal for other in others):
+    if not all(same_key(other, principal) for other in others):
         return NOT_ITS_ID
     if principal is None or principal.may_serve(job.model):
         return ""
     models = ", ".join(sorted(principal.models))
     return f"the key {principal.name!r} may serve {models}, and not {job.model!r:.100}"
+
+
+def same_key(one: Principal | None, other: Principal | None) -> bool:
+    """Whether two peers have the same key, or both none."""
+    return (one and one.key) == (other and other.key)
 
 
 def kept(info: Mapping[str, object]) -> dict[str, object]:

@@ -168,10 +168,15 @@ class Server:
         if asked:
             gate.answer(now)
         if (change := gate.changes()) is not None:
-            ended = revocation.revoke(self.core.sessions, now, change.gone)
+            ended = revocation.revoke(self.core.sessions, now, change.gone, change.changed)
             self._revoked.update(dict.fromkeys(ended, now + LAST_WORDS))
-            if change.gone:
-                log.info("keys changed or revoked=%d sessions=%d", len(change.gone), len(ended))
+            log.info(
+                "keys known=%d revoked=%d changed=%d sessions ended=%d",
+                len(gate.lists.ring),
+                len(change.gone),
+                len(change.changed),
+                len(ended),
+            )
             if change.pair is not None:
                 for side, socket in self.sockets.items():
                     transport.rebind(socket, self._endpoints[side], change.pair, DOMAINS[side])

@@ -115,7 +115,7 @@ class Sessions:
             self.refuse(now, Side.CLIENT, session, errors.BadRequest(words))
             return None
         client = self.clients.get(hello.id)
-        if client is not None and client.principal != principal:
+        if client is not None and not introduction.same_key(client.principal, principal):
             self.shut_out(now, Side.CLIENT, session, errors.Unauthorized(introduction.NOT_ITS_ID))
             return None
         self.gone(now, Side.CLIENT, session)

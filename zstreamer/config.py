@@ -53,6 +53,12 @@ KEYS_HELP = (
     "for them there, or the folder itself; none: the broker asks for none."
 )
 
+API_KEYS_HELP = (
+    "Folder of `zstreamer keys http`: whoever asks over HTTP needs one of its bearer tokens (at a "
+    "worker's pages beyond loopback alone); none: nobody does, unless a gateway's keys is a "
+    "folder that has some."
+)
+
 LOG_LEVEL = choice("debug", "info", "warning", "error")
 
 
@@ -242,6 +248,7 @@ class WorkerConfig(Config):
         "follow for the others; 0 for none.",
     )
     metrics_host: str = setting("127.0.0.1", TEXT, "Address that these pages bind.")
+    api_keys: str | None = setting(None, KEYS, API_KEYS_HELP)
     max_payload: int = setting(MAX_PAYLOAD, BYTES, "Largest input or output of one item, in bytes.")
     heartbeat: float = setting(HEARTBEAT, SECONDS, "Seconds between heartbeats.")
     heartbeat_timeout: float = setting(SILENCE, SECONDS, "Seconds of silence until a peer is lost.")
@@ -323,12 +330,7 @@ class GatewayConfig(Config):
     host: str = setting("127.0.0.1", TEXT, "Address to bind; 0.0.0.0 for all.")
     port: int = setting(8000, PORT, "TCP port for HTTP requests.")
     processes: int = setting(1, COUNT, "Processes that share the port.")
-    api_keys: str | None = setting(
-        None,
-        optional(TEXT, "none"),
-        "Folder of `zstreamer keys http`: callers need one of its bearer tokens; none: they need "
-        "none, unless keys is a folder that has some.",
-    )
+    api_keys: str | None = setting(None, KEYS, API_KEYS_HELP)
     open: tuple[str, ...] = setting(
         ("/healthz", "/v2/health/live"),
         NAMES,

@@ -16,7 +16,7 @@ from zstreamer.client.settings import Settings
 from zstreamer.client.tally import Tallies
 from zstreamer.client.threads import ThreadsDriver
 from zstreamer.errors import Cancelled
-from zstreamer.keys.credentials import Keys
+from zstreamer.keys.credentials import Credentials, Keys
 from zstreamer.system import native
 
 if TYPE_CHECKING:
@@ -75,6 +75,11 @@ class Client:
     def addresses(self) -> tuple[str, ...]:
         """The brokers' client addresses."""
         return tuple(self._settings.addresses)
+
+    @property
+    def credentials(self) -> Credentials | None:
+        """The key that it shows to the brokers."""
+        return self._settings.credentials
 
     @property
     def open_calls(self) -> int:

@@ -10,6 +10,7 @@ No Redis is needed: `zstreamer broker` takes its place.
 from __future__ import annotations
 
 import logging
+import os
 import re
 import select
 import shutil
@@ -23,6 +24,7 @@ from zstreamer.client.future import Future
 from zstreamer.client.items import Items
 from zstreamer.config import TIMEOUT, BrokerConfig
 from zstreamer.errors import ModelNotFound
+from zstreamer.keys.credentials import VARIABLE
 from zstreamer.local.folder import socket_folder
 from zstreamer.local.held_model import HeldModel
 from zstreamer.model import Loaded, PredictFunction, listed
@@ -259,6 +261,7 @@ def run_redis_workers_forever(
             folder,
             broker=(broker.workers,),
             model=broker.model,
+            keys=os.environ.get(VARIABLE) or None,
             num=worker_num,
             batch_size=batch_size,
             max_latency=max_latency,

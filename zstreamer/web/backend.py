@@ -21,6 +21,7 @@ from zstreamer.client.aio import AsyncClient
 from zstreamer.client.calls import Call
 from zstreamer.config import GatewayConfig
 from zstreamer.errors import Cancelled, ZStreamerError
+from zstreamer.keys.credentials import VARIABLE
 from zstreamer.keys.folder import HTTP
 from zstreamer.keys.reader import CallersReader
 from zstreamer.metrics import ClientCollector
@@ -191,7 +192,8 @@ def configured(to: str | Sequence[str] | GatewayConfig | None) -> GatewayConfig:
     if isinstance(to, GatewayConfig):
         return to
     if to is not None:
-        return GatewayConfig(broker=tuple(to.split(",") if isinstance(to, str) else to))
+        brokers = tuple(to.split(",") if isinstance(to, str) else to)
+        return GatewayConfig(broker=brokers, keys=os.environ.get(VARIABLE) or None)
     file = os.environ.get("ZSTREAMER_CONFIG")
     return resolve(GatewayConfig, file=Path(file) if file else None)
 

@@ -56,7 +56,10 @@ class App:
         config = configured(to.addresses if isinstance(to, Client) else to)
         header = config.tenant_header or ""
         self._interface = Interface(limits(config), config.model, guard(config), header)
-        self._directory = Directory(config.broker, keys=config.keys or "")
+        self._directory = Directory(
+            config.broker,
+            keys=(to.credentials or "") if isinstance(to, Client) else config.keys or "",
+        )
         self._read_timeout = config.read_timeout
         first = to if isinstance(to, Client) else _client(config)
         collector = ClientCollector(first, registry=self._interface.registry)
