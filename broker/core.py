@@ -56,7 +56,7 @@ class BrokerCore:
         self.config = config
         self.epoch = epoch
         self.born = now
-        self.scheduler = Scheduler()
+        self.scheduler = Scheduler(config.scale_latency)
         self.admission = Admission(config, self.scheduler, now)
         self._notices = Notices(self.scheduler)
         self.sessions = Sessions(config, epoch, self.scheduler, self._notices)
@@ -106,10 +106,12 @@ class BrokerCore:
                 return
         if client is not None and type(message) is protocol.Submit:
             client.acknowledge(message.ack)
-            if sum(len(run.ids) for run in message.runs) > self.config.window_items:
+            items = sum(len(run.ids) for run in message.runs)
+            if items > self.config.window_items:
                 words = "more items than the window"
                 self.sessions.refuse_malformed(now, Side.CLIENT, session, words)
                 return
+            self.scheduler.bundles.submit.observe(items)
             for run in message.runs:
                 self._submit(now, client, run)
         elif isinstance(message, protocol.Hello):
@@ -312,6 +314,7 @@ class BrokerCore:
         model = worker.model
         if worker.state in (WorkerState.RESTARTING, WorkerState.BROKEN):
             worker.failures += 1
+            model.tally.failures += 1
             worker.trouble = model.trouble = errors.shortened(message.text, MAX_TROUBLE)
             model.gave_up = worker.state is WorkerState.BROKEN
         elif worker.state is WorkerState.WARM:
@@ -335,6 +338,7 @@ class BrokerCore:
         self._look_at_clients(now)
         for model in self.models.values():
             model.measure(seconds, RATE_WEIGHT)
+            model.look_at_load(now)
         self.scheduler.models.forget_idle(now)
         for patience in self.sessions.patience.values():
             patience.forget(now)
@@ -349,10 +353,12 @@ class BrokerCore:
                 worker.stalled = True
                 worker.model.look_at(worker)
                 self.counts["stalls"] += 1
+                worker.model.tally.stalls += 1
             if not worker.late and worker.is_late(now):
                 worker.late = True
                 worker.model.look_at(worker)
                 self.counts["late"] += 1
+                worker.model.tally.late += 1
             worker.words = max(0, worker.words - int(FEWER_WORDS * TICK))
             if worker.is_stuck(now):
                 self._expel_stuck(now, worker)

@@ -134,6 +134,7 @@ class Journal:
         if worker.state in (WorkerState.DRAINING, WorkerState.BROKEN):
             self._tell(logging.INFO, worker, "left")
         else:
+            worker.model.tally.lost += 1
             self._tell(logging.WARNING, worker, "lost")
 
     def _tell(self, level: int, worker: Worker, what: str, why: str = "") -> None:

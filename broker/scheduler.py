@@ -21,6 +21,7 @@ from zstreamer.broker import dispatch
 from zstreamer.broker.clients import ClientRecord
 from zstreamer.broker.lots import Lot
 from zstreamer.broker.models import Model, Models
+from zstreamer.broker.tally import code_name
 from zstreamer.broker.undone import Undone, fate_of, may_have_run, struck_out
 from zstreamer.broker.workers import Worker
 from zstreamer.errors import DeadlineExceeded, NoWorker, ZStreamerError
@@ -33,18 +34,25 @@ MAX_GROUP = 1024
 class Scheduler:
     """The items of all models, wherever they are.
 
+    Args:
+        latency: seconds in which items are to be answered, see `Wanted`.
+
     Attributes:
         queued_items, queued_bytes: what no worker has yet.
         dirty: peers with something to be sent; a dict for its order, which a set has not.
         counts: what has happened how often, for people.
+        bundles: how many items messages carry.
+        strangers: items for models that nobody has served, by why they were refused.
     """
 
-    def __init__(self) -> None:
-        self.models = Models()
+    def __init__(self, latency: float | None = None) -> None:
+        self.models = Models(latency)
         self.queued_items = 0
         self.queued_bytes = 0
         self.dirty: dict[ClientRecord | Worker, None] = {}
         self.counts: Counter[str] = Counter()
+        self.bundles = self.models.bundles
+        self.strangers: Counter[str] = Counter()
         self._ticket = 0
         self._use = 0
         self._ready: dict[Model, None] = {}
@@ -73,6 +81,7 @@ class Scheduler:
     def _give_up(self, lot: Lot, ids: set[int]) -> None:
         positions = [i for i, id in enumerate(lot.ids) if id in ids]
         lot.client.end(ids, lot.size_of(ids))
+        lot.model.tally.errors["cancelled"] += len(ids)
         if lot.worker is None:
             self.queued_items -= len(ids)
             if lot.suspect:  # its group drops it when it is next looked at
@@ -87,8 +96,8 @@ class Scheduler:
         self.dirty[worker] = None
         self.touch(lot.model, worker)  # its window may have room again
 
-    def finish(self, lot: Lot, ids: list[int], slots: list[Slot], size: int) -> None:
-        """Some of these items have outcomes: their client gets them.
+    def finish(self, lot: Lot, ids: list[int], slots: list[Slot], size: int) -> int:
+        """Some of these items have outcomes: their client gets them. Returns the outcomes' bytes.
 
         Args:
             lot: what they are in.
@@ -98,9 +107,10 @@ class Scheduler:
         """
         client = lot.client
         client.end(ids, size)
-        client.answer(ids, slots)
+        sent = client.answer(ids, slots)
         self.dirty[client] = None
         self.counts["answered"] += len(ids)
+        return sent
 
     def fail(self, lots: Iterable[Lot], error: ZStreamerError) -> None:
         """All items of these have ended with an error."""
@@ -112,6 +122,7 @@ class Scheduler:
 
     def _end(self, lots: Iterable[Lot], error: list[object]) -> None:
         for lot in lots:
+            lot.model.tally.errors[code_name(error)] += len(lot)
             self.finish(lot, lot.ids, [error] * len(lot), lot.size)
 
     def fail_waiting(self, model: Model, error: ZStreamerError) -> None:
@@ -164,9 +175,9 @@ class Scheduler:
             total = sum(count for _, count in shares)
             lots = model.queue.take(total)
             self._count_out(lots)
-            self._share_out(self._without_late(now, lots), shares)
+            self._share_out(now, self._without_late(now, lots), shares)
 
-    def _share_out(self, lots: list[Lot], shares: list[tuple[Worker, int]]) -> None:
+    def _share_out(self, now: float, lots: list[Lot], shares: list[tuple[Worker, int]]) -> None:
         """Give each worker as many of the items as it is to have, cutting lots where needed."""
         lots.reverse()
         for worker, count in shares:
@@ -174,6 +185,7 @@ class Scheduler:
                 most = min(count, worker.fits(lots[-1]))
                 lot = lots.pop() if len(lots[-1].ids) <= most else lots[-1].take(most)
                 worker.assign(self._ticket + 1, lot)
+                lot.model.tally.queued.observe(now - lot.arrived, len(lot.ids))
                 self._ticket += len(lot.ids)
                 count -= len(lot.ids)
             self._use += 1
@@ -224,6 +236,7 @@ class Scheduler:
         """A worker says what has begun and what is done."""
         model = worker.model
         model.others += worker.hear(report)
+        self.bundles.report.observe(len(report.done))
         if report.begun:
             worker.start(now, report.begun)
         # What is no answer is rare, and much has to be known of it.
@@ -235,10 +248,10 @@ class Scheduler:
                 for slot in slots:
                     worker.receiver.payload(slot)  # what came in parts for it is of no use
             elif undone is None:
-                self._answered(worker, lot, tickets, slots)
+                self._answered(now, worker, lot, tickets, slots)
             else:
                 for ticket, slot in zip(tickets, slots, strict=True):
-                    self._ended(worker, lot, ticket, slot, undone)
+                    self._ended(now, worker, lot, ticket, slot, undone)
         if model.inquest:
             model.inquest.difference_update(report.done)
         worker.late = worker.late and not (report.begun or report.done)
@@ -251,7 +264,9 @@ class Scheduler:
             self._died_alone(model, undone.alone(), undone.how)
         self.touch(model, worker)
 
-    def _answered(self, worker: Worker, lot: Lot, tickets: list[int], slots: list[Slot]) -> None:
+    def _answered(
+        self, now: float, worker: Worker, lot: Lot, tickets: list[int], slots: list[Slot]
+    ) -> None:
         """Outcomes of some of a lot's items have come."""
         ids, size = lot.ids, lot.size
         if tickets != list(range(lot.ticket, lot.ticket + len(ids))):
@@ -266,13 +281,20 @@ class Scheduler:
             size = lot.size_of(ids)
         worker.served += len(ids)
         worker.model.served += len(ids)
-        self.finish(lot, ids, slots, size)
+        tally = worker.model.tally
+        tally.answered += len(ids)
+        tally.total.observe(now - lot.arrived, len(ids))
+        if ids and type(slots[0]) is list:  # errors come one by one, see `_ended`
+            tally.failed(slots[0])
+        tally.bytes_out += self.finish(lot, ids, slots, size)
 
-    def _ended(self, worker: Worker, lot: Lot, ticket: int, slot: Slot, undone: Undone) -> None:
+    def _ended(
+        self, now: float, worker: Worker, lot: Lot, ticket: int, slot: Slot, undone: Undone
+    ) -> None:
         """One item has come back, with whatever outcome."""
         fate = fate_of(slot)
         if fate is None:
-            self._answered(worker, lot, [ticket], [worker.receiver.payload(slot)])
+            self._answered(now, worker, lot, [ticket], [worker.receiver.payload(slot)])
             return
         position = ticket - lot.ticket
         worker.bytes -= len(lot.payloads[position])
@@ -326,6 +348,7 @@ class Scheduler:
             if cold and lot.movable and not lot.suspect:
                 self.refuse([lot], NoWorker(model.state_in_words()))
             elif not lot.suspect:
+                model.tally.redispatched += len(lot)
                 self._count_in(lot)
                 model.queue.push_returned(lot)
 
@@ -344,6 +367,7 @@ class Scheduler:
         if first:
             model.suspects.appendleft(group)
         else:
+            model.tally.redispatched += len(group)
             model.suspects.append(group)
 
     def _without_once(self, lots: list[Lot]) -> list[Lot]:

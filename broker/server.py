@@ -29,6 +29,7 @@ from zstreamer.broker.journal import Journal
 from zstreamer.broker.patience import DEAF
 from zstreamer.broker.sessions import Outgoing, Side
 from zstreamer.config import BrokerConfig
+from zstreamer.histogram import TURNS, Histogram
 from zstreamer.system import logs
 from zstreamer.system.exitcodes import ExitCode
 from zstreamer.system.logs import Sparing
@@ -101,6 +102,7 @@ class Server:
         self._descriptors = Descriptors()
         self._speakers: dict[int, tuple[Side, bytes]] = {}  # who said HELLO last, by descriptor
         self._sparing = Sparing(LOG_EVERY)
+        self.turns = Histogram(TURNS)
         for socket in (*self.sockets.values(), *self._monitors.values()):
             self.poller.register(socket, zmq.POLLIN)
         if owner is not None:
@@ -124,6 +126,7 @@ class Server:
                 self._send(now, send)
         while self.core.troubles:
             self._report(now, "messages for a peer could not be made", self.core.troubles.pop())
+        self.turns.observe(time.monotonic() - now)
 
     def _read(self, now: float, side: Side) -> None:
         inbox = self._inboxes[side]
@@ -229,7 +232,7 @@ def run(config: BrokerConfig, owner: Owner | None = None) -> int:
         return ExitCode.UNREACHABLE
     memory.keep_free_blocks()
     gc.freeze()
-    with StopRequests() as stop, Admin(config, server.core) as admin:
+    with StopRequests() as stop, Admin(config, server.core, server.turns) as admin:
         log.info(
             "serving clients=%s workers=%s http=%s max_memory=%dMiB max_bytes=%dMiB",
             config.client_endpoint,

@@ -104,7 +104,9 @@ class Sessions:
         client = self.clients.get(hello.id)
         resumed = client is not None
         if client is None:
-            client = self.clients[hello.id] = ClientRecord(hello.id, self._config.max_payload)
+            answers = self._scheduler.bundles.answer
+            client = ClientRecord(hello.id, self._config.max_payload, answers)
+            self.clients[hello.id] = client
         if client.session is not None:
             self._replace(now, Side.CLIENT, client.session)
             self.connected.pop(client.session, None)

@@ -35,6 +35,10 @@ is late gets nothing new, and is not ready."""
 STALL = 3.0
 """Seconds of silence after which a worker gets nothing new; it says something every second."""
 
+QUIET, OVER = 1.7, 1.4
+"""Seconds of silence, and of a batch that usually takes less than a third of them, after which a
+probe is told that a worker does not answer."""
+
 MAX_BACKLOG = 10**9
 MAX_MICROSECONDS = MAX_BUDGET * 1000
 """What a worker may say of its backlog and its speed; beyond, it is taken for this."""
@@ -130,6 +134,16 @@ class Worker:
     def ready(self) -> bool:
         """Whether it answers, as far as is known."""
         return self.state is WorkerState.WARM and not self.stalled and not self.late
+
+    def answers(self, now: float) -> bool:
+        """Whether it can be relied on now: `ready`, and neither silent nor over its usual time.
+
+        For probes: it says sooner than `ready` that something is wrong, and may take it back.
+        """
+        if not self.ready or now - self.heard > QUIET:
+            return False
+        usual = self.batch_time(len(self.running))
+        return not (self.running and usual) or self.age(now) <= max(OVER, LATE_FACTOR * usual)
 
     def age(self, now: float) -> float:
         """Return the seconds that its running batch has taken, 0 where none runs."""
@@ -301,6 +315,7 @@ class Worker:
         tickets, budgets = _columns(now, lots)
         payloads: list[Buffer] = [payload for lot in lots for payload in lot.payloads]
         size = sum(lot.size for lot in lots)
+        self.model.bundles.work.observe(len(tickets))
         if protocol.fits_inline(size, len(tickets)):  # the head holds all
             return [protocol.work(flags, tickets, budgets, payloads, [])]  # type: ignore[arg-type]  # list is invariant
         if size <= BUNDLE and len(tickets) <= MAX_ROWS:

@@ -9,7 +9,7 @@ import msgpack
 import pytest
 
 from tests.unit.test_broker_core import Room
-from zstreamer.broker import models, patience
+from zstreamer.broker import models, patience, snapshot
 from zstreamer.broker.introduction import MAX_BATCH
 from zstreamer.broker.sessions import Side
 from zstreamer.errors import Code
@@ -278,6 +278,23 @@ def test_the_snapshot_of_many_workers_comes_in_pages(room):
     models, pages = status(room)
     assert pages > 1
     assert sorted(w["id"] for m in models.values() for w in m["workers"]) == list(range(1, 2001))
+
+
+def test_long_names_of_hosts_make_more_pages_and_not_larger_ones(room):
+    info = {"model": "m", "batch_size": 1, "pool": 0, "host": "\u4e2d" * 255, "device": "d" * 255}
+    for number in range(1, 501):
+        hello = protocol.Hello(Role.WORKER, number, info)
+        room.from_worker(f"W{number}", protocol.hello(hello))
+    ask: dict[str, object] = {}
+    sizes = []
+    while ask is not None:
+        room.from_client("S", protocol.plain(protocol.Status(ask)))
+        [page] = room.take("S")
+        sizes.append(len(msgpack.packb(page.info)))
+        following = page.info.get("next")
+        ask = None if following is None else {"from": following}
+    assert len(sizes) > 2
+    assert max(sizes) < snapshot.PAGE
 
 
 def test_a_page_is_asked_for_with_anything_and_begins_at_the_beginning(room):

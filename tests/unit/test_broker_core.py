@@ -1069,7 +1069,8 @@ def test_a_worker_whose_batch_takes_suspiciously_long_is_not_ready_and_gets_noth
     room.submit("A", 2, budget=100)
     room.report("W", begun=(tickets := room.work("W")), beta=usual)
     pass_time(bound)
-    assert _state_of(room) == (True, "warm", bound)
+    assert _state_of(room)[1:] == ("warm", bound)
+    assert room.core.models["default"].ready
     pass_time(0.5 + TICK)
     ready, state, age = _state_of(room)
     assert (ready, state) == (False, "late")
@@ -1080,6 +1081,28 @@ def test_a_worker_whose_batch_takes_suspiciously_long_is_not_ready_and_gets_noth
     room.report("W", *tickets, beta=usual)
     assert _state_of(room) == (True, "warm", 0.0)
     assert len(room.work("W")) == 1
+
+
+def test_a_probe_is_told_soon_of_a_batch_that_hangs_and_of_a_worker_that_is_silent(room):
+    def ready():
+        return room.core.models["default"].answers(room.now)
+
+    room.submit("A", 1)
+    room.report("W", *room.work("W"), beta=0.05)
+    room.submit("A", 2, budget=100)
+    assert ready()
+    room.report("W", begun=(tickets := room.work("W")), beta=0.05)
+    for _ in range(3):
+        room.turn(0.5)
+        room.from_worker("W", protocol.plain(protocol.Ping()))
+    assert not ready()
+    assert _state_of(room)[:2] == (False, "warm")  # it may still be given items
+    room.report("W", *tickets, beta=0.05)
+    assert ready()
+    room.turn(1.8)
+    assert not ready()
+    room.from_worker("W", protocol.plain(protocol.Ping()))
+    assert ready()
 
 
 def test_a_pause_of_the_broker_makes_no_worker_late(room):

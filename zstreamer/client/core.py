@@ -71,6 +71,11 @@ class ClientCore(Peer[ClientLink, NoReturn]):
         """Calls and watches that have not ended."""
         return len(self._calls) + len(self._watches)
 
+    def window(self) -> tuple[int, int]:
+        """Return the items and bytes that the brokers grant; zeros before one is reached."""
+        ready = self._ready_links()
+        return sum(link.window_items for link in ready), sum(link.window_bytes for link in ready)
+
     # What the user asks for
 
     def submit(self, call: Call) -> None:
