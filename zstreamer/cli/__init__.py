@@ -61,8 +61,8 @@ def run(command: click.Command, arguments: Sequence[str] | None = None) -> int:
         given = None if arguments is None else list(arguments)
         return int(command.main(given, prog_name=name, standalone_mode=False) or ExitCode.OK)
     except (click.ClickException, ConfigError) as error:
-        known = isinstance(error, click.ClickException)
-        return _say(error.format_message() if known else str(error), ExitCode.USAGE)
+        words = error.format_message() if isinstance(error, click.ClickException) else str(error)
+        return _say(words, ExitCode.USAGE)
     except BrokerUnreachable as error:
         return _say(str(error), ExitCode.UNREACHABLE)
     except ZStreamerError as error:
