@@ -385,6 +385,5 @@ class BrokerCore:
     def _expel_stuck(self, now: float, worker: Worker) -> None:
         """It says that it is there, and nothing of what it holds."""
         self.counts["stuck"] += 1
-        worker.doubt()
         words = f"no report on its tickets for {now - worker.moved:.0f} s"
         self.sessions.expel(now, worker, errors.DeadlineExceeded(words))

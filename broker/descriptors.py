@@ -12,10 +12,14 @@ import contextlib
 import logging
 import resource
 import socket
+from typing import TypeAlias
 
 from zstreamer.system.logs import Sparing
 
 log = logging.getLogger(__name__)
+
+Place: TypeAlias = int | str
+"""Where connections come in: a TCP port, or the file of a Unix socket."""
 
 SPARE = 64
 """Descriptors that are kept free: no client and no worker gets them."""
@@ -41,11 +45,11 @@ class Descriptors:
         self._first_spare = self.limit - min(SPARE, self.limit // 2)
         self._sparing = Sparing(LOG_EVERY)
 
-    def accepted(self, now: float, descriptor: int) -> None:
+    def accepted(self, now: float, descriptor: int, place: Place) -> None:
         """A client or worker has connected: close its connection again if it is one of the last."""
         if descriptor < self._first_spare:
             return
-        shut(descriptor)
+        shut(descriptor, place)
         self.failed(now)
 
     def failed(self, now: float) -> None:
@@ -60,11 +64,25 @@ class Descriptors:
             )
 
 
-def shut(descriptor: int) -> None:
-    """End a connection that belongs to libzmq, which then sees that it has ended."""
-    with contextlib.suppress(OSError):  # it has gone by itself, or is no socket
+def place(endpoint: str) -> Place:
+    """Return the port, or the socket's file, of an endpoint as libzmq tells it."""
+    kind, _, address = endpoint.partition("://")
+    return address if kind == "ipc" else int(address.rpartition(":")[2])
+
+
+def shut(descriptor: int, place: Place) -> None:
+    """End a connection that belongs to libzmq, which then sees that it has ended.
+
+    Args:
+        descriptor: of the connection, as libzmq told it; the number may since be that of another
+            one, such as a status page's.
+        place: where such connections come in; others are left alone.
+    """
+    with contextlib.suppress(OSError, ValueError):  # it has gone by itself, or is no socket
         connection = socket.socket(fileno=descriptor)
         try:
-            connection.shutdown(socket.SHUT_RDWR)
+            name = connection.getsockname()
+            if place == (name[1] if isinstance(name, tuple) else name):
+                connection.shutdown(socket.SHUT_RDWR)
         finally:
             connection.detach()  # it is libzmq's to close

@@ -114,6 +114,10 @@ class Server:
             side: socket.get_monitor_socket(_EVENTS) for side, socket in self.sockets.items()
         }
         self._descriptors = Descriptors()
+        self._places = {
+            side: descriptors.place(socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0"))
+            for side, socket in self.sockets.items()
+        }
         self._speakers: dict[int, tuple[Side, bytes]] = {}  # who said HELLO last, by descriptor
         self._revoked: dict[tuple[Side, bytes], float] = {}  # and when their connections end
         self._sparing = Sparing(LOG_EVERY)
@@ -219,7 +223,7 @@ class Server:
         speaker = self._speakers.get(descriptor)
         if speaker in (None, (side, session)) or not self.core.sessions.knows(*speaker):
             self._speakers.pop(descriptor, None)
-            descriptors.shut(descriptor)
+            descriptors.shut(descriptor, self._places[side])
 
     def _send(self, now: float, send: Outgoing) -> None:
         try:
@@ -238,7 +242,7 @@ class Server:
         """A ROUTER's monitor says that a peer has gone, but not which one: probe them all."""
         while event := transport.event(self._monitors[side]):
             if event.kind == zmq.EVENT_ACCEPTED:
-                self._descriptors.accepted(now, event.value)
+                self._descriptors.accepted(now, event.value, self._places[side])
             elif event.kind == zmq.EVENT_ACCEPT_FAILED:
                 self._descriptors.failed(now)
             elif self._may_be_missed(side, event.value):

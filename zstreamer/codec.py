@@ -200,8 +200,12 @@ def _find_key(key: object, path: str, depth: int) -> str | None:
     found = _find(key, f"{path}.key({_shown(key)})", depth + 1)
     if found or _is_key(key):
         return found
-    fix = f"int({_shown(key)})" if hasattr(key, "dtype") else f"str({_shown(key)})"
-    return f"{path} has the key {_shown(key)}; keys must be text or integers: send {fix}"
+    shown = _shown(key)
+    kind = getattr(getattr(key, "dtype", None), "kind", "")  # of a number of numpy
+    fix = f"int({shown})" if kind and kind in "iu" else f"str({shown})"
+    if isinstance(key, bytes):
+        fix = f"{shown}.decode()"
+    return f"{path} has the key {shown}; keys must be text or integers: send {fix}"
 
 
 def _find_leaf(value: object, path: str) -> str | None:
