@@ -172,8 +172,9 @@ def open_output(path: str, *, resume: bool) -> tuple[BinaryIO, int]:
     place = Path(path)
     continued = resume and place.is_file()
     device = place.exists() and not place.is_file()
+    mode = "wb" if device else "r+b" if continued else "xb"
     try:
-        file = cast(BinaryIO, place.open("wb" if device else "r+b" if continued else "xb"))
+        file = cast(BinaryIO, place.open(mode))
     except FileExistsError:
         raise ConfigError(
             f"{path} is there already: add --resume to continue it, or remove it"
