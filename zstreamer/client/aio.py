@@ -22,6 +22,7 @@ from zstreamer.client.items import Items
 from zstreamer.client.outputs import Options
 from zstreamer.client.port import ClientPort
 from zstreamer.client.settings import Settings
+from zstreamer.client.tally import Tallies
 from zstreamer.wire import transport
 
 
@@ -135,6 +136,21 @@ class AsyncClient:
         self._drivers: dict[asyncio.AbstractEventLoop, AsyncioDriver] = {}
         self._lock = threading.Lock()
         self._closed = False
+
+    @property
+    def open_calls(self) -> int:
+        """How many calls have not ended."""
+        return sum(driver.core.open_calls for driver in list(self._drivers.values()))
+
+    @property
+    def connected(self) -> int:
+        """How many connections to brokers stand."""
+        return sum(driver.connected for driver in list(self._drivers.values()))
+
+    @property
+    def tallies(self) -> Tallies:
+        """What became of its calls; for `zstreamer.metrics`."""
+        return self._settings.tallies
 
     async def predict(
         self,

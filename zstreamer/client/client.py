@@ -13,6 +13,7 @@ from zstreamer.client.items import Items
 from zstreamer.client.outputs import Options, Outputs
 from zstreamer.client.port import ClientPort
 from zstreamer.client.settings import Settings
+from zstreamer.client.tally import Tallies
 from zstreamer.client.threads import ThreadsDriver
 from zstreamer.errors import Cancelled
 from zstreamer.system import native
@@ -74,6 +75,16 @@ class Client:
     def open_calls(self) -> int:
         """How many calls of this process have not ended."""
         return sum(driver.core.open_calls for driver in list(self._drivers.values()))
+
+    @property
+    def connected(self) -> int:
+        """How many connections of this process to brokers stand."""
+        return sum(driver.connected for driver in list(self._drivers.values()))
+
+    @property
+    def tallies(self) -> Tallies:
+        """What became of the calls of this process; for `zstreamer.metrics`."""
+        return self._settings.tallies
 
     def predict(
         self,
@@ -236,6 +247,7 @@ class Client:
         _orphans.extend(self._drivers.values())
         self._lock = native.lock()  # another thread may have held it when the program forked
         self._drivers = {}
+        self._settings.tallies.begin_anew()
 
 
 _clients: weakref.WeakSet[Client] = weakref.WeakSet()

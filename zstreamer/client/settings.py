@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from zstreamer import codec
 from zstreamer.client.calls import Call, Watch
 from zstreamer.client.items import Items, listed
+from zstreamer.client.tally import Tallies
 from zstreamer.config import addresses
 from zstreamer.errors import BadRequest
 from zstreamer.wire import transport
@@ -17,6 +18,9 @@ from zstreamer.wire.protocol import MAX_BUDGET, MAX_NAME
 
 class Settings:
     """What every client is told, checked once.
+
+    Attributes:
+        tallies: what became of its calls.
 
     Raises:
         ValueError: an address or a time makes no sense; the message says which, and how to fix it.
@@ -40,6 +44,7 @@ class Settings:
         self.timeout = positive_seconds("timeout", timeout)
         self.connect_timeout = positive_seconds("connect_timeout", connect_timeout)
         self.options = transport.Options(heartbeat, heartbeat_timeout)
+        self.tallies = Tallies()
 
     def named(self, model: str | None) -> str:
         """The model of that name, or the client's own where none is given.
