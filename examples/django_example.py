@@ -47,19 +47,17 @@ client = Client(BROKER, model=MODEL)
 aio_client = aio.Client(BROKER, model=MODEL)
 
 
-@require_POST
 def stream(request: HttpRequest) -> HttpResponseBase:
     """Answer in a batch with the other callers."""
     return JsonResponse(client.predict(request.POST.getlist("s")), safe=False)
 
 
-@require_POST
 async def stream_async(request: HttpRequest) -> HttpResponseBase:
     """Answer the same way in an event loop."""
     return JsonResponse(await aio_client.predict(request.POST.getlist("s")), safe=False)
 
 
-class ErrorMiddleware(MiddlewareMixin):
+class ErrorMiddleware(MiddlewareMixin):  # type: ignore[misc]  # Django has no types
     """Answers an error of zstreamer with its status: 429 and when to try again, 504 …"""
 
     def process_exception(
@@ -71,9 +69,14 @@ class ErrorMiddleware(MiddlewareMixin):
         if not isinstance(exception, errors.ZStreamerError):
             return None
         body, status, headers = problem(exception)
-        return JsonResponse(body, status=status, headers=headers)
+        response = JsonResponse(body, status=status)
+        response.headers.update(headers)
+        return response
 
 
-urlpatterns = [path("stream", stream), path("async", stream_async)]
+urlpatterns = [
+    path("stream", require_POST(stream)),
+    path("async", require_POST(stream_async)),
+]
 application = get_wsgi_application()
 asgi_application = get_asgi_application()
