@@ -70,7 +70,8 @@ class ErrorMiddleware(MiddlewareMixin):  # type: ignore[misc]  # Django has no t
             return None
         body, status, headers = problem(exception)
         response = JsonResponse(body, status=status)
-        response.headers.update(headers)
+        for name, value in headers.items():
+            response[name] = value
         return response
 
 
