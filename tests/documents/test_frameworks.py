@@ -33,7 +33,10 @@ def listening(port):
 
 
 DJANGO = {
-    "stream": ["gunicorn", "-k", "zstreamer.web.gunicorn.Worker", "-w", "2", "-b"],
+    "stream": [
+        *("gunicorn", "-k", "zstreamer.web.gunicorn.Worker", "-w", "2"),
+        *("--graceful-timeout", "2", "-b"),
+    ],
     "async": ["uvicorn", "--log-level", "warning", "--port"],
 }
 
