@@ -39,6 +39,7 @@ from zstreamer import (
     pickled,
     run_redis_workers_forever,
 )
+from zstreamer.client.status import fetch
 from zstreamer.config import AgentConfig, BrokerConfig
 from zstreamer.local.redis_names import Broker
 from zstreamer.setting import ConfigError
@@ -181,6 +182,21 @@ if __name__ == "__main__":
         )
     print("fine", flush=True)
 """
+
+
+def test_futures_wait_for_workers_that_are_still_to_come(redis_broker, serve_in_thread):
+    clients = Broker.of(redis_broker, "").clients
+    until(lambda: fetch(clients)["broker"]["uptime"] > BrokerConfig().model_grace)
+    with RedisStreamer(redis_broker, "late") as streamer:
+        futures = [streamer.submit([each]) for each in range(20)]
+        given_up = streamer.submit([1])
+        with pytest.raises(errors.ModelNotFound):
+            streamer.submit([1], timeout=0.3).result(10)
+        with pytest.raises(TypeError, match="wrap it"):
+            streamer.submit("text")
+        assert given_up.cancel()
+        serve_in_thread(Doubler, 8, redis_broker=redis_broker, prefix="late")
+        assert [each.result(20) for each in futures] == [[2 * each] for each in range(20)]
 
 
 @pytest.mark.parametrize("way", ["spawn", "forkserver", "fork", "worker"])

@@ -19,6 +19,7 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
+from zstreamer.client import items as client_items
 from zstreamer.client.client import Client
 from zstreamer.client.future import Future
 from zstreamer.client.items import Items
@@ -27,6 +28,7 @@ from zstreamer.errors import ModelNotFound
 from zstreamer.keys.credentials import VARIABLE
 from zstreamer.local.folder import socket_folder
 from zstreamer.local.held_model import HeldModel
+from zstreamer.local.patient_call import Again, PatientCall
 from zstreamer.model import Loaded, PredictFunction, listed
 from zstreamer.system.exitcodes import of_child
 from zstreamer.system.process import Process
@@ -107,6 +109,7 @@ class RedisStreamer:
         self.prefix = prefix
         self._timeout = worker_timeout
         self._client = Client(broker.clients, model=broker.model, timeout=worker_timeout)
+        self._again = Again(PAUSE)
         native = f'Client("{broker.clients}", model="{broker.model}")'
         _tell("RedisStreamer", redis_broker, prefix, broker.clients, broker.model, native)
 
@@ -144,9 +147,14 @@ class RedisStreamer:
         return_exceptions: bool = False,
     ) -> Future:
         """Return at once, with the future of what `predict` would return or raise."""
-        return self._client.submit(
-            batch, timeout=timeout, priority=priority, return_exceptions=return_exceptions
-        )
+        items = list(client_items.listed(batch))  # as they are now, should it be submitted again
+
+        def submit(left: float | None) -> Future:
+            return self._client.submit(
+                items, timeout=left, priority=priority, return_exceptions=return_exceptions
+            )
+
+        return PatientCall(submit, timeout, self._timeout, self._again).future
 
     def destroy_workers(self) -> None:
         """Raise NotImplementedError, as in the older library: its workers are other programs."""
