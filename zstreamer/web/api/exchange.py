@@ -29,9 +29,10 @@ class Exchange:
     Attributes:
         route: what the metrics call it.
         items: how many it has asked a model for.
+        failure: writes an error as a response.
     """
 
-    __slots__ = ("_metrics", "_then", "_without_body", "began", "items", "route")
+    __slots__ = ("_metrics", "_then", "_without_body", "began", "failure", "items", "route")
 
     _then: Callable[..., Step]
 
@@ -40,6 +41,7 @@ class Exchange:
         self._without_body = request.method == "HEAD"
         self.route = "other"
         self.items = 0
+        self.failure: Callable[[Exception], Response] = problem.response
         self.began = metrics.begin(self)
 
     def predict(
@@ -83,7 +85,7 @@ class Exchange:
             requests := _troubles.admit(time.monotonic(), type(error).__name__, last=str(error))
         ):
             log.warning(_TROUBLE, requests, error)
-        return self._ended(problem.response(error))
+        return self._ended(self.failure(error))
 
     def _ended(self, response: Response) -> Response:
         if _troubles.due != math.inf:  # the next request, even a probe, logs the rest

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from zstreamer import codec
 from zstreamer.errors import BadRequest, PredictError, ZStreamerError
-from zstreamer.web.api import bodies, json, options, problem
+from zstreamer.web.api import bodies, json, openai, options, problem
 from zstreamer.web.api import snapshot as snapshots
 from zstreamer.web.api.bodies import FORM, JSON, MSGPACK
 from zstreamer.web.api.json import check_single, dumps, loads
@@ -67,10 +67,15 @@ def stream(exchange: Exchange, request: Request, model: str, limits: Limits) -> 
 
 
 def listed(snapshot: snapshots.Snapshot) -> Response:
-    """Return the names of all models, as KServe does, and the state of each."""
+    """Return the names of all models, as KServe and as OpenAI do, and the state of each."""
     served = snapshots.served(snapshot)
-    states = [snapshots.status(name, each) for name, each in sorted(served.items())]
-    return Response(200, dumps({"models": sorted(served), "states": states}), _JSON_HEADERS)
+    words = {
+        "object": "list",
+        "data": [openai.card(name) for name in sorted(served)],
+        "models": sorted(served),
+        "states": [snapshots.status(name, each) for name, each in sorted(served.items())],
+    }
+    return Response(200, dumps(words), _JSON_HEADERS)
 
 
 def one(name: str) -> Callable[[snapshots.Snapshot], Response]:
@@ -78,7 +83,7 @@ def one(name: str) -> Callable[[snapshots.Snapshot], Response]:
 
     def then(snapshot: snapshots.Snapshot) -> Response:
         state = snapshots.status(name, snapshots.named(snapshot, name))
-        return Response(200, dumps(state), _JSON_HEADERS)
+        return Response(200, dumps({**openai.card(name), **state}), _JSON_HEADERS)
 
     return then
 
