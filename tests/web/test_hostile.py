@@ -49,6 +49,7 @@ LISTS = json.dumps(
 JSON = b'{"instances": ["\xc3\xbc", 1.5, null, {"b64": "aGk="}, [[1, 2], {"a": true}]]}'
 PACKED = codec.encode({"instances": [np.ones((2, 2), "f4"), "x", {"a": [1, None]}]})
 PLAIN = json.dumps({"inputs": [tensor("x", "INT64", [2], data=[1, 2])]}).encode()
+UPLOAD = b'--x\r\nContent-Disposition: form-data; name="a"; filename="b"\r\n\r\nhi\r\n--x--\r\n'
 FORM = "application/x-www-form-urlencoded"
 
 VALID = [
@@ -60,6 +61,8 @@ VALID = [
     ("/v2/models/tensors/infer", HEAD + TAIL, {"inference-header-content-length": str(len(HEAD))}),
     ("/v2/models/tensors/infer", LISTS, {}),
     ("/v2/models/default/infer", PLAIN, {}),
+    ("/v1/models/default:predict", UPLOAD, {"content-type": "multipart/form-data; boundary=x"}),
+    ("/v1/models/default:predict", b"\x89PNG", {"content-type": "image/png"}),
     ("/v1/embeddings", b'{"model": "numbers", "input": [[1, 2], [3]]}', {}),
     ("/v1/rerank", b'{"model": "sizes", "query": "q", "documents": ["a", {"text": "b"}]}', {}),
 ]

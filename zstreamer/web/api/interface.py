@@ -1,6 +1,6 @@
 """What HTTP requests mean: the one interface that all servers serve. Pure: no sockets, no server.
 
-    POST /v1/models/{model}:predict     TensorFlow Serving, KServe v1; JSON, msgpack
+    POST /v1/models/{model}:predict     TensorFlow Serving, KServe v1; JSON, msgpack, files
     GET  /v1/models, /v1/models/{model} also as OpenAI's clients read them
     POST /v1/embeddings                 OpenAI
     POST /v1/rerank                     Jina, Cohere

@@ -43,7 +43,7 @@ def fields(request: Request, limits: Limits) -> dict[str, object]:
     body = request.body
     if body[:1] != b"{" or len(body) > limits.max_body:
         body = bodies.plain(request, limits)
-        if body[:1] != b"{" and bodies.kind(request) != JSON:
+        if body[:1] != b"{" and bodies.named(request) not in ("", JSON, "text/json"):
             raise Refused(415, f"this route reads {JSON} alone", [("accept", JSON)])
     found = loads(body, limits.max_nesting)
     if type(found) is not dict:
