@@ -36,6 +36,8 @@ from collections.abc import Callable
 from typing import TypeAlias
 from urllib.parse import unquote_plus
 
+from prometheus_client import CollectorRegistry
+
 from zstreamer.web.api import embeddings, openai, page, problem, rerank, v1, v2
 from zstreamer.web.api import snapshot as snapshots
 from zstreamer.web.api.bodies import JSON
@@ -90,6 +92,11 @@ class Interface:
             "/openapi.json": lambda *_: page.openapi(),
             "/": lambda *_: page.response(),
         }
+
+    @property
+    def registry(self) -> CollectorRegistry:
+        """Where collectors are registered whose series `/metrics` is to show too."""
+        return self._metrics.registry
 
     def begin(self, request: Request) -> Step:
         """Return the first step of a request. Never raises.
