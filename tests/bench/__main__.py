@@ -17,8 +17,8 @@ BENCHES = ("broker", "roundtrip", "fill", "mixed", "returning", "cpu", "gpu", "w
 since some need torch or a GPU."""
 
 APART = {"peers": "web_peers", "embeddings": "embeddings"}
-"""Those that `all` leaves out, by name: the first compares with what is not zstreamer's and is installed
-in environments of its own, the second needs a model of the hub."""
+"""Those that `all` leaves out, by name: the first compares with what is not zstreamer's and is
+installed in environments of its own, the second needs a model of the hub."""
 
 IN_PARTS = ("returning", "peers")
 """Those of which parts can be run alone."""
