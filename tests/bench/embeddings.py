@@ -26,6 +26,7 @@ from zstreamer.hf import model
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 THREADS, ROUNDS = 32, 3
+PATIENT = {"X-Request-Timeout": "120"}
 TEXTS = [f"text number {at} about {'cats and ' * (at % 7)}dogs" for at in range(1000)]
 
 

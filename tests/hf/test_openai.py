@@ -76,7 +76,10 @@ def reference(texts):
 
 @pytest.fixture
 def client(url):
-    with openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
+    patient = {"X-Request-Timeout": "120"}  # on a busy machine the model is slow
+    with openai.OpenAI(
+        base_url=f"{url}/v1", api_key="none", max_retries=0, default_headers=patient
+    ) as client:
         yield client
 
 
