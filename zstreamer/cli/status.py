@@ -39,8 +39,10 @@ def status(config: ClientConfig, *, as_json: bool) -> int:
     """Show a broker's models, workers, queue and rates."""
     from zstreamer.client.status import fetch
 
+    keys = config.keys or ""
     found = [
-        (address, fetch(address, config.connect_timeout)) for address in addresses(config.address)
+        (address, fetch(address, config.connect_timeout, keys))
+        for address in addresses(config.address)
     ]
     if as_json:
         click.echo(json.dumps(found[0][1] if len(found) == 1 else dict(found), indent=2))
