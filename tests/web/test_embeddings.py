@@ -8,6 +8,8 @@ import pytest
 
 from tests.helpers.web_requests import Site, answer, header, snapshot
 from zstreamer.errors import Overloaded, PredictError
+from zstreamer.keys.bearer import Callers
+from zstreamer.web.api.guard import Guard
 from zstreamer.web.api.limits import Limits
 
 PATH = "/v1/embeddings"
@@ -195,3 +197,11 @@ def test_models_are_listed_for_both_kinds_of_clients():
     for each in (found["data"][0], answer(site.get("/v1/models/one"))):
         assert {each["object"], each["owned_by"]} == {"model", "zstreamer"}
         assert type(each["created"]) is int
+
+
+def test_a_caller_without_a_key_is_told_so_in_the_same_form():
+    site = Site(vectors, guard=Guard(Callers, ()))
+    response = ask(site, input="x")
+    assert refused(response, 401)["code"] == "unauthenticated"
+    assert header(response, "www-authenticate")
+    assert not site.seen

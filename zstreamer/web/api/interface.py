@@ -133,6 +133,8 @@ class Interface:
         return response
 
     def _route(self, exchange: Exchange, request: Request) -> Step:
+        if request.path in _OF_OPENAI:
+            exchange.failure = openai.failed
         if self._guard is not None:
             self._guard.check(request)
         return self._route_open(exchange, request)
@@ -149,8 +151,6 @@ class Interface:
             known = f"it is {bare}" if bare in self._pages else "/openapi.json lists the pages"
             raise Refused(404, f"no page {path[:100]!r}; {known}")
         exchange.route = path.strip("/").replace("/", "_") or "page"
-        if path in _OF_OPENAI:
-            exchange.failure = openai.failed
         _allow(request, "POST" if path in _POSTS else "GET")
         return step(exchange, request)
 
