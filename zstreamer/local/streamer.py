@@ -24,7 +24,7 @@ from zstreamer.local.held_model import HeldModel
 from zstreamer.local.parts import Parts
 from zstreamer.local.threaded import Batches
 from zstreamer.local.threaded_port import BatchesPort
-from zstreamer.model import PredictFunction
+from zstreamer.model import ManagedModel, PredictFunction
 from zstreamer.system.process import FOLDER_FLAG, Process
 from zstreamer.worker import target
 
@@ -57,7 +57,7 @@ class ThreadedStreamer:
 
     def __init__(
         self,
-        predict_function: PredictFunction,
+        predict_function: PredictFunction | type[ManagedModel],
         batch_size: int,
         max_latency: float = 0.1,
         worker_timeout: float = TIMEOUT,

@@ -31,9 +31,13 @@ class Exchange:
         model: which one it has asked, empty for none.
         items: how many it has asked a model for.
         tenant: to whom they count; empty for nobody.
+        failure: writes an error as a response.
     """
 
-    __slots__ = ("_metrics", "_then", "_without_body", "began", "items", "model", "route", "tenant")
+    __slots__ = (
+        *("_metrics", "_then", "_without_body"),
+        *("began", "failure", "items", "model", "route", "tenant"),
+    )
 
     _then: Callable[..., Step]
 
@@ -44,6 +48,7 @@ class Exchange:
         self.model = ""
         self.items = 0
         self.tenant = ""
+        self.failure: Callable[[Exception], Response] = problem.response
         self.began = metrics.begin(self)
 
     def predict(
@@ -97,7 +102,7 @@ class Exchange:
             requests := _troubles.admit(time.monotonic(), type(error).__name__, last=str(error))
         ):
             log.warning(_TROUBLE, requests, error)
-        return self._ended(problem.response(error))
+        return self._ended(self.failure(error))
 
     def _ended(self, response: Response) -> Response:
         if _troubles.due != math.inf:  # the next request, even a probe, logs the rest
