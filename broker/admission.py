@@ -10,6 +10,7 @@ from zstreamer.broker.clients import ClientRecord
 from zstreamer.broker.lots import Lot
 from zstreamer.broker.models import Model
 from zstreamer.broker.scheduler import Scheduler
+from zstreamer.broker.tenants import TenantFull
 from zstreamer.config import BrokerConfig
 from zstreamer.errors import ModelNotFound, NoWorker, Overloaded, TooLarge, ZStreamerError
 from zstreamer.system.logs import event
@@ -47,6 +48,7 @@ class Draining(Overloaded):
 _REASONS: dict[type, str] = {
     QueueFull: "queue_full",
     ClientFull: "client_full",
+    TenantFull: "tenant",
     TooMuchAhead: "budget",
     Draining: "draining",
 }
@@ -78,6 +80,8 @@ class Admission:
     def submit(self, now: float, client: ClientRecord, run: Run) -> bool:
         """Take a run of items; return whether any of them is admitted."""
         run = self._new_items(client, run)
+        if run.priority != (priority := client.tenant.priority(run.priority)):
+            run = run._replace(priority=priority)
         refusal = self._refusal(now, client, run)
         if isinstance(refusal, Overloaded | TooLarge) and run.lane == 0 and len(run.ids) > 1:
             # Many small calls in one run: what fits for some need not wait for all.
@@ -92,11 +96,12 @@ class Admission:
             self._answer_error(client, run.ids, wire)
             return False
         model = self._scheduler.models.named(run.model)
-        once, movable = bool(run.flags & _ONCE), bool(run.flags & _READY)
         payloads: list[Buffer] = run.slots  # type: ignore[assignment]  # after `_new_items`
-        ids, budgets, priority, lane = run.ids, run.budgets, run.priority, run.lane
-        lot = Lot(client, model, ids, budgets, payloads, now, priority, lane, once, movable)
+        once, movable = bool(run.flags & _ONCE), bool(run.flags & _READY)
+        columns = run.ids, run.budgets, payloads
+        lot = Lot(client, model, *columns, now, run.priority, run.lane, once=once, movable=movable)
         client.open(lot)
+        client.tenant.admit(len(lot.ids), lot.size)
         for part in lot.apart():
             self._scheduler.enqueue(part)
         self._scheduler.counts["items"] += len(lot.ids)
@@ -147,7 +152,9 @@ class Admission:
         model = self._scheduler.models.get(run.model)
         if model is None or not model.known:
             if not 0 < len(run.model) <= protocol.MAX_NAME:
-                return errors.BadRequest(f"model name must have 1 to {protocol.MAX_NAME} letters")
+                return errors.BadRequest(
+                    f"model name must have 1 to {protocol.MAX_NAME} characters"
+                )
             full = model is None and self._scheduler.models.full
             if full or now - self._born >= self._config.model_grace:
                 return self.model_not_found(run.model)
@@ -156,7 +163,7 @@ class Admission:
         if run.flags & _READY and not (model and model.warm):
             words = model.state_in_words() if model else f"no worker serves model {run.model!r}"
             return NoWorker(words)
-        return refusal(self._config, self._scheduler, client, model, run)
+        return refusal(now, self._config, self._scheduler, client, model, run)
 
     def model_not_found(self, name: str) -> ModelNotFound:
         """Return the error that names the models which are served."""
@@ -165,14 +172,19 @@ class Admission:
         if len(models) > NAMED:
             words += f" and {len(models) - NAMED:,} more"
             models = models[:NAMED]
-        words = f"no worker for model {name!r} has come; served: {words}"
+        words = f"no worker for model {name!r} has connected; served: {words}"
         if not models:
             words += f"; start one with `zstreamer worker MODULE:CLASS --model {name}`"
         return ModelNotFound(words, models)
 
 
 def refusal(
-    config: BrokerConfig, queued: Scheduler, client: ClientRecord, model: Model | None, run: Run
+    now: float,
+    config: BrokerConfig,
+    queued: Scheduler,
+    client: ClientRecord,
+    model: Model | None,
+    run: Run,
 ) -> ZStreamerError | None:
     """Return why these items cannot be taken now, or None where they can.
 
@@ -187,6 +199,11 @@ def refusal(
         return QueueFull("the broker's queue is full", retry_after=wait or 1.0)
     if len(client.items) + count > config.client_items or client.bytes + size > config.client_bytes:
         return ClientFull("this client has too much open work", retry_after=wait or 1.0)
+    tenant = client.tenant
+    if tenant.terms.limited:
+        full = tenant.refusal(now, count, size, config.max_items, config.max_bytes)
+        if full is not None:
+            return full
     largest = max(sizes, default=0)
     if largest > config.max_payload:
         words = f"a payload of {largest} bytes exceeds the limit of {config.max_payload}"
@@ -208,10 +225,10 @@ def predicted_wait(client: ClientRecord, model: Model | None, run: Run) -> float
     count = len(run.ids)
     queue = model.queue
     at_workers = model.out + model.others + count
-    wait = (queue.at_most_ahead(client.id, run.priority, count) + at_workers) / rate
+    wait = (queue.at_most_ahead(client, run.priority, count) + at_workers) / rate
     if (wait + model.batch_time) * MARGIN > max(run.budgets, default=0) / 1000:
         # Close enough to look at what each of the other clients has.
-        wait = (queue.ahead(client.id, run.priority, count) + at_workers) / rate
+        wait = (queue.ahead(client, run.priority, count) + at_workers) / rate
     return wait + model.batch_time
 
 

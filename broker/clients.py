@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from zstreamer.broker.lots import Lot
 from zstreamer.broker.patience import WORDS_AN_ITEM
+from zstreamer.broker.tenants import Tenant, Terms
 from zstreamer.histogram import Sizes
 from zstreamer.keys.ring import Principal
 from zstreamer.wire import protocol
@@ -38,6 +39,7 @@ class ClientRecord:
         lost_at: monotonic seconds at which the last connection was lost.
         items: for each open item the lot that it is in, by id.
         bytes: payload bytes of its open items.
+        tenant: to whom its work counts; its first HELLO says it, or its key.
         principal: whose key it has; None where the broker asks for none.
         noticed: hash of why its items have to wait, as it was told last, by model.
         words: messages that it has sent lately, less what its items pay for; see `patience`.
@@ -46,10 +48,19 @@ class ClientRecord:
         id: its own, of 63 random bits.
         max_payload: bytes of one item.
         answers: counts how many outcomes each ANSWER carries.
+        tenant: to whom its work counts; where None, one of its own.
     """
 
-    def __init__(self, id: int, max_payload: int, answers: Sizes | None = None) -> None:
+    def __init__(
+        self,
+        id: int,
+        max_payload: int,
+        answers: Sizes | None = None,
+        tenant: Tenant | None = None,
+    ) -> None:
         self.id = id
+        self.tenant = Tenant("", Terms()) if tenant is None else tenant
+        self.tenant.clients += 1
         self._answers = Sizes() if answers is None else answers
         self.session: bytes | None = None
         self.lost_at = 0.0
@@ -81,11 +92,16 @@ class ClientRecord:
         """Take charge of items."""
         self.items.update(dict.fromkeys(lot.ids, lot))
         self.bytes += lot.size
+        self.tenant.open += len(lot.ids)
+        self.tenant.bytes += lot.size
 
     def end(self, ids: Iterable[int], size: int) -> None:
         """Forget open items, answered or not; ``size`` is that of their payloads."""
+        before = len(self.items)
         deque(map(self.items.__delitem__, ids), maxlen=0)
         self.bytes -= size
+        self.tenant.open -= before - len(self.items)
+        self.tenant.bytes -= size
 
     def answer(self, ids: list[int], slots: Sequence[Slot]) -> int:
         """Send outcomes of items, now or after the client has resumed; return their bytes."""

@@ -116,7 +116,7 @@ class BrokerCore:
             client.acknowledge(message.ack)
             items = sum(len(run.ids) for run in message.runs)
             if items > self.config.window_items:
-                words = "more items than the window"
+                words = "more items in one message than the window allows"
                 self.sessions.refuse_malformed(now, Side.CLIENT, session, words)
                 return
             self.scheduler.bundles.submit.observe(items)
@@ -286,7 +286,7 @@ class BrokerCore:
         session = peer.session or b""
         most = self.config.window_bytes + self.config.max_payload
         if peer.receiver.bytes + len(message.data) > most:
-            error = errors.TooLarge("parts of more payloads than the window")
+            error = errors.TooLarge("more bytes of large payloads than the window allows")
             self.sessions.refuse(now, side, session, error)
             self.sessions.gone(now, side, session)
             return
@@ -390,6 +390,5 @@ class BrokerCore:
     def _expel_stuck(self, now: float, worker: Worker) -> None:
         """It says that it is there, and nothing of what it holds."""
         self.counts["stuck"] += 1
-        worker.doubt()
         words = f"no report on its tickets for {now - worker.moved:.0f} s"
         self.sessions.expel(now, worker, errors.DeadlineExceeded(words))

@@ -1,4 +1,4 @@
-"""What the broker does when it may soon open no further file or socket.
+"""What the broker does when it has almost no file descriptors left.
 
 A libzmq that cannot accept a connection tries again and again and takes most of a core. So it is
 never to come to that: the system gives each connection the smallest free number, and one whose
@@ -12,20 +12,24 @@ import contextlib
 import logging
 import resource
 import socket
+from typing import TypeAlias
 
 from zstreamer.system.logs import Sparing
 
 log = logging.getLogger(__name__)
 
+Place: TypeAlias = int | str
+"""Where connections come in: a TCP port, or the file of a Unix socket."""
+
 SPARE = 64
-"""Descriptors that no client and no worker gets."""
+"""Descriptors that are kept free: no client and no worker gets them."""
 
 LOG_EVERY = 60.0
 """Seconds between two lines on it."""
 
 
 def allow_all() -> None:
-    """Have this process open as many files and sockets as the system lets it."""
+    """Raise the limit on open files and sockets of this process as far as the system allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         with contextlib.suppress(ValueError, OSError):  # macOS takes less than it says
@@ -33,7 +37,7 @@ def allow_all() -> None:
 
 
 class Descriptors:
-    """Sees to it that some are left."""
+    """Keeps some descriptors free."""
 
     def __init__(self) -> None:
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
@@ -41,11 +45,11 @@ class Descriptors:
         self._first_spare = self.limit - min(SPARE, self.limit // 2)
         self._sparing = Sparing(LOG_EVERY)
 
-    def accepted(self, now: float, descriptor: int) -> None:
+    def accepted(self, now: float, descriptor: int, place: Place) -> None:
         """A client or worker has connected: close its connection again if it is one of the last."""
         if descriptor < self._first_spare:
             return
-        shut(descriptor)
+        shut(descriptor, place)
         self.failed(now)
 
     def failed(self, now: float) -> None:
@@ -60,11 +64,25 @@ class Descriptors:
             )
 
 
-def shut(descriptor: int) -> None:
-    """End a connection that belongs to libzmq, which then sees that it has ended."""
-    with contextlib.suppress(OSError):  # it has gone by itself, or is no socket
+def place(endpoint: str) -> Place:
+    """Return the port, or the socket's file, of an endpoint as libzmq tells it."""
+    kind, _, address = endpoint.partition("://")
+    return address if kind == "ipc" else int(address.rpartition(":")[2])
+
+
+def shut(descriptor: int, place: Place) -> None:
+    """End a connection that belongs to libzmq, which then sees that it has ended.
+
+    Args:
+        descriptor: of the connection, as libzmq told it; the number may since be that of another
+            one, such as a status page's.
+        place: where such connections come in; others are left alone.
+    """
+    with contextlib.suppress(OSError, ValueError):  # it has gone by itself, or is no socket
         connection = socket.socket(fileno=descriptor)
         try:
-            connection.shutdown(socket.SHUT_RDWR)
+            name = connection.getsockname()
+            if place == (name[1] if isinstance(name, tuple) else name):
+                connection.shutdown(socket.SHUT_RDWR)
         finally:
             connection.detach()  # it is libzmq's to close

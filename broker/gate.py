@@ -44,11 +44,13 @@ class Change(NamedTuple):
     """What an edit of the files has changed.
 
     Attributes:
-        gone: keys, as text, that are not good any more, or have other rights.
+        gone: keys, as text, that are not good any more.
+        changed: keys that have another name or other rights now.
         pair: the broker's new pair, None where it has the one of before.
     """
 
     gone: frozenset[bytes]
+    changed: dict[bytes, Principal]
     pair: Pair | None
 
 
@@ -99,7 +101,8 @@ class Gate:
             return None
         self.lists = after
         same = after.pair.public == before.pair.public
-        return Change(before.ring.gone(after.ring), None if same else after.pair)
+        gone, changed = before.ring.gone(after.ring), before.ring.changed(after.ring)
+        return Change(gone, changed, None if same else after.pair)
 
     def close(self) -> None:
         """Answer no more: from now on nobody gets in."""

@@ -57,7 +57,7 @@ def job(info: Mapping[str, object], max_name: int) -> Job | str:
     if not (isinstance(name, str) and 0 < len(name) <= max_name):
         return f"a model's name must have 1 to {max_name} characters"
     if type(batch) is not int or type(pool) is not int or not 1 <= batch <= MAX_BATCH > pool >= 0:
-        return f"batch_size must be 1 to {MAX_BATCH:,}, and pool no more"
+        return f"batch_size must be 1 to {MAX_BATCH:,}, and pool no larger"
     patience = info.get("patience")
     if not isinstance(patience, int | float) or not 0 < patience <= MOST_PATIENCE:
         patience = PATIENCE
@@ -72,12 +72,17 @@ def forbidden(job: Job, principal: Principal | None, others: Iterable[Principal 
         principal: whose key it has, None where the broker asks for none.
         others: of those that have its id now, whom it would replace.
     """
-    if any(other != principal for other in others):
+    if not all(same_key(other, principal) for other in others):
         return NOT_ITS_ID
     if principal is None or principal.may_serve(job.model):
         return ""
     models = ", ".join(sorted(principal.models))
     return f"the key {principal.name!r} may serve {models}, and not {job.model!r:.100}"
+
+
+def same_key(one: Principal | None, other: Principal | None) -> bool:
+    """Whether two peers have the same key, or both none."""
+    return (one and one.key) == (other and other.key)
 
 
 def kept(info: Mapping[str, object]) -> dict[str, object]:

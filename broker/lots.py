@@ -72,10 +72,11 @@ class Lot:
         budgets: list[int],
         payloads: list[Buffer],
         arrived: float,
-        priority: int = 0,
-        lane: int = 0,
-        once: bool = False,
-        movable: bool = False,
+        priority: int,
+        lane: int,
+        *,
+        once: bool,
+        movable: bool,
     ) -> None:
         self.client = client
         self.model = model
@@ -172,8 +173,8 @@ class Lot:
             self.arrived,
             self.priority,
             self.lane,
-            self.once,
-            self.movable,
+            once=self.once,
+            movable=self.movable,
         )
         lot.deaths, lot.losses, lot.suspect = self.deaths, self.losses, self.suspect
         self.client.items.update(dict.fromkeys(ids, lot))

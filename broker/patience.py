@@ -1,6 +1,6 @@
-"""What one session may get wrong, and ask for, before the broker is deaf to it.
+"""How many errors and requests of one session are tolerated before the broker ignores it.
 
-A session that the broker is deaf to is not looked at any more, and the driver ends its connection.
+Messages of an ignored ("deaf") session are not read any more, and the driver ends its connection.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Patience:
         self._asked: dict[bytes, tuple[float, float]] = {}
 
     def fault(self, now: float, session: bytes) -> bool:
-        """Count what a session got wrong; False where it has now been told often enough."""
+        """Count an error of a session; False where it is ignored from now on."""
         since, count = self._faults.get(session, (now, 0))
         if count + 1 < MAX_FAULTS:
             _put(self._faults, session, (since, count + 1))
@@ -60,7 +60,7 @@ class Patience:
         return False
 
     def give_up(self, now: float, session: bytes) -> None:
-        """Be deaf to a session at once."""
+        """Ignore a session from now on."""
         self._faults.pop(session, None)
         _put(self.deaf, session, now + DEAF)
 
@@ -75,7 +75,7 @@ class Patience:
         return True
 
     def forget(self, now: float) -> None:
-        """Forget what is too long ago to matter."""
+        """Forget what is too old to matter."""
         _drop(self.deaf, lambda until: until <= now)
         _drop(self._faults, lambda fault: fault[0] + DEAF <= now)
         _drop(self._asked, lambda asked: asked[0] + BURST / REFILL <= now)

@@ -1,14 +1,16 @@
 """The items that wait for a worker of one model.
 
     priority 5   returned ▸ ···
-                 client A ▸ lane 0 ▸ lot lot lot         A and B take turns of as many items
-                 client B ▸ lane 0 ▸ lot                 as a batch, and within B its lanes do
-                            lane 7 ▸ lot lot …
+                 tenant "" ▸ client A ▸ lane 0 ▸ lot lot    A and B take turns of as many items
+                             client B ▸ lane 0 ▸ lot        as a batch, and within B its lanes do
+                                        lane 7 ▸ lot lot …
+                 tenant X  ▸ client C ▸ lane 0 ▸ lot        X's turns are as long as its weight says
     priority 0   …
 
-Higher priorities first; then fair between clients and, within a client, between its lanes (a
-lane is one large call, or all of its small ones); then oldest first. Items that come back from
-a worker have waited once already and go before the others of their priority.
+Higher priorities first; then fair between tenants, between a tenant's clients and, within a
+client, between its lanes (a lane is one large call, or all of its small ones); then oldest first.
+Items that come back from a worker have waited once already and go before the others of their
+priority.
 
 Turns are those of FQ-CoDel (RFC 8290, section 4.2): those that had nothing waiting go before those
 who have had a turn, so one item never waits for the large calls of many others; and having
@@ -21,13 +23,17 @@ from __future__ import annotations
 import math
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from typing import Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from zstreamer.broker.lots import Lot
+from zstreamer.broker.tenants import Tenant
+
+if TYPE_CHECKING:
+    from zstreamer.broker.clients import ClientRecord
 
 QUANTUM, MOST = 16, 64
-"""Items of one turn, within which it is a batch's: a batch then holds one client's items, and so
-does the message that answers it. Longer turns would make others wait and save nothing more."""
+"""Items of one turn, or fewer where batches are smaller. A batch then holds items of one client,
+and one message answers it. Longer turns would make others wait and save nothing more."""
 
 
 class _Waiting(Protocol):
@@ -75,9 +81,10 @@ class _Lane:
 
 
 Child = TypeVar("Child", bound=_Waiting)
+Key = TypeVar("Key")
 
 
-class _Turns(Generic[Child]):
+class _Turns(Generic[Key, Child]):
     """Several of a kind that are served in turn."""
 
     __slots__ = ("_fresh", "_served", "children", "credit", "items", "new")
@@ -86,11 +93,11 @@ class _Turns(Generic[Child]):
         self.new = new
         self.credit = 0
         self.items = 0
-        self.children: dict[int, Child] = {}
-        self._fresh: deque[int] = deque()
-        self._served: deque[int] = deque()
+        self.children: dict[Key, Child] = {}
+        self._fresh: deque[Key] = deque()
+        self._served: deque[Key] = deque()
 
-    def child(self, key: int) -> Child:
+    def child(self, key: Key) -> Child:
         child = self.children.get(key)
         if child is None:
             child = self.children[key] = self.new()
@@ -103,7 +110,7 @@ class _Turns(Generic[Child]):
             turn = self._fresh or self._served
             key = turn[0]
             child = self.children[key]
-            child.credit = child.credit or quantum
+            child.credit = child.credit or self.turn_of(key, quantum)
             taken = child.take(min(child.credit, left), out, quantum)
             child.credit -= taken
             left -= taken
@@ -118,13 +125,17 @@ class _Turns(Generic[Child]):
         self.items -= count
         return count
 
-    def forget_if_empty(self, key: int) -> None:
+    def turn_of(self, key: Key, quantum: int) -> int:  # noqa: ARG002  # all are alike here
+        """Return the items of a turn of this one."""
+        return quantum
+
+    def forget_if_empty(self, key: Key) -> None:
         if not self.children[key].items:
             del self.children[key]
             (self._fresh if key in self._fresh else self._served).remove(key)
 
 
-class _Client(_Turns[_Lane]):
+class _Client(_Turns[int, _Lane]):
     """The lanes of one client."""
 
     __slots__ = ()
@@ -143,35 +154,78 @@ class _Client(_Turns[_Lane]):
         return size
 
 
+class _Clients(_Turns[int, _Client]):
+    """The clients of one tenant."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__(_Client)
+
+    def push(self, lot: Lot) -> None:
+        self.child(lot.client.id).push(lot)
+        self.items += len(lot.ids)
+
+    def give_up(self, lot: Lot, ids: set[int]) -> int:
+        size = self.children[lot.client.id].give_up(lot, ids)
+        self.items -= len(ids)
+        self.forget_if_empty(lot.client.id)
+        return size
+
+
+class _Tenants(_Turns[Tenant, _Clients]):
+    """Tenants take turns by their weights."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__(_Clients)
+
+    def turn_of(self, key: Tenant, quantum: int) -> int:
+        return key.turn(quantum)
+
+    def take(self, count: int, out: list[Lot], quantum: int) -> int:
+        if len(self.children) > 1:
+            return super().take(count, out, quantum)
+        for key in self.children:  # the only one need not take turns
+            child = self.children[key]
+            count = child.take(count, out, quantum)
+            self.items -= count
+            self.forget_if_empty(key)
+            return count
+        return 0
+
+
 class _Level:
     """Items of one priority."""
 
-    __slots__ = ("clients", "returned")
+    __slots__ = ("returned", "tenants")
 
     def __init__(self) -> None:
         self.returned = _Lane()
-        self.clients: _Turns[_Client] = _Turns(_Client)
+        self.tenants = _Tenants()
 
     @property
     def items(self) -> int:
-        return self.returned.items + self.clients.items
+        return self.returned.items + self.tenants.items
 
     def push(self, lot: Lot) -> None:
-        self.clients.child(lot.client.id).push(lot)
-        self.clients.items += len(lot.ids)
+        self.tenants.child(lot.client.tenant).push(lot)
+        self.tenants.items += len(lot.ids)
 
     def take(self, count: int, out: list[Lot], quantum: int) -> int:
         taken = self.returned.take(count, out) if self.returned.items else 0
         if taken < count:
-            taken += self.clients.take(count - taken, out, quantum)
+            taken += self.tenants.take(count - taken, out, quantum)
         return taken
 
     def give_up(self, lot: Lot, ids: set[int]) -> int:
         if lot in self.returned.lots:
             return self.returned.give_up(lot, ids)
-        size = self.clients.children[lot.client.id].give_up(lot, ids)
-        self.clients.items -= len(ids)
-        self.clients.forget_if_empty(lot.client.id)
+        tenant = lot.client.tenant
+        size = self.tenants.children[tenant].give_up(lot, ids)
+        self.tenants.items -= len(ids)
+        self.tenants.forget_if_empty(tenant)
         return size
 
 
@@ -206,7 +260,7 @@ class FairQueue:
         self.items += len(lot.ids)
 
     def fit(self, batch_size: int) -> None:
-        """Let turns be as long as this batch, as far as that makes sense."""
+        """Make turns as long as this batch, within the limits."""
         self.turn = min(max(QUANTUM, batch_size), MOST)
 
     def take(self, count: int) -> list[Lot]:
@@ -239,23 +293,24 @@ class FairQueue:
             self._order.remove(lot.priority)
         return size
 
-    def at_most_ahead(self, client: int, priority: int, adds: int) -> int:
+    def at_most_ahead(self, client: ClientRecord, priority: int, adds: int) -> int:
         """Return a number that `ahead` does not exceed, without a look at every client."""
         count = sum(len(lot.ids) for lot in self._arrived)
-        own_arrived = sum(len(lot.ids) for lot in self._arrived if lot.client.id == client)
+        own_arrived = sum(len(lot.ids) for lot in self._arrived if lot.client is client)
         for level_priority in self._order:
             if level_priority < priority:
                 break
             level = self._levels[level_priority]
             count += level.items
-            if level_priority == priority and (clients := level.clients).items:
-                child = clients.children.get(client)
+            clients = level.tenants.children.get(client.tenant)
+            if level_priority == priority and clients is not None and clients.items:
+                child = clients.children.get(client.id)
                 own = child.items if child is not None else 0
                 shares = len(clients.children) * self._turns(own + own_arrived + adds)
                 count -= max(0, clients.items - own - shares)
         return count
 
-    def ahead(self, client: int, priority: int, adds: int = 1) -> int:
+    def ahead(self, client: ClientRecord, priority: int, adds: int = 1) -> int:
         """Return about how many items will be served before the last of those that ``client``
         adds now, besides these.
         """
@@ -265,13 +320,23 @@ class FairQueue:
             if level_priority > priority:
                 count += level.items
             elif level_priority == priority:
-                clients = level.clients.children
-                own = clients[client].items if client in clients else 0
-                others = (each.items for name, each in clients.items() if name != client)
-                count += level.returned.items + own
-                share = self._turns(own + adds)
-                count += sum(min(items, share) for items in others)
+                count += level.returned.items + self._ahead_here(level, client, adds)
         return count
+
+    def _ahead_here(self, level: _Level, client: ClientRecord, adds: int) -> int:
+        tenants = level.tenants.children
+        own_tenant = tenants.get(client.tenant)
+        clients = own_tenant.children if own_tenant is not None else {}
+        own = clients[client.id].items if client.id in clients else 0
+        share = self._turns(own + adds)
+        count = own + sum(min(each.items, share) for id, each in clients.items() if id != client.id)
+        rounds = -(-(count + adds) // client.tenant.turn(self.turn))
+        others = (
+            min(each.items, rounds * tenant.turn(self.turn))
+            for tenant, each in tenants.items()
+            if tenant is not client.tenant
+        )
+        return count + sum(others)
 
     def oldest(self) -> tuple[float, int]:
         """Return when the item came that has waited longest, in monotonic seconds (infinite where
@@ -280,8 +345,10 @@ class FairQueue:
         firsts = self._arrived[:1]
         for level in self._levels.values():
             firsts += level.returned.lots  # they do not lie in the order of their arrival
-            for client in level.clients.children.values():
-                firsts += (next(iter(lane.lots)) for lane in client.children.values() if lane.lots)
+            for tenant in level.tenants.children.values():
+                for client in tenant.children.values():
+                    lanes = client.children.values()
+                    firsts += (next(iter(lane.lots)) for lane in lanes if lane.lots)
         return min((lot.arrived for lot in firsts), default=math.inf), len(firsts)
 
     def drain(self) -> list[Lot]:
@@ -302,5 +369,5 @@ class FairQueue:
         return level
 
     def _turns(self, items: int) -> int:
-        """How many items another client may have served by the time that these are."""
+        """How many items of another client may be served before these are."""
         return -(-items // self.turn) * self.turn

@@ -1,28 +1,50 @@
-"""What becomes of the sessions of keys that are not good any more.
+"""What becomes of sessions when the lists of keys are edited.
 
-A session is told why, then ignored; the driver ends its connection. What a worker held goes to
-others as if its connection had been lost, and what a client waits for is dropped.
+A session whose key is gone is told why, then ignored; the driver ends its connection. What a worker
+held goes to others as if its connection had been lost, and what a client waits for is dropped. A
+key with other rights keeps its sessions, but for workers of a model that it may not serve any more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Collection, Mapping
 
 from zstreamer.broker.sessions import Sessions, Side
 from zstreamer.errors import Unauthorized
 from zstreamer.keys.ring import Principal
 
 
-def revoke(sessions: Sessions, now: float, keys: Container[bytes]) -> list[tuple[Side, bytes]]:
-    """End the sessions of these keys; return them."""
-    ended: list[tuple[Side, bytes]] = []
-    found: list[tuple[Side, bytes, Principal | None]] = [
-        *((Side.CLIENT, session, c.principal) for session, c in sessions.connected.items()),
-        *((Side.WORKER, session, w.principal) for session, w in sessions.workers.items()),
+def revoke(
+    sessions: Sessions,
+    now: float,
+    gone: Collection[bytes],
+    changed: Mapping[bytes, Principal],
+) -> list[tuple[Side, bytes]]:
+    """Do what an edit of the lists asks for; return the sessions that have ended.
+
+    Args:
+        sessions: of both sides.
+        now: monotonic seconds.
+        gone: keys that are not good any more.
+        changed: keys that have other rights now.
+    """
+    for client in sessions.clients.values():
+        if client.principal is not None:
+            client.principal = changed.get(client.principal.key, client.principal)
+    ended = [
+        (Side.CLIENT, session, client.principal)
+        for session, client in sessions.connected.items()
+        if client.principal is not None and client.principal.key in gone
     ]
-    for side, session, principal in found:
-        if principal is not None and principal.key in keys:
-            words = f"the key {principal.name!r} was revoked, or its rights were changed"
-            sessions.shut_out(now, side, session, Unauthorized(words))
-            ended.append((side, session))
-    return ended
+    for session, worker in sessions.workers.items():
+        if worker.principal is not None:
+            key = worker.principal.key
+            worker.principal = changed.get(key, worker.principal)
+            if key in gone or not worker.principal.may_serve(worker.model.name):
+                ended.append((Side.WORKER, session, worker.principal))
+    for side, session, principal in ended:
+        words = f"the key {principal.name!r} was revoked"
+        if principal.key not in gone:
+            words = f"the key {principal.name!r} may not serve this model any more"
+        sessions.shut_out(now, side, session, Unauthorized(words))
+    return [(side, session) for side, session, _ in ended]

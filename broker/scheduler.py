@@ -396,7 +396,9 @@ class Scheduler:
         left = []
         for lot in lots:
             if late := lot.late(now):
-                error = DeadlineExceeded("the budget ended in the broker's queue")
+                error = DeadlineExceeded(
+                    "the time for this item ended while it waited in the broker's queue"
+                )
                 self.fail([lot.pick(late)], error)
                 lot = lot.pick(lot.wanted())
             if lot.ids:

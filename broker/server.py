@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import TypeAlias
 
 import zmq
@@ -29,6 +30,7 @@ from zstreamer.broker.gate import DOMAINS, Gate
 from zstreamer.broker.journal import Journal
 from zstreamer.broker.patience import DEAF
 from zstreamer.broker.sessions import Outgoing, Side
+from zstreamer.broker.terms import TermsFile
 from zstreamer.config import BrokerConfig
 from zstreamer.histogram import TURNS, Histogram
 from zstreamer.keys.ring import Principal
@@ -112,6 +114,10 @@ class Server:
             side: socket.get_monitor_socket(_EVENTS) for side, socket in self.sockets.items()
         }
         self._descriptors = Descriptors()
+        self._places = {
+            side: descriptors.place(socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0"))
+            for side, socket in self.sockets.items()
+        }
         self._speakers: dict[int, tuple[Side, bytes]] = {}  # who said HELLO last, by descriptor
         self._revoked: dict[tuple[Side, bytes], float] = {}  # and when their connections end
         self._sparing = Sparing(LOG_EVERY)
@@ -166,10 +172,15 @@ class Server:
         if asked:
             gate.answer(now)
         if (change := gate.changes()) is not None:
-            ended = revocation.revoke(self.core.sessions, now, change.gone)
+            ended = revocation.revoke(self.core.sessions, now, change.gone, change.changed)
             self._revoked.update(dict.fromkeys(ended, now + LAST_WORDS))
-            if change.gone:
-                log.info("keys changed or revoked=%d sessions=%d", len(change.gone), len(ended))
+            log.info(
+                "keys known=%d revoked=%d changed=%d sessions ended=%d",
+                len(gate.lists.ring),
+                len(change.gone),
+                len(change.changed),
+                len(ended),
+            )
             if change.pair is not None:
                 for side, socket in self.sockets.items():
                     transport.rebind(socket, self._endpoints[side], change.pair, DOMAINS[side])
@@ -212,7 +223,7 @@ class Server:
         speaker = self._speakers.get(descriptor)
         if speaker in (None, (side, session)) or not self.core.sessions.knows(*speaker):
             self._speakers.pop(descriptor, None)
-            descriptors.shut(descriptor)
+            descriptors.shut(descriptor, self._places[side])
 
     def _send(self, now: float, send: Outgoing) -> None:
         try:
@@ -228,10 +239,10 @@ class Server:
             log.error("%s times=%d", words, count, exc_info=error)
 
     def _look_for_the_gone(self, now: float, side: Side) -> None:
-        """A ROUTER's monitor says that a peer has gone, not which: probe them all, once a while."""
+        """A ROUTER's monitor says that a peer has gone, but not which one: probe them all."""
         while event := transport.event(self._monitors[side]):
             if event.kind == zmq.EVENT_ACCEPTED:
-                self._descriptors.accepted(now, event.value)
+                self._descriptors.accepted(now, event.value, self._places[side])
             elif event.kind == zmq.EVENT_ACCEPT_FAILED:
                 self._descriptors.failed(now)
             elif self._may_be_missed(side, event.value):
@@ -274,12 +285,13 @@ def run(config: BrokerConfig, owner: Owner | None = None) -> int:
     """
     descriptors.allow_all()
     limit = memory.limit(config.max_memory, config.max_bytes)
-    # A queue that is full is to be a reason to refuse, not to end.
+    # A full queue must lead to refusals, not to the end of the broker.
     config = replace(config, max_bytes=min(config.max_bytes, limit // 2))
     try:
+        terms = TermsFile(Path(config.tenants)) if config.tenants else None
         server = Server(config, owner)
     except ConfigError as error:
-        log.error("cannot use the keys: %s", error)  # noqa: TRY400  # as below
+        log.error("cannot start: %s", error)  # noqa: TRY400  # as below
         return ExitCode.USAGE
     except zmq.ZMQError as error:
         log.error(  # noqa: TRY400  # a traceback would hide the one line that matters
@@ -306,21 +318,31 @@ def run(config: BrokerConfig, owner: Owner | None = None) -> int:
         log.info(line)
         server.poller.register(stop, zmq.POLLIN)
         journal = Journal(server.core)
+        if terms is not None:
+            server.core.sessions.tenants.agree(terms.terms, time.monotonic())
         try:
-            return _serve(server, stop, admin, memory.Guard(limit), journal)
+            return _serve(server, stop, admin, memory.Guard(limit), journal, terms)
         finally:
             journal.close()
             server.close()
 
 
 def _serve(
-    server: Server, stop: StopRequests, admin: Admin, guard: memory.Guard, journal: Journal
+    server: Server,
+    stop: StopRequests,
+    admin: Admin,
+    guard: memory.Guard,
+    journal: Journal,
+    terms: TermsFile | None,
 ) -> int:
     while not stop.requests:
         server.turn()
         now = time.monotonic()
         journal.look(now)
         admin.publish(now)
+        if terms is not None and terms.changed(now):
+            server.core.sessions.tenants.agree(terms.terms, now)
+            log.info("tenants changed tables=%d", len(terms.terms))
         if used := guard.exceeded(now):
             _log_memory(server, used, guard.limit)
             return ExitCode.MEMORY

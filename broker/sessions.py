@@ -16,6 +16,7 @@ from zstreamer.broker.clients import ClientRecord
 from zstreamer.broker.notices import Notices
 from zstreamer.broker.patience import Patience
 from zstreamer.broker.scheduler import Scheduler
+from zstreamer.broker.tenants import Tenants, name_in
 from zstreamer.broker.workers import Worker
 from zstreamer.config import BrokerConfig
 from zstreamer.errors import ZStreamerError
@@ -58,6 +59,7 @@ class Sessions:
         clients: by id, connected or expected back.
         connected: clients by session.
         workers: by session.
+        tenants: to whom clients belong.
         patience: how much longer the broker listens to the sessions of a side that err.
         out: answers to sessions, which may be unknown; the core sends them.
         refusals: the latest sessions that were refused: which side, who, and why; for the log.
@@ -69,6 +71,7 @@ class Sessions:
         self.clients: dict[int, ClientRecord] = {}
         self.connected: dict[bytes, ClientRecord] = {}
         self.workers: dict[bytes, Worker] = {}
+        self.tenants = Tenants()
         self.patience = {side: Patience() for side in Side}
         self.out: list[Outgoing] = []
         self.refusals: deque[tuple[Side, str, str]] = deque(maxlen=MAX_REFUSALS)
@@ -112,15 +115,22 @@ class Sessions:
         """Welcome a client, or refuse it and return None."""
         if not self._acceptable(now, Side.CLIENT, session, hello, Role.CLIENT):
             return None
+        name = name_in(hello.info)
+        if name is None:
+            words = f"a tenant's name is text of up to {protocol.MAX_NAME} characters"
+            self.refuse(now, Side.CLIENT, session, errors.BadRequest(words))
+            return None
         client = self.clients.get(hello.id)
-        if client is not None and client.principal != principal:
+        if client is not None and not introduction.same_key(client.principal, principal):
             self.shut_out(now, Side.CLIENT, session, errors.Unauthorized(introduction.NOT_ITS_ID))
             return None
         self.gone(now, Side.CLIENT, session)
         resumed = client is not None
         if client is None:
             answers = self._scheduler.bundles.answer
-            client = ClientRecord(hello.id, self._config.max_payload, answers)
+            named = principal.tenant if principal is not None and principal.tenant else name
+            tenant = self.tenants.named(named, now)
+            client = ClientRecord(hello.id, self._config.max_payload, answers, tenant)
             self.clients[hello.id] = client
         if client.session is not None:
             self._replace(now, Side.CLIENT, client.session)
@@ -207,6 +217,7 @@ class Sessions:
     def forget(self, client: ClientRecord) -> None:
         """A client is not expected back."""
         self._scheduler.cancel(client, list(client.items))
+        client.tenant.clients -= 1
         del self.clients[client.id]
 
     def reset(self, now: float, client: ClientRecord) -> None:

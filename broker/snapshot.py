@@ -129,6 +129,7 @@ def _worker(worker: Worker, now: float) -> dict[str, object]:
     return {
         **{key: info.get(key) for key in ("host", "pid", "number", "device")},
         "id": worker.id,
+        "key": worker.principal.name if worker.principal else None,
         "state": state(worker),
         "batch_size": worker.batch_size,
         "waiting": worker.waiting,

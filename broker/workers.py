@@ -245,10 +245,6 @@ class Worker:
             self.told = 0  # it has read WORK, and so what came before that
         return lots
 
-    def doubt(self) -> None:
-        """It has not said what it does: what may run only once may have begun."""
-        self.running.update(ticket for ticket, lot in self.tickets.items() if lot.once)
-
     def give_back(self) -> tuple[list[Lot], list[Lot]]:
         """It is lost: return what of its items is still wanted, first what had not begun."""
         assigned: list[Lot] = []

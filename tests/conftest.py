@@ -1,13 +1,19 @@
 """Fixtures for tests on real processes; nothing that a test starts may outlive the run."""
 
 import os
+import re
 import uuid
+from importlib.util import find_spec
 
 import psutil
 import pytest
+from hypothesis import settings
 
 from tests.helpers.cluster import Cluster
 from tests.helpers.waiting import all_gone
+
+settings.register_profile("project", deadline=None)  # a busy machine may be slow at any example
+settings.load_profile("project")
 
 MARK = "TEST_RUN_MARK"
 """A variable of the environment that all descendants inherit, orphans too."""
@@ -23,6 +29,23 @@ def marked(mark):
         except psutil.Error:
             continue
     return found
+
+
+class WithoutTorch(pytest.Module):
+    """Tests of a file that needs torch, where there is none."""
+
+    def collect(self):
+        """Skip them all."""
+        pytest.skip("needs torch", allow_module_level=True)
+
+
+def pytest_pycollect_makemodule(module_path, parent):
+    """Skip files that import torch where it is not installed, as where no CPU build exists."""
+    if find_spec("torch") or not re.search(
+        r"^import torch$", module_path.read_text(), re.MULTILINE
+    ):
+        return None
+    return WithoutTorch.from_parent(parent, path=module_path)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -11,7 +11,7 @@ masked arrays without their mask, extension types that nobody knows there, times
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import datetime, timezone
 from typing import Any, NamedTuple
@@ -64,11 +64,6 @@ def decode(payload: bytes | memoryview) -> object:
         raise
     except Exception as cause:  # msgpack raises many kinds; whatever it is, the bytes are bad
         raise BadRequest(f"payload of {len(payload)} bytes cannot be decoded: {cause!r}") from cause
-
-
-def decode_all(payloads: Iterable[bytes | memoryview]) -> list[object]:
-    """Return the value of each payload; raises as `decode` does."""
-    return [decode(payload) for payload in payloads]
 
 
 def _encode_extension(value: object) -> object:
@@ -205,8 +200,12 @@ def _find_key(key: object, path: str, depth: int) -> str | None:
     found = _find(key, f"{path}.key({_shown(key)})", depth + 1)
     if found or _is_key(key):
         return found
-    fix = f"int({_shown(key)})" if hasattr(key, "dtype") else f"str({_shown(key)})"
-    return f"{path} has the key {_shown(key)}; keys must be text or integers: send {fix}"
+    shown = _shown(key)
+    kind = getattr(getattr(key, "dtype", None), "kind", "")  # of a number of numpy
+    fix = f"int({shown})" if kind and kind in "iu" else f"str({shown})"
+    if isinstance(key, bytes):
+        fix = f"{shown}.decode()"
+    return f"{path} has the key {shown}; keys must be text or integers: send {fix}"
 
 
 def _find_leaf(value: object, path: str) -> str | None:

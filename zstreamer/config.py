@@ -37,7 +37,7 @@ from zstreamer.setting import (
     settings,
 )
 
-KiB, MiB, GiB = 2**10, 2**20, 2**30
+MiB, GiB = 2**20, 2**30
 
 CLIENTS_ADDRESS, WORKERS_ADDRESS = "tcp://127.0.0.1:7787", "tcp://127.0.0.1:7788"
 TIMEOUT, MAX_TIMEOUT, CONNECT_TIMEOUT = 20.0, 300.0, 5.0
@@ -51,6 +51,12 @@ KEYS = optional(TEXT, "none")
 KEYS_HELP = (
     "Keys: for a broker the folder of `zstreamer keys init`, for others the file that was made "
     "for them there, or the folder itself; none: the broker asks for none."
+)
+
+API_KEYS_HELP = (
+    "Folder of `zstreamer keys http`: whoever asks over HTTP needs one of its bearer tokens (at a "
+    "worker's pages beyond loopback alone); none: nobody does, unless a gateway's keys is a "
+    "folder that has some."
 )
 
 LOG_LEVEL = choice("debug", "info", "warning", "error")
@@ -124,6 +130,11 @@ class BrokerConfig(Config):
         optional(BYTES, "auto"),
         "Memory in use beyond which the broker ends, with exit code 6; auto: half of the machine's "
         "or the control group's, and no more than four times max_bytes.",
+    )
+    tenants: str | None = setting(
+        None,
+        optional(TEXT, "none"),
+        "TOML file with a table [tenants.NAME] for each tenant; read again when it changes.",
     )
     heartbeat: float = setting(HEARTBEAT, SECONDS, "Seconds between heartbeats.")
     heartbeat_timeout: float = setting(SILENCE, SECONDS, "Seconds of silence until a peer is lost.")
@@ -241,6 +252,7 @@ class WorkerConfig(Config):
         "follow for the others; 0 for none.",
     )
     metrics_host: str = setting("127.0.0.1", TEXT, "Address that these pages bind.")
+    api_keys: str | None = setting(None, KEYS, API_KEYS_HELP)
     max_payload: int = setting(MAX_PAYLOAD, BYTES, "Largest input or output of one item, in bytes.")
     heartbeat: float = setting(HEARTBEAT, SECONDS, "Seconds between heartbeats.")
     heartbeat_timeout: float = setting(SILENCE, SECONDS, "Seconds of silence until a peer is lost.")
@@ -325,16 +337,17 @@ class GatewayConfig(Config):
     host: str = setting("127.0.0.1", TEXT, "Address to bind; 0.0.0.0 for all.")
     port: int = setting(8000, PORT, "TCP port for HTTP requests.")
     processes: int = setting(1, COUNT, "Processes that share the port.")
-    api_keys: str | None = setting(
-        None,
-        optional(TEXT, "none"),
-        "Folder of `zstreamer keys http`: callers need one of its bearer tokens; none: they need "
-        "none, unless keys is a folder that has some.",
-    )
+    api_keys: str | None = setting(None, KEYS, API_KEYS_HELP)
     open: tuple[str, ...] = setting(
         ("/healthz", "/v2/health/live"),
         NAMES,
         "Pages that need no token, separated by commas, such as /healthz,/readyz,/metrics.",
+    )
+    tenant_header: str | None = setting(
+        None,
+        optional(TEXT, "none"),
+        "Header that names the tenant of a request whose token names none; whoever may send it "
+        "may choose, so let a proxy set it.",
     )
     probe_port: int = setting(
         0,

@@ -78,7 +78,10 @@ class BadRequest(ZStreamerError, ValueError):
 
 
 class Unauthorized(ZStreamerError):
-    """The broker does not know this key. Check ``keys``; trying again cannot help."""
+    """The broker does not know this key. Check ``keys``; trying again cannot help.
+
+    Also where the broker is not the one that the key's file expects, or one of the two has no keys.
+    """
 
     code = Code.UNAUTHORIZED
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Mapping, Sequence, Sized
+from collections.abc import Callable, Coroutine, Mapping, Sequence, Sized
 from itertools import islice
 from typing import Any, ClassVar, TypeAlias
 
@@ -202,8 +202,14 @@ def listed(outputs: object, count: int) -> list[object]:
 
     Raises:
         WrongNumberOfOutputs: they are not one for each item.
-        Exception: whatever a generator of the user's raises.
+        Exception: whatever a generator of the user's raises, or an exception that predict has
+            returned in place of a list.
     """
+    if isinstance(outputs, BaseException):
+        raise outputs
+    if isinstance(outputs, Coroutine):
+        outputs.close()
+        raise WrongNumberOfOutputs("predict is an async function: write it as a plain one")
     # A data frame lists the names of its columns.
     ordered = not isinstance(outputs, NO_LIST) and not hasattr(type(outputs), "columns")
     try:

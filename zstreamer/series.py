@@ -51,7 +51,7 @@ BROKER: Final = (
         "zstreamer_items_refused_total",
         "counter",
         ("model", "reason"),
-        "Items that were not taken: budget (too much work is ahead), queue_full, client_full, "
+        "Items that were not taken: budget (too much work is ahead), queue_full, client_full, tenant, "
         "draining, no_worker, model_not_found, too_large, bad_request. `model` is empty where "
         "nobody has served that name",
     ),

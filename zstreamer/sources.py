@@ -82,25 +82,37 @@ def _parsed(each: Setting, source: str, value: object) -> object:
         raise ConfigError(f"{source} is {value!r}: {error}") from None
 
 
+TENANTS = "tenants"
+"""The table of what tenants may ask for; the broker's `tenants` says which file's."""
+
+
+def load(file: Path) -> dict[str, object]:
+    """What a TOML file has; raises ConfigError where it cannot be read."""
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the file {file}: {error.strerror}") from None
+    except ValueError as error:
+        raise ConfigError(f"{file} is not valid TOML: {error}") from None
+
+
 def read_file(file: Path) -> dict[str, dict[str, object]]:
     """The tables of a TOML file, by program, with their keys as field names.
 
     Raises ConfigError for a file that cannot be read, or a table or key that no program has.
     """
-    try:
-        tables = tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read the file {file}: {error.strerror}") from None
-    except ValueError as error:
-        raise ConfigError(f"{file} is not valid TOML: {error}") from None
+    tables = load(file)
+    tables.pop(TENANTS, None)
     known = {each.program: {one.name for one in settings(each)} for each in PROGRAMS}
+    found: dict[str, Mapping[str, object]] = {}
     for name, table in tables.items():
         _check_name(name, known, f"{file} has a table [{name}]")
         if not isinstance(table, dict):
             raise ConfigError(
                 f"{file} has {name} outside a table: write it under a table such as [broker]"
             )
-    return {name: _checked(table, name, known[name], file) for name, table in tables.items()}
+        found[name] = table
+    return {name: _checked(table, name, known[name], file) for name, table in found.items()}
 
 
 def _checked(

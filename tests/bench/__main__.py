@@ -12,13 +12,13 @@ from pathlib import Path
 
 from tests.bench.report import Report, table
 
-BENCHES = ("broker", "roundtrip", "fill", "mixed", "returning", "cpu", "gpu", "web")
+BENCHES = ("broker", "roundtrip", "keys", "fill", "mixed", "returning", "cpu", "gpu", "web")
 """Modules of this package, each with ``run(seconds) -> Report``; imported when their turn comes,
 since some need torch or a GPU."""
 
-APART = {"peers": "web_peers"}
-"""Those that `all` leaves out, by name: what they compare with is not zstreamer's, and is installed
-in environments of its own."""
+APART = {"peers": "web_peers", "embeddings": "embeddings"}
+"""Those that `all` leaves out, by name: the first compares with what is not zstreamer's and is
+installed in environments of its own, the second needs a model of the hub."""
 
 IN_PARTS = ("returning", "peers")
 """Those of which parts can be run alone."""

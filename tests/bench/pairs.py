@@ -24,8 +24,9 @@ from typing import NamedTuple
 from tests.bench import usage
 from tests.bench.holder import Holder, Turns
 from tests.bench.peers import Bundles, Client, Peer, Way, bundles
-from tests.bench.sockets import PATIENCE, Ready
+from tests.bench.sockets import CURVES, PATIENCE, Ready
 from tests.helpers.cluster import Cluster
+from zstreamer.keys.secrets import Curve
 
 FEW_CLIENTS = 16
 """Up to so many clients a worker's window holds a bundle of each, and so always k of one."""
@@ -79,11 +80,15 @@ class Sample(NamedTuple):
 class Pairs:
     """A broker of its own under a held load, for as long as the block.
 
+    curves: the keys of clients and workers, where it asks for them.
     settings: for the broker, as in `BrokerConfig`.
     """
 
-    def __init__(self, shape: Shape, **settings: object) -> None:
+    def __init__(
+        self, shape: Shape, curves: tuple[Curve, Curve] | None = None, **settings: object
+    ) -> None:
         self.shape = shape
+        self._curves = curves
         self._settings = settings
         self._tally = [0] * 8
         self._idle = shape.flight
@@ -120,6 +125,9 @@ class Pairs:
 
     def _connect(self, cluster: Cluster, stack: contextlib.ExitStack) -> None:
         shape, tally = self.shape, self._tally
+        if self._curves is not None:
+            addresses = (cluster.address, cluster.worker_address)
+            CURVES.update(zip(addresses, self._curves, strict=True))
         turns = Turns()
         self._workers = [
             Holder(cluster.worker_address, shape.size, tally, shape.bundle, shape.pool, turns)

@@ -9,6 +9,8 @@ from typing import Generic, Protocol, TypeVar
 
 import zmq
 
+from zstreamer.keys.secrets import Curve
+
 PATIENCE = 20.0
 """Seconds without anything to read after which a benchmark gives up."""
 
@@ -56,12 +58,20 @@ class Ready(Generic[AnySpeaker]):
         return list(ready)
 
 
+CURVES: dict[str, Curve] = {}
+"""The keys that addresses ask for; those that are not here ask for none."""
+
+
 def dealer(address: str) -> zmq.Socket[bytes]:
     """Return a connected DEALER without limits on its queues."""
     socket = _context().socket(zmq.DEALER)
     socket.setsockopt(zmq.RCVHWM, 0)
     socket.setsockopt(zmq.SNDHWM, 0)
     socket.setsockopt(zmq.LINGER, 0)
+    if (curve := CURVES.get(address)) is not None:
+        socket.setsockopt(zmq.CURVE_PUBLICKEY, curve.pair.public)
+        socket.setsockopt(zmq.CURVE_SECRETKEY, curve.pair.secret.reveal())
+        socket.setsockopt(zmq.CURVE_SERVERKEY, curve.server)
     socket.connect(address)
     return socket
 

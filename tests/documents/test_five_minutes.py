@@ -49,6 +49,23 @@ def test_the_page_about_http_holds():
     walk((ROOT / "docs" / "web.md").read_text(), tell=lambda _: None)
 
 
+@needs_curl
+@pytest.mark.timeout(150)
+def test_the_page_about_security_holds():
+    walk((ROOT / "docs" / "security.md").read_text(), tell=lambda _: None)
+
+
+@pytest.mark.timeout(150)
+def test_the_page_about_batch_jobs_holds():
+    walk((ROOT / "docs" / "batch_jobs.md").read_text(), tell=lambda _: None)
+
+
+@needs_curl
+@pytest.mark.timeout(150)
+def test_the_page_about_images_holds():
+    walk((ROOT / "docs" / "images.md").read_text(), tell=lambda _: None)
+
+
 def test_every_block_of_the_page_is_followed_somewhere():
     for each in blocks(PAGE.read_text()):
         assert each.name or each.language in ("sh", "text"), str(each)

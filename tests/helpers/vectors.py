@@ -19,6 +19,7 @@ from typing import Any, TypeAlias
 from uuid import UUID
 
 import numpy as np
+import pytest
 
 from zstreamer import errors
 from zstreamer.wire import protocol
@@ -130,11 +131,9 @@ def value(form: Json) -> object:
 
 
 def _tensor(form: Json) -> object:
-    import torch
-
-    return torch.tensor(form["elements"], dtype=getattr(torch, form["tensor"])).reshape(
-        form["shape"]
-    )
+    torch = pytest.importorskip("torch", reason="needs torch")
+    dtype = getattr(torch, form["tensor"])
+    return torch.tensor(form["elements"], dtype=dtype).reshape(form["shape"])
 
 
 def _value_of(form: Json) -> object:

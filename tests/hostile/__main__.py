@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from tests.hostile import core, wire
+from tests.hostile import core, keys, wire
 from tests.web import hostile as web
 
 
@@ -12,6 +12,7 @@ def main():
     parser = argparse.ArgumentParser(prog="scripts/hostile", add_help=False)
     parser.add_argument("--minutes", type=float, default=0.0)
     parser.add_argument("--fuzz", type=int, default=0)
+    parser.add_argument("--keys", type=float, default=0.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("-h", "--help", action="store_true")
     options, others = parser.parse_known_args()
@@ -28,7 +29,11 @@ def main():
         outcome = wire.run(60 * options.minutes, options.seed)
         print(outcome)
         good = outcome.good
-    if options.minutes or not options.fuzz:
+    if options.keys:
+        outcome = keys.run(options.keys)
+        print(outcome)
+        good = outcome.good and good
+    if options.minutes or not (options.fuzz or options.keys):
         sys.argv[1:] = [*others, "--seed", str(options.seed)]
         good = web.main() == 0 and good
     return 0 if good else 1

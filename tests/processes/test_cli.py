@@ -232,6 +232,21 @@ def test_status_as_json_is_the_brokers_own(fetched, run):
     assert both == {"tcp://a:1": STATUS, "tcp://b:1": STATUS}
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a full disk is played by /dev/full")
+def test_what_cannot_be_written_is_one_clear_line():
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "zstreamer", "--help"],
+            check=False,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=30,
+        )
+    assert done.returncode == ExitCode.FAILED
+    assert done.stderr.strip() == "error: the output cannot be written: No space left on device"
+
+
 def test_status_without_workers_says_what_to_start(capsys):
     status._show("tcp://a:1", {"broker": {"uptime": 0}, "models": {}})
     assert "start one with zstreamer worker" in capsys.readouterr().out

@@ -202,6 +202,7 @@ def test_a_revoked_key_ends_its_call_and_its_sessions_within_a_second(
         cluster.worker("Gate", model="gate", keys=worker, init_kwargs={"folder": str(tmp_path)}),
         client(cluster, file, model="gate") as caller,
     ):
+        caller.wait_ready(60)
         waits = threading.Thread(target=call)
         waits.start()
         gate.wait_begun("held")
@@ -222,7 +223,7 @@ def test_a_revoked_worker_gets_no_more_work(cluster, keys, good):
     worker = keys.worker("passing", "double")
     with cluster.worker("double", model="double", keys=worker):
         with client(cluster, f"{keys.path}/issued/{good.name}.key_secret", model="double") as asks:
-            asks.wait_ready(20)
+            asks.wait_ready(60)
             assert asks.predict([2]) == [4]
             begin = time.monotonic()
             keys.folder.revoke("passing")

@@ -100,6 +100,16 @@ def test_an_item_that_cannot_be_sent_fails_in_its_place(client_of):
     assert "items[3] is object, which cannot be sent" in str(fourth)
 
 
+def test_items_that_are_late_fail_each_in_its_place(shared):
+    with shared.gate() as (client, _):
+        found = list(client.map(["a", "b", "c"], timeout=0.2))
+    assert [type(error) for error in found] == [errors.DeadlineExceeded] * 3
+    assert [error.index for error in found] == [0, 1, 2]
+    with ThreadedStreamer(lambda batch: time.sleep(0.5) or batch, 8) as streamer:
+        late = list(streamer.map(["a", "b", "c"], timeout=0.1))
+    assert [error.index for error in late] == [0, 1, 2]
+
+
 @pytest.mark.gevent
 def test_the_first_error_is_raised_where_errors_are_not_kept_and_the_job_can_go_on_there(client_of):
     client = client_of("picky")

@@ -210,18 +210,6 @@ def what_a_silent_worker_holds_is_not_taken_back(is_stuck, self, now):
     return False
 
 
-@mutant(Worker, "doubt")
-def what_a_silent_worker_may_have_run_once_is_run_again(doubt, self):
-    pass
-
-
-@mutant(ClientLink, "call_back")
-def what_is_still_being_sent_to_a_broker_without_a_worker_stays_there(call_back, self, model):
-    waits = set(self._waits)
-    call_back(self, model)
-    self._waits = waits
-
-
 @mutant(Patience, "until")
 def a_predict_that_hangs_is_waited_for(until, self):
     return math.inf

@@ -12,11 +12,11 @@ CHUNK = 250
 ENOUGH = 600  # seeds within which every mutant is found
 
 FINDERS = {
-    "an agent reports tickets of a lost connection on the next": 158,
-    "answers are not kept until they are read": 83,
-    "a dead clients items stay": 1677,
-    "calls do not move from a lost broker to another": 298,
-    "a broker that is out of reach is not waited for": 479,
+    "answers are not kept until they are read": 217,
+    "a dead clients items stay": 126,
+    "a draining worker leaves at once": 116,
+    "items stay with a broker that has lost its worker": 90,
+    "what waits for a worker is not called back": 90,
 }
 """The first seeds that found mutants which few find. They are tried before all others, which only
 saves time: a change may let other seeds find them.

@@ -287,6 +287,15 @@ def test_items_of_like_cost_run_together():
     assert sorted(ids(b.next(0.0, running=0))) == [1, 3, 5]
 
 
+def test_the_nearest_costs_are_taken_from_both_sides():
+    b = batcher(batch_size=3)
+    b.add(0.0, [Item(n, cost=cost) for n, cost in enumerate([10, 4, 5, 11, 40])])
+    assert sorted(ids(b.next(0.0, running=0))) == [0, 2, 3]
+    b = batcher(batch_size=3)
+    b.add(0.0, [Item(n, cost=cost) for n, cost in enumerate([10, 4, 5, 40, 41])])
+    assert sorted(ids(b.next(0.0, running=0))) == [0, 1, 2]
+
+
 @given(
     some.lists(some.floats(0.5, 1000.0), min_size=1, max_size=40),
     some.integers(1, 8),

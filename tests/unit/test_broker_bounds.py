@@ -91,6 +91,7 @@ def test_what_cannot_be_made_for_one_peer_costs_that_peer_alone(room, monkeypatc
     assert room.answers("B") == {2: b"out"}
     assert isinstance(room.take("A")[-1], protocol.Refuse)
     assert [str(each) for each in room.core.troubles] == ["recursion limit exceeded"]
+    assert room.core.counts["failures"] == 1
     assert room.client("A").resumed is False
 
 
@@ -195,6 +196,18 @@ def test_status_is_answered_as_fast_as_it_can_be_read_and_no_faster(room):
     assert status(room, "T")[0]
 
 
+def test_status_may_be_asked_for_again_after_a_moment(room):
+    limit, now = room.core.sessions.patience[Side.CLIENT], room.now
+    page = 256 * 1024
+    while limit.ask(now, b"S", page):
+        pass
+    room.turn(1.0)  # 4 MiB have been read meanwhile
+    assert [limit.ask(now + 1.0, b"S", page) for _ in range(17)] == [True] * 16 + [False]
+    assert limit._asked
+    room.turn(60.0)
+    assert not limit._asked
+
+
 # What is not read
 
 
@@ -219,6 +232,29 @@ def test_a_session_that_talks_and_brings_nothing_forward_is_cut_off(room):
     assert b"W" in room.core.sessions.deaf(Side.WORKER)
     room.turn()
     assert isinstance(room.take("A")[-1], protocol.Refuse)
+
+
+def test_a_worker_may_talk_for_ever_at_the_pace_that_is_read(room):
+    room.worker("W")
+    for _ in range(4 * patience.MAX_WORDS // 100):
+        for _ in range(100):
+            room.core.on_worker(room.now, b"W", protocol.plain(protocol.Ping()))
+        room.turn(0.25)
+    assert not room.core.sessions.deaf(Side.WORKER)
+
+
+@pytest.mark.parametrize("side", Side)
+def test_a_session_that_talks_too_fast_for_long_is_cut_off(room, side):
+    room.client("A")
+    room.worker("W")
+    on, session = (
+        (room.core.on_client, b"A") if side is Side.CLIENT else (room.core.on_worker, b"W")
+    )
+    for _ in range(100):
+        for _ in range(200):
+            on(room.now, session, protocol.plain(protocol.Ping()))
+        room.turn(0.25)
+    assert session in room.core.sessions.deaf(side)
 
 
 def test_a_session_that_brings_items_may_talk_as_much_as_they_need(room):

@@ -10,6 +10,7 @@ from hypothesis import strategies as some
 
 from tests.helpers.wire import received
 from zstreamer import errors
+from zstreamer.broker.admission import NAMED
 from zstreamer.broker.core import TICK, BrokerCore
 from zstreamer.broker.sessions import Side
 from zstreamer.broker.workers import FIRST_LATE, LATE, STALL
@@ -448,12 +449,25 @@ def test_an_unknown_model_waits_at_first_and_is_refused_later():
     (wire,) = room.answers("A").values()
     assert wire == [
         404,
-        "no worker for model 'brat' has come; served: 'bert'",
+        "no worker for model 'brat' has connected; served: 'bert'",
         {"models": ["bert"], "admitted": False},
     ]
     room.submit("A", 2, model="brat")
     assert room.codes("A") == {2: Code.MODEL_NOT_FOUND}
     assert set(room.core.models) == {"bert"}
+
+
+@pytest.mark.parametrize(("models", "more"), [(NAMED, ""), (NAMED + 1, " and 1 more")])
+def test_an_error_names_so_many_models_and_counts_the_others(models, more):
+    room = Room()
+    room.client("A")
+    for number in range(models):
+        room.worker(f"W{number:03}", model=f"m{number:03}", id=number + 1)
+    room.turn(5.0)
+    room.submit("A", 1, model="brat")
+    (wire,) = room.answers("A").values()
+    assert wire[1].endswith(f"'m{NAMED - 1:03}'{more}")
+    assert len(wire[2]["models"]) == NAMED
 
 
 def test_a_model_that_comes_late_but_in_time_is_served():
@@ -588,6 +602,27 @@ def test_what_waits_is_given_back_to_whom_another_broker_is_ready_for(room, once
     assert len(back) == 3
     assert all(errors.is_refusal(slot) for slot in back.values())
     assert room.core.scheduler.queued_items == room.core.scheduler.queued_bytes == 0
+
+
+def test_what_waits_stays_where_one_of_two_workers_is_lost(room):
+    room.worker("V")
+    room.submit("A", *range(1, 40), ready=True)
+    room.lose("V", Side.WORKER)
+    assert room.answers("A") == {}
+    for _ in range(10):
+        room.report("W", *room.work("W"))
+    assert len(room.answers("A")) == 39
+
+
+def test_what_waits_for_a_model_that_cannot_start_fails_for_good(room):
+    room.submit("A", *range(1, 20), ready=True)
+    room.state("W", BROKEN, "no weights")
+    back = room.answers("A")
+    assert back
+    for slot in back.values():
+        error = errors.from_wire(slot)
+        assert isinstance(error, errors.NoWorker)
+        assert error.final
 
 
 def test_a_suspect_stays_where_it_is_known(room):
@@ -729,6 +764,44 @@ def test_a_payload_beyond_the_limit_is_refused():
     room.client("A")
     room.submit("A", 1, payload=bytes(601))
     assert room.codes("A") == {1: Code.TOO_LARGE}
+
+
+def test_as_many_bytes_as_the_queue_may_hold_are_taken_and_no_more():
+    room = Room(max_bytes=1000)
+    room.client("A")
+    room.submit("A", 1, payload=bytes(1000))
+    assert room.codes("A") == {}
+    room.submit("A", 2, payload=b"x")
+    (wire,) = room.answers("A").values()
+    assert wire[0] == Code.OVERLOADED
+    assert wire[2]["retry_after"] == 1.0
+
+
+def test_a_client_with_too_much_open_is_told_when_to_come_back():
+    room = Room(client_items=1)
+    room.client("A")
+    room.submit("A", 1)
+    room.submit("A", 2)
+    assert room.answers("A")[2][2]["retry_after"] == 1.0
+
+
+def test_a_budget_without_end_beside_a_short_one_is_bounded(room):
+    budgets = [1000, protocol.MAX_BUDGET + 5000]
+    run = Run("default", 0, 0, 0, [1, 2], budgets, [b"", b""])
+    room.from_client("A", protocol.submit(0, [run], []))
+    [work] = [m for m in room.take("W") if isinstance(m, protocol.Work)]
+    assert work.budgets == [1000, protocol.MAX_BUDGET]
+
+
+def test_what_can_be_done_in_half_of_its_budget_is_taken(room):
+    room.submit("A", *range(1, 101), budget=1000)
+    for ticket in room.work("W"):
+        room.report("W", ticket, beta=1.0, alpha=0.0)
+    room.take("A")
+    room.submit("A", 200, budget=1.0)
+    wait = room.answers("A")[200][2]["retry_after"]
+    room.submit("A", 201, budget=1.5 * wait)
+    assert room.codes("A") == {}
 
 
 def test_work_that_cannot_be_done_in_time_is_refused_with_a_time_to_come_back(room):
@@ -1278,3 +1351,42 @@ def test_who_comes_to_a_broker_that_drains_knows_it_before_it_may_send(room):
 
 def _draining():
     return errors.Overloaded("the broker is shutting down", retry_after=1.0)
+
+
+# What people are told
+
+
+def test_the_counts_say_what_has_happened(room):
+    room.submit("A", 1, 2, 3)
+    one, two, three = room.work("W")
+    room.from_client("A", protocol.plain(protocol.Cancel([1, 2])))
+    room.report("W", begun=[one, two, three])
+    room.report("W", one, outcome=b"late")
+    room.report("W", two, outcome=[Fate.RETURNED, "", {}])
+    room.report("W", three)
+    counts = room.core.counts
+    assert (counts["items"], counts["answered"], counts["unwanted"]) == (3, 1, 2)
+
+
+def test_how_often_a_workers_model_has_failed_is_counted(room):
+    room.state("W", RESTARTING, "no weights")
+    room.state("W", RESTARTING, "no weights")
+    assert room.core.workers[b"W"].failures == 2
+
+
+def test_peers_that_have_been_served_are_not_looked_at_again(room):
+    room.submit("A", 1)
+    room.report("W", *room.work("W"))
+    assert not room.core.scheduler.dirty
+
+
+def test_a_worker_that_has_nothing_left_is_free_from_then_on(room):
+    room.submit("A", 1, 2)
+    one, two = room.work("W")
+    room.report("W", begun=[one, two], beta=50.0)
+    expected = room.core.workers[b"W"].free_at
+    assert expected > room.now
+    room.report("W", one, beta=50.0)
+    assert room.core.workers[b"W"].free_at == expected
+    room.report("W", two, beta=50.0)
+    assert room.core.workers[b"W"].free_at == room.now

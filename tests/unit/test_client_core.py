@@ -377,6 +377,14 @@ def test_an_output_that_is_no_payload_is_that_items_error(desk):
     assert isinstance(error_of(call), PredictError)
 
 
+def test_an_answer_whose_payload_never_came_is_that_items_error(desk):
+    call = desk.call("a")
+    desk.turn()
+    desk.answer(call.first, outcome=99)
+    desk.turn()
+    assert isinstance(error_of(call), errors.BadRequest)
+
+
 def test_answers_are_acknowledged_after_a_moment(desk):
     call = desk.call("a", "b")
     desk.turn()
@@ -545,6 +553,18 @@ def test_a_budget_that_ends_for_want_of_a_worker_says_why(desk):
     desk.turn(0.5)
     assert isinstance(error_of(call), NoWorker)
     assert "none is connected" in str(error_of(call))
+
+
+def test_a_call_that_the_window_keeps_back_for_want_of_a_worker_says_why(desk):
+    desk.lose()
+    desk.connect(welcome=WELCOME._replace(epoch=2, window_items=1))
+    desk.call("fills the window")
+    waits = desk.call("waits", timeout=1.0)
+    desk.turn()
+    assert not waits.sent
+    desk.hear(protocol.Notice("default", errors.to_wire(NoWorker("still starting"))))
+    desk.turn(1.0)
+    assert "still starting" in str(error_of(waits))
 
 
 def test_a_notice_that_was_taken_back_is_no_reason(desk):
@@ -1042,6 +1062,54 @@ def test_a_watch_goes_on_while_another_broker_may_have_a_worker():
     desk.hear(protocol.Notice("bert", errors.to_wire(GIVEN_UP)), b)
     desk.turn()
     assert isinstance(watch.error, NoWorker)
+
+
+def test_a_watch_of_a_model_ends_where_no_broker_answers():
+    desk = Desk(connect_timeout=2.0)
+    watch = Watch("bert", desk.now + 60, desk.now)
+    desk.core.watch(watch)
+    call = desk.call("x")
+    assert desk.core.open_calls == 2
+    for _ in range(30):
+        desk.turn(0.1)
+    assert isinstance(watch.error, errors.BrokerUnreachable)
+    assert isinstance(error_of(call), errors.BrokerUnreachable)
+    assert desk.core.open_calls == 0
+
+
+def test_a_watch_of_a_client_that_is_refused_says_why():
+    desk = Desk("tcp://a", "tcp://b", connect_timeout=2.0)
+    a, _b = desk.links
+    desk.core.watch(watch := Watch("bert", desk.now + 60, desk.now))
+    while a.state is not LinkState.CONNECTING:
+        desk.turn(0.01)
+    desk.core.on_connected(desk.now, a)
+    desk.hear(protocol.Refuse(errors.to_wire(errors.VersionMismatch("too old"))), a)
+    for _ in range(30):
+        desk.turn(0.1)
+    assert isinstance(watch.error, errors.VersionMismatch)
+
+
+def test_what_waits_where_no_worker_is_is_called_back_when_another_broker_may_have_one():
+    desk = two_brokers()
+    none = protocol.Notice("default", errors.to_wire(NoWorker("none")))
+    call = desk.call("x")
+    for _ in range(2):
+        desk.turn()
+        (link,) = (link for link in desk.links if link.sent)
+        desk.hear(none, link)
+        desk.answer(call.first, outcome=errors.refusal(NOT_READY), link=link)
+    desk.turn()
+    (there,) = (link for link in desk.links if link.sent)
+    (other,) = (link for link in desk.links if link is not there)
+    assert desk.take(protocol.Notice, there) == []
+    desk.hear(none, other)
+    desk.turn()
+    assert desk.take(protocol.Notice, there) == []
+    desk.hear(none._replace(error=[]), other)
+    desk.turn()
+    [asked] = desk.take(protocol.Notice, there)
+    assert asked.error[0] == errors.Code.NO_WORKER
 
 
 def test_a_watch_ends_when_the_model_is_ready(desk):

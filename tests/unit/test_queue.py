@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import count, groupby, islice
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,17 +14,32 @@ from zstreamer.broker.clients import ClientRecord
 from zstreamer.broker.lots import Lot
 from zstreamer.broker.models import Model
 from zstreamer.broker.queue import MOST, QUANTUM, FairQueue
+from zstreamer.broker.tenants import Tenant, Terms
+from zstreamer.wire.protocol import PART
 
 MODEL = Model("m")
+NOBODY = Tenant("", Terms())
 
 
-def clients(*ids):
-    return [ClientRecord(id, 1000) for id in ids]
+def clients(*ids, tenant=NOBODY):
+    return [ClientRecord(id, 1000, tenant=tenant) for id in ids]
 
 
 def lot(client, *ids, priority=0, lane=0):
     count = len(ids)
-    new = Lot(client, MODEL, list(ids), [1000] * count, [b""] * count, 0.0, priority, lane)
+    budgets, payloads = [1000] * count, [b""] * count
+    new = Lot(
+        client,
+        MODEL,
+        list(ids),
+        budgets,
+        list(payloads),
+        0.0,
+        priority,
+        lane,
+        once=False,
+        movable=False,
+    )
     client.open(new)
     return new
 
@@ -172,7 +188,7 @@ def test_given_up_items_leave_nothing_behind():
     queue.give_up(keep, {1})
     assert len(queue) == 2
     (level,) = queue._levels.values()
-    assert list(level.clients.children) == [1]
+    assert list(level.tenants.children[NOBODY].children) == [1]
     assert [each.ids for each in queue.take(10)] == [[0, 2]]
     assert queue.take(1) == []
 
@@ -184,14 +200,15 @@ def test_what_is_ahead_counts_a_clients_fair_share_only():
         queue.push(lot(a, n))
     for n in range(2):
         queue.push(lot(b, n))
-    assert queue.ahead(1, 0) >= 1000
-    assert queue.ahead(2, 0) <= 2 + QUANTUM
-    assert queue.ahead(3, 0) <= 2 + QUANTUM
-    assert queue.ahead(c.id, 1) == 0
+    assert queue.ahead(a, 0) >= 1000
+    assert queue.ahead(b, 0) <= 2 + QUANTUM
+    assert queue.ahead(c, 0) <= 2 + QUANTUM
+    assert queue.ahead(c, 1) == 0
     queue.push(lot(c, 0, priority=5))
-    assert queue.ahead(3, 5) >= 1
-    assert queue.ahead(2, 0) >= 1
-    for client, priority, adds in ((1, 0, 1), (2, 0, 7), (3, 0, 1), (3, 5, 2), (9, -1, 1)):
+    assert queue.ahead(c, 5) >= 1
+    assert queue.ahead(b, 0) >= 1
+    (stranger,) = clients(9)
+    for client, priority, adds in ((a, 0, 1), (b, 0, 7), (c, 0, 1), (c, 5, 2), (stranger, -1, 1)):
         ahead = queue.ahead(client, priority, adds)
         assert ahead <= queue.at_most_ahead(client, priority, adds) <= len(queue)
 
@@ -203,8 +220,8 @@ def test_no_more_is_served_before_new_items_than_was_said(batch):
     a, b = clients(1, 2)
     queue.push(lot(a, *range(1000)))
     queue.push(lot(b, *range(100)))
-    ahead = queue.ahead(2, 0, 1)
-    assert ahead <= queue.at_most_ahead(2, 0, 1)
+    ahead = queue.ahead(b, 0, 1)
+    assert ahead <= queue.at_most_ahead(b, 0, 1)
     queue.push(lot(b, 100))
     assert order(queue).index((2, 100)) <= ahead
 
@@ -223,15 +240,16 @@ def test_no_more_is_served_before_new_items_than_was_said(batch):
 )
 def test_every_item_comes_out_once_unless_it_was_given_up(moves):
     queue = FairQueue()
-    known = {client.id: client for client in clients(1, 2, 3)}
+    other = Tenant("other", Terms(weight=2.5))
+    known = {each.id: each for each in [*clients(1, 2), *clients(3, tenant=other)]}
     waiting: dict[int, int] = {}  # id → priority
     out: list[Lot] = []
     ids = count()
     for move, name, priority, lane, many in moves:
         client = known[name]
-        most = queue.at_most_ahead(name, priority, many)  # `ahead` would put all in its place
+        most = queue.at_most_ahead(client, priority, many)  # `ahead` would put all in its place
         if lane:
-            assert queue.ahead(name, priority, many) <= most
+            assert queue.ahead(client, priority, many) <= most
         if move == "push":
             new = list(islice(ids, many))
             queue.push(lot(client, *new, priority=priority, lane=lane))
@@ -259,3 +277,12 @@ def test_every_item_comes_out_once_unless_it_was_given_up(moves):
         assert len(queue) == queue.items == len(waiting)
     assert {id for each in queue.drain() for id in each.ids} == set(waiting)
     assert len(queue) == 0
+
+
+@pytest.mark.parametrize(("size", "parts"), [(PART // 2 + 1, 1), (PART + 1, 3)])
+def test_a_lot_is_cut_only_where_an_item_is_large(size, parts):
+    (client,) = clients(1)
+    payloads: list[Any] = [bytes(size)] * 3
+    new = Lot(client, MODEL, [1, 2, 3], [1000] * 3, payloads, 0.0, 0, 0, once=False, movable=False)
+    client.open(new)
+    assert len(new.apart()) == parts

@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from zstreamer.returns import CYCLES, LEAST_ODDS, MOST_ODDS, ODDS, STEPS, Returns, _Cycle
+from zstreamer.returns import (
+    CYCLES,
+    LEAST_CYCLES,
+    LEAST_ODDS,
+    MOST_ODDS,
+    ODDS,
+    STEPS,
+    Returns,
+    _Cycle,
+)
 
 BETA, ALPHA = 0.050, 0.00002
 MOST = 64
@@ -239,3 +248,12 @@ def test_a_load_that_tells_nothing_leaves_no_trust_for_ever():
             loop.returns.came(loop.now + 0.001 + 0.0001 * n, 1)
         loop.now += 0.002  # the model ended again at once
     assert loop.returns._odds < ODDS
+
+
+def test_nothing_is_held_before_some_cycles_have_been_seen():
+    loop = Loop()
+    loop.bursts(32, LEAST_CYCLES)
+    assert loop.hold_after_batch(32, waiting=1) is None
+    loop = Loop()
+    loop.bursts(32, LEAST_CYCLES + 1)
+    assert loop.hold_after_batch(32, waiting=1) is not None

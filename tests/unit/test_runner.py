@@ -202,6 +202,23 @@ def test_outputs_may_be_anything_that_can_be_listed(outputs):
     assert runner.clean
 
 
+def test_an_exception_in_place_of_all_outputs_is_as_good_as_raised():
+    def predict(batch):
+        return BadRequest("no") if "bad" in batch else batch
+
+    outputs, _ = run(predict, ["a", "bad", "b"])
+    assert [outputs[0], outputs[2]] == ["a", "b"]
+    assert isinstance(outputs[1], BadRequest)
+
+
+def test_a_predict_that_is_async_is_told_so():
+    async def predict(batch):
+        return batch
+
+    outputs, _ = run(predict, ["a"])
+    assert "async function" in outputs[0].message
+
+
 def test_a_batch_that_does_not_fit_into_memory_runs_in_smaller_ones_from_then_on():
     model = Model(fits=4)
     runner = Runner(model)
@@ -221,6 +238,10 @@ def test_after_a_while_one_item_more_is_tried():
     for _ in range(PROBE_AFTER):
         runner.run(list(range(8)), [False] * 8)
     assert runner.limit == 5
+    for _ in range(PROBE_AFTER - 1):
+        assert runner.limit == 5
+        runner.run(list(range(8)), [False] * 8)
+    assert runner.limit == 6
 
 
 def test_running_out_of_memory_again_restarts_the_count_of_batches_before_one_more_is_tried():

@@ -49,6 +49,7 @@ LISTS = json.dumps(
 JSON = b'{"instances": ["\xc3\xbc", 1.5, null, {"b64": "aGk="}, [[1, 2], {"a": true}]]}'
 PACKED = codec.encode({"instances": [np.ones((2, 2), "f4"), "x", {"a": [1, None]}]})
 PLAIN = json.dumps({"inputs": [tensor("x", "INT64", [2], data=[1, 2])]}).encode()
+UPLOAD = b'--x\r\nContent-Disposition: form-data; name="a"; filename="b"\r\n\r\nhi\r\n--x--\r\n'
 FORM = "application/x-www-form-urlencoded"
 
 VALID = [
@@ -60,6 +61,10 @@ VALID = [
     ("/v2/models/tensors/infer", HEAD + TAIL, {"inference-header-content-length": str(len(HEAD))}),
     ("/v2/models/tensors/infer", LISTS, {}),
     ("/v2/models/default/infer", PLAIN, {}),
+    ("/v1/models/default:predict", UPLOAD, {"content-type": "multipart/form-data; boundary=x"}),
+    ("/v1/models/default:predict", b"\x89PNG", {"content-type": "image/png"}),
+    ("/v1/embeddings", b'{"model": "numbers", "input": [[1, 2], [3]]}', {}),
+    ("/v1/rerank", b'{"model": "sizes", "query": "q", "documents": ["a", {"text": "b"}]}', {}),
 ]
 
 HEADERS = (
@@ -85,6 +90,7 @@ odd_json = some.recursive(
                 [
                     *("inputs", "outputs", "instances", "name", "shape", "datatype", "data", "id"),
                     *("b64", "parameters", "binary_data_size", "binary_data", "timeout"),
+                    *("model", "input", "dimensions", "query", "documents", "top_n", "text"),
                 ]
             ),
             inner,
@@ -100,10 +106,12 @@ def web():
     """A site that answers with what it is asked; a fault of its own would be logged."""
 
     def model(items):
+        if all(type(item) is list and item[:1] == ["q"] for item in items):
+            return [len(item) for item in items]  # a query with each of its documents
         return [item.get("b", "?") if type(item) is dict else item for item in items]
 
     logging.getLogger("zstreamer.web").setLevel(logging.CRITICAL)
-    brokers = snapshot(default={}, tensors=DECLARED)
+    brokers = snapshot(default={}, tensors=DECLARED, numbers={}, sizes={})
     yield Site(model, brokers=brokers, limits=Limits(max_body=4096, max_items=50))
     logging.getLogger("zstreamer.web").setLevel(logging.NOTSET)
 
@@ -117,7 +125,8 @@ def check(web, method, path, query, headers, body):
     assert step.status in CLEAN, step.body
     assert all(name == name.lower() and "\n" not in value for name, value in step.headers)
     if step.status != 200 and method != "HEAD":
-        assert json.loads(step.body)["detail"]
+        found = json.loads(step.body)
+        assert found.get("detail") or found["error"]["message"]
     return step.status
 
 

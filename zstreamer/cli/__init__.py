@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Sequence
 from typing import Final
@@ -44,6 +45,10 @@ for command in COMMANDS:
     group.add_command(command)
 
 
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EIO}
+"""A full disk, a quota, or a terminal that has gone."""
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit; arguments: those of the program where not given."""
     sys.exit(run(group, arguments))
@@ -56,14 +61,17 @@ def run(command: click.Command, arguments: Sequence[str] | None = None) -> int:
     try:
         given = None if arguments is None else list(arguments)
         return int(command.main(given, prog_name=name, standalone_mode=False) or ExitCode.OK)
-    except click.ClickException as error:
-        return _say(error.format_message(), ExitCode.USAGE)
-    except ConfigError as error:
-        return _say(str(error), ExitCode.USAGE)
+    except (click.ClickException, ConfigError) as error:
+        words = error.format_message() if isinstance(error, click.ClickException) else str(error)
+        return _say(words, ExitCode.USAGE)
     except BrokerUnreachable as error:
         return _say(str(error), ExitCode.UNREACHABLE)
     except ZStreamerError as error:
         return _say(f"{type(error).__name__}: {error}", ExitCode.FAILED)
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        return _say(f"the output cannot be written: {error.strerror}", ExitCode.FAILED)
     except (KeyboardInterrupt, click.Abort):
         return ExitCode.INTERRUPTED
 

@@ -70,6 +70,7 @@ def map_(
                 client_config.address,
                 model=client_config.model,
                 connect_timeout=client_config.connect_timeout,
+                keys=client_config.keys or "",
             )
         )
         results = Results(written)

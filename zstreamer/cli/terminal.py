@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
+from pathlib import Path
 from typing import TextIO
 
 from zstreamer.system.logs import printable
@@ -30,6 +32,13 @@ def clean(text: str, stream: TextIO | None = None) -> str:
 
 
 def forgive() -> None:
-    """Have standard output write what it cannot encode as escapes, as standard error does."""
+    """Have standard output write what it cannot encode as escapes, as standard error does.
+
+    Where the program was started without one (``>&-``), what is written goes nowhere.
+    """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            nowhere = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  # for good
+            setattr(sys, name, nowhere)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")

@@ -129,9 +129,10 @@ class AsyncClient:
         keys: Keys = None,
         heartbeat: float = config.HEARTBEAT,
         heartbeat_timeout: float = config.SILENCE,
+        tenant: str = "",
     ) -> None:
         self._settings = Settings(
-            address, model, timeout, connect_timeout, keys, heartbeat, heartbeat_timeout
+            address, model, timeout, connect_timeout, keys, heartbeat, heartbeat_timeout, tenant
         )
         self._latest: AsyncioDriver | None = None
         self._drivers: dict[asyncio.AbstractEventLoop, AsyncioDriver] = {}

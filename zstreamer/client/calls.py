@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 
 from zstreamer import codec, errors
 from zstreamer.errors import ZStreamerError
@@ -111,7 +112,7 @@ class Call:
     def settled(self) -> list[object]:
         """Return an output or an error for each item, also where the call as a whole failed."""
         return [
-            self.error if outcome is None else self._result(index, outcome)
+            copy(self.error) if outcome is None else self._result(index, outcome)
             for index, outcome in enumerate(self.outcomes)
         ]
 

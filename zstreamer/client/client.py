@@ -16,7 +16,7 @@ from zstreamer.client.settings import Settings
 from zstreamer.client.tally import Tallies
 from zstreamer.client.threads import ThreadsDriver
 from zstreamer.errors import Cancelled
-from zstreamer.keys.credentials import Keys
+from zstreamer.keys.credentials import Credentials, Keys
 from zstreamer.system import native
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ class Client:
             folder where it was made; None for what ZSTREAMER_KEYS says, if it does; "" for none.
         heartbeat, heartbeat_timeout: seconds between pings, and of silence before a broker
             counts as lost.
+        tenant: to whom this client's work counts, where its key does not say it: all clients of
+            a tenant share its turns in the queue and its limits.
 
     Raises:
         ValueError: an argument makes no sense; the message says how to fix it.
@@ -58,9 +60,10 @@ class Client:
         keys: Keys = None,
         heartbeat: float = config.HEARTBEAT,
         heartbeat_timeout: float = config.SILENCE,
+        tenant: str = "",
     ) -> None:
         self._settings = Settings(
-            address, model, timeout, connect_timeout, keys, heartbeat, heartbeat_timeout
+            address, model, timeout, connect_timeout, keys, heartbeat, heartbeat_timeout, tenant
         )
         self._closed = False
         self._lock = native.lock()
@@ -72,6 +75,11 @@ class Client:
     def addresses(self) -> tuple[str, ...]:
         """The brokers' client addresses."""
         return tuple(self._settings.addresses)
+
+    @property
+    def credentials(self) -> Credentials | None:
+        """The key that it shows to the brokers."""
+        return self._settings.credentials
 
     @property
     def open_calls(self) -> int:

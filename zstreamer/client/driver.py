@@ -52,6 +52,8 @@ class Driver(ABC):
             "pid": os.getpid(),
             "program": Path(sys.argv[0] or "python").name,
         }
+        if settings.tenant:
+            info["tenant"] = settings.tenant
         try:
             descriptors.require()
         except OSError as error:

@@ -28,7 +28,7 @@ CHUNK_SECONDS = 0.25
 CHUNK_BYTES = 2 * 1024 * 1024
 """Encoded bytes of a chunk; an item that is larger is one alone."""
 
-GLANCE = 0.25
+GLANCE = 0.05
 """Seconds over which the rate of a job is measured."""
 
 QUIET = 5.0

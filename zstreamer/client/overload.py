@@ -1,8 +1,8 @@
 """How long a full window takes, and so what a call that waits for room must still have left.
 
 While its window is full a client's calls wait in the client, where no broker can see them to
-refuse them. If each were sent when its turn has come, however late, most would be answered after
-their budgets under a steady overload: everybody works, and nobody gets an answer.
+refuse them. If each were sent when its turn comes, however late, most would be answered after
+their budgets under a steady overload: all workers are busy, and no caller gets an answer.
 
 What counts is the shortest time that an item took of late, since a stall (a worker that is
 restarted, say) lengthens the times of all that it met, but not those of the window before. And

@@ -38,7 +38,11 @@ class Settings:
         keys: credentials.Keys,
         heartbeat: float,
         heartbeat_timeout: float,
+        tenant: str = "",
     ) -> None:
+        if len(tenant) > MAX_NAME:
+            raise ValueError(f"a tenant's name has up to {MAX_NAME} characters")
+        self.tenant = tenant
         self.addresses = addresses(address)
         self.credentials = credentials.given(keys, Role.CLIENT)
         self.codec = codec.PLAIN

@@ -1,4 +1,4 @@
-"""Items that a broker did not take, on their way to the others.
+"""Items that one broker did not take and that are offered to the others.
 
     refused by A ──> B, C … at once ──> refused by all: its caller hears why
                           │                  └─ or it waits at one whose worker may yet come
@@ -28,14 +28,14 @@ Fail: TypeAlias = Callable[[Call, int, ZStreamerError], None]
 
 
 class Route(NamedTuple):
-    """What items on their way round have in common.
+    """What items that were refused in the same way have in common.
 
     Attributes:
         model: what they are for.
-        asked: who has refused them.
+        asked: brokers that have refused them.
         may_wait: those among them where a worker may yet come.
-        patient: they are to wait for a worker now.
-        busy: a broker had too much to do; such an answer is not held back.
+        patient: no broker has a ready worker, so they wait for one.
+        busy: a broker was overloaded; the caller is told so at once.
     """
 
     model: str

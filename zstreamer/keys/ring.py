@@ -58,6 +58,19 @@ class Ring:
         return self._by_bytes.get(key) or self._by_text.get(key)
 
     def gone(self, later: Ring) -> frozenset[bytes]:
-        """Return the keys, as text, that a later list does not have, or has with other rights."""
+        """Return the keys, as text, that a later list does not have, or has for another role."""
         after = later._by_text
-        return frozenset(key for key, each in self._by_text.items() if after.get(key) != each)
+        return frozenset(
+            key
+            for key, each in self._by_text.items()
+            if key not in after or after[key].role is not each.role
+        )
+
+    def changed(self, later: Ring) -> dict[bytes, Principal]:
+        """Return whom keys stand for in a later list, where that is not as it was."""
+        before = self._by_text
+        return {
+            key: each
+            for key, each in later._by_text.items()
+            if key in before and before[key] != each
+        }

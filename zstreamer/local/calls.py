@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import time
 from collections.abc import Callable, Sequence
+from copy import copy
 
 from zstreamer import failure
 from zstreamer.errors import DeadlineExceeded, ZStreamerError
@@ -68,7 +69,7 @@ class Call:
 
     def settled(self) -> list[object]:
         """Return an output or an error for each item, also where the call as a whole failed."""
-        return self.results() if self.error is None else [self.error] * len(self.items)
+        return self.results() if self.error is None else [copy(self.error) for _ in self.items]
 
     def size(self) -> int:
         """Return 0: the outputs have no bytes of their own here."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import operator
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
@@ -65,12 +66,15 @@ class HeldModel:
 
         Args:
             folder: for the socket of a fork server.
-            settings: as in `AgentConfig`.
+            settings: as in `AgentConfig`. Workers also log a line for each batch where this
+                program shows lines of that level.
 
         Raises:
             ValueError: one of them makes no sense.
         """
         devices = tuple(name for name, _ in self._devices)
+        if logging.getLogger("zstreamer").isEnabledFor(logging.DEBUG):
+            settings["log_level"] = "debug"
         try:
             return AgentConfig(
                 devices=devices,

@@ -10,6 +10,7 @@ No Redis is needed: `zstreamer broker` takes its place.
 from __future__ import annotations
 
 import logging
+import os
 import re
 import select
 import shutil
@@ -18,13 +19,16 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
+from zstreamer.client import items as client_items
 from zstreamer.client.client import Client
 from zstreamer.client.future import Future
 from zstreamer.client.items import Items
 from zstreamer.config import TIMEOUT, BrokerConfig
 from zstreamer.errors import ModelNotFound
+from zstreamer.keys.credentials import VARIABLE
 from zstreamer.local.folder import socket_folder
 from zstreamer.local.held_model import HeldModel
+from zstreamer.local.patient_call import Again, PatientCall
 from zstreamer.model import Loaded, PredictFunction, listed
 from zstreamer.system.exitcodes import of_child
 from zstreamer.system.process import Process
@@ -105,6 +109,7 @@ class RedisStreamer:
         self.prefix = prefix
         self._timeout = worker_timeout
         self._client = Client(broker.clients, model=broker.model, timeout=worker_timeout)
+        self._again = Again(PAUSE)
         native = f'Client("{broker.clients}", model="{broker.model}")'
         _tell("RedisStreamer", redis_broker, prefix, broker.clients, broker.model, native)
 
@@ -142,9 +147,14 @@ class RedisStreamer:
         return_exceptions: bool = False,
     ) -> Future:
         """Return at once, with the future of what `predict` would return or raise."""
-        return self._client.submit(
-            batch, timeout=timeout, priority=priority, return_exceptions=return_exceptions
-        )
+        items = list(client_items.listed(batch))  # as they are now, should it be submitted again
+
+        def submit(left: float | None) -> Future:
+            return self._client.submit(
+                items, timeout=left, priority=priority, return_exceptions=return_exceptions
+            )
+
+        return PatientCall(submit, timeout, self._timeout, self._again).future
 
     def destroy_workers(self) -> None:
         """Raise NotImplementedError, as in the older library: its workers are other programs."""
@@ -259,10 +269,11 @@ def run_redis_workers_forever(
             folder,
             broker=(broker.workers,),
             model=broker.model,
+            keys=os.environ.get(VARIABLE) or None,
             num=worker_num,
             batch_size=batch_size,
             max_latency=max_latency,
-            log_level=_log_level(),
+            log_level="info",  # at least that no broker answers
         )
         native = f"zstreamer worker MODULE:CLASS --broker {broker.workers} --model {broker.model}"
         _tell("workers", redis_broker, prefix, broker.workers, broker.model, native)
@@ -289,11 +300,6 @@ def _until_stopped(workers: Process) -> int:
                 workers.terminate()
             asked = stop.requests
     return of_child(code, stopped=asked == 1)
-
-
-def _log_level() -> str:
-    """Return what the workers log: at least that no broker answers."""
-    return "debug" if logging.getLogger("zstreamer").isEnabledFor(logging.DEBUG) else "info"
 
 
 def _tell(*line: Any) -> None:

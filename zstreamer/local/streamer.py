@@ -6,7 +6,6 @@ Streamer            caller ─> Client ─> private broker ─> workers, over Un
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import weakref
@@ -25,7 +24,7 @@ from zstreamer.local.held_model import HeldModel
 from zstreamer.local.parts import Parts
 from zstreamer.local.threaded import Batches
 from zstreamer.local.threaded_port import BatchesPort
-from zstreamer.model import PredictFunction
+from zstreamer.model import ManagedModel, PredictFunction
 from zstreamer.system.process import FOLDER_FLAG, Process
 from zstreamer.worker import target
 
@@ -58,7 +57,7 @@ class ThreadedStreamer:
 
     def __init__(
         self,
-        predict_function: PredictFunction,
+        predict_function: PredictFunction | type[ManagedModel],
         batch_size: int,
         max_latency: float = 0.1,
         worker_timeout: float = TIMEOUT,
@@ -208,7 +207,7 @@ class Streamer:
                 batch_size=batch_size,
                 max_latency=max_latency,
                 drain_grace=min(worker_timeout, MAX_GRACE),
-                log_level=_log_level(),
+                log_level="error",
                 private=True,
             )
         except BaseException:
@@ -358,8 +357,3 @@ class _PrivateClient(Client):
     def __init__(self, address: str, timeout: float) -> None:
         super().__init__([address], timeout=timeout, keys="")  # its sockets are private
         self._settings.codec = pickled.private()
-
-
-def _log_level() -> str:
-    """Return what the workers log: a line for each batch where this program wants to see it."""
-    return "debug" if logging.getLogger("zstreamer").isEnabledFor(logging.DEBUG) else "error"

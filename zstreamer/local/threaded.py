@@ -30,7 +30,7 @@ from zstreamer.client.items import Items, listed
 from zstreamer.client.settings import positive_seconds
 from zstreamer.errors import Cancelled, NoWorker, WorkerLost, ZStreamerError
 from zstreamer.local.calls import Backlog, Call, Item, late
-from zstreamer.model import Loaded, PredictFunction
+from zstreamer.model import Loaded, ManagedModel, PredictFunction
 from zstreamer.system import native, waiter
 from zstreamer.wire.protocol import MAX_BUDGET
 from zstreamer.worker.runner import ModelBroken, Runner
@@ -53,7 +53,7 @@ class Batches:
 
     def __init__(
         self,
-        predict_function: PredictFunction,
+        predict_function: PredictFunction | type[ManagedModel],
         batch_size: int,
         max_latency: float,
         worker_timeout: float,

@@ -21,6 +21,7 @@ from zstreamer.client.aio import AsyncClient
 from zstreamer.client.calls import Call
 from zstreamer.config import GatewayConfig
 from zstreamer.errors import Cancelled, ZStreamerError
+from zstreamer.keys.credentials import VARIABLE
 from zstreamer.keys.folder import HTTP
 from zstreamer.keys.reader import CallersReader
 from zstreamer.metrics import ClientCollector
@@ -30,6 +31,7 @@ from zstreamer.web.api.interface import Interface
 from zstreamer.web.api.limits import Limits
 from zstreamer.web.api.steps import Predict, Request, Response
 from zstreamer.web.directory import Directory
+from zstreamer.web.tenants import ByTenant
 
 OnDisconnect: TypeAlias = Callable[[], Awaitable[object]]
 """Returns an awaitable that ends when the caller of a request disconnects."""
@@ -51,30 +53,41 @@ class Backend:
 
     def __init__(self, to: str | GatewayConfig | None) -> None:
         config = self.config = configured(to)
-        self.interface = Interface(limits(config), config.model, guard(config))
+        header = config.tenant_header or ""
+        self.interface = Interface(limits(config), config.model, guard(config), header)
         self.directory = Directory(list(config.broker), keys=config.keys or "")
         self._collector = ClientCollector(registry=self.interface.registry)
-        self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncClient] = (
-            weakref.WeakKeyDictionary()
-        )
+        self._clients: weakref.WeakKeyDictionary[
+            asyncio.AbstractEventLoop, ByTenant[AsyncClient]
+        ] = weakref.WeakKeyDictionary()
 
     def client(self) -> AsyncClient:
-        """Return the client of the running loop."""
+        """Return the client of the running loop, for requests of no tenant."""
+        return self.clients().of("")
+
+    def clients(self) -> ByTenant[AsyncClient]:
+        """Return the clients of the running loop."""
         loop = asyncio.get_running_loop()
-        client = self._clients.get(loop)
-        if client is None:
-            config = self.config
-            client = AsyncClient(
-                config.broker, connect_timeout=config.connect_timeout, keys=config.keys or ""
-            )
-            self._collector.add(client)
-            self._clients[loop] = client
+        clients = self._clients.get(loop)
+        if clients is None:
+            clients = self._clients[loop] = ByTenant(self._new(""), self._new)
+        return clients
+
+    def _new(self, tenant: str) -> AsyncClient:
+        config = self.config
+        client = AsyncClient(
+            config.broker,
+            connect_timeout=config.connect_timeout,
+            keys=config.keys or "",
+            tenant=tenant,
+        )
+        self._collector.add(client)
         return client
 
     async def close(self) -> None:
-        """Close the client of the running loop; a later request makes another one."""
-        client = self._clients.pop(asyncio.get_running_loop(), None)
-        if client is not None:
+        """Close the clients of the running loop; a later request makes others."""
+        clients = self._clients.pop(asyncio.get_running_loop(), None)
+        for client in clients.all() if clients is not None else ():
             await client.close()
 
     async def answer(self, request: Request, disconnected: OnDisconnect) -> Response:
@@ -124,7 +137,7 @@ class Backend:
             timer.cancel()
 
     async def _predict(self, step: Predict, disconnected: OnDisconnect) -> list[object]:
-        client = self.client()
+        client = self.clients().of(step.tenant)
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
 
@@ -179,7 +192,8 @@ def configured(to: str | Sequence[str] | GatewayConfig | None) -> GatewayConfig:
     if isinstance(to, GatewayConfig):
         return to
     if to is not None:
-        return GatewayConfig(broker=tuple(to.split(",") if isinstance(to, str) else to))
+        brokers = tuple(to.split(",") if isinstance(to, str) else to)
+        return GatewayConfig(broker=brokers, keys=os.environ.get(VARIABLE) or None)
     file = os.environ.get("ZSTREAMER_CONFIG")
     return resolve(GatewayConfig, file=Path(file) if file else None)
 

@@ -27,6 +27,7 @@ from zstreamer.web.backend import configured, guard, limits
 from zstreamer.web.cancel_on_disconnect import CancelOnDisconnect
 from zstreamer.web.directory import Directory
 from zstreamer.web.http.response_head import status_line
+from zstreamer.web.tenants import ByTenant
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -53,11 +54,22 @@ class App:
 
     def __init__(self, to: str | Client | GatewayConfig | None = None) -> None:
         config = configured(to.addresses if isinstance(to, Client) else to)
-        self._interface = Interface(limits(config), config.model, guard(config))
-        self._directory = Directory(config.broker, keys=config.keys or "")
+        header = config.tenant_header or ""
+        self._interface = Interface(limits(config), config.model, guard(config), header)
+        self._directory = Directory(
+            config.broker,
+            keys=(to.credentials or "") if isinstance(to, Client) else config.keys or "",
+        )
         self._read_timeout = config.read_timeout
-        self._client = to if isinstance(to, Client) else _client(config)
-        ClientCollector(self._client, registry=self._interface.registry)
+        first = to if isinstance(to, Client) else _client(config)
+        collector = ClientCollector(first, registry=self._interface.registry)
+
+        def make(tenant: str) -> Client:
+            client = _client(config, tenant)
+            collector.add(client)
+            return client
+
+        self._clients = ByTenant(first, make)
         self._serve = CancelOnDisconnect(self._answer)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -66,7 +78,8 @@ class App:
 
     def close(self) -> None:
         """Close this process's connections to the brokers, a shared client's too."""
-        self._client.close()
+        for client in self._clients.all():
+            client.close()
 
     def _answer(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         return _start(self._response(environ), environ, start_response)
@@ -98,7 +111,7 @@ class App:
     def _ask(self, step: Predict | Look) -> object:
         if isinstance(step, Look):
             return self._directory.get(step.oldest)
-        return self._client.predict(
+        return self._clients.of(step.tenant).predict(
             step.items,
             model=step.model,
             timeout=step.timeout,
@@ -153,8 +166,9 @@ class Problems:
         return _start(response, environ, start_response)
 
 
-def _client(config: GatewayConfig) -> Client:
-    return Client(config.broker, connect_timeout=config.connect_timeout, keys=config.keys or "")
+def _client(config: GatewayConfig, tenant: str = "") -> Client:
+    keys = config.keys or ""
+    return Client(config.broker, connect_timeout=config.connect_timeout, keys=keys, tenant=tenant)
 
 
 def _start(

@@ -39,7 +39,7 @@ LOOK = 0.002
 once, but does not wake its agent to say so."""
 
 MAX_LOOK = 0.1
-"""Seconds between two such looks at most, doubling while the model stays idle against all odds."""
+"""Longest pause between two such looks, in seconds: it doubles while the model stays idle."""
 
 
 class Backlog:

@@ -107,7 +107,7 @@ class Child:
             plan, self._plan = self._plan, None
             ids = [id for id in plan.ids if id in self._held]
             held = [self._held.pop(id) for id in ids]
-        # Before anything of the batch runs: this is how it is known what had begun.
+        # Before the batch runs: if this process dies, the agent knows what had begun.
         if len(ids) == len(plan.ids):
             self._claims.note(plan.serial)
         else:
@@ -116,7 +116,7 @@ class Child:
 
     def _answer(self, ids: list[int], outputs: list[object], seconds: float) -> None:
         if self._plan is None and not self._outbox:
-            # Nothing to run next, so the switch to the writer would only cost time.
+            # There is nothing to run next, so a switch to the writer thread would only cost time.
             self.send(pipe.Done(ids, encode(outputs, self.codec), seconds))
         else:
             self._outbox.append((ids, outputs, seconds))

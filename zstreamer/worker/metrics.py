@@ -16,11 +16,12 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 import zstreamer
-from zstreamer.config import AgentConfig
+from zstreamer.config import AgentConfig, stays_on_machine
 from zstreamer.exposition import CONTENT_TYPE, Exposition, Families
 from zstreamer.histogram import TURNS, Histogram
+from zstreamer.keys.reader import CallersReader
 from zstreamer.series import WORKER
-from zstreamer.system.pages import Page, Pages, Query, words
+from zstreamer.system.pages import Lock, Page, Pages, Query, words
 from zstreamer.wire.link import LinkState
 from zstreamer.wire.protocol import WorkerState
 from zstreamer.worker.core import WorkerCore
@@ -63,6 +64,7 @@ class WorkerPages(Collector):
                 "/readyz": self._ready,
                 "/metrics": lambda _: Page(200, exposition.text(), CONTENT_TYPE),
             },
+            _lock(config),
         )
 
     @property
@@ -151,3 +153,11 @@ class WorkerPages(Collector):
             families.put("zstreamer_gpu_memory_used_bytes", gpu.used, gpu.name)
             families.put("zstreamer_gpu_memory_bytes", gpu.memory, gpu.name)
         return iter(families)
+
+
+def _lock(config: AgentConfig) -> Lock | None:
+    """What asks for tokens beyond loopback."""
+    local = stays_on_machine(f"tcp://{config.metrics_host}:{config.metrics_port}")
+    if local or config.api_keys is None:
+        return None
+    return Lock(("/healthz", "/readyz"), CallersReader(config.api_keys))

@@ -1,7 +1,7 @@
 """When what a model does counts as hung.
 
-Who hangs a batch is found by halving it, and each half may hang again. So that his mates are
-answered in time, no step may take more than its share of what their budgets leave:
+The item that hangs a batch is found by halving the batch, and each half may hang again. So that the
+other items are answered in time, no step may take more than its share of the time that is left:
 
     budgets of 20 s, 32 items: killed after 2.5 s ─> 16 ─> 8 ─> 4 ─> 2 ─> 1, and 5 s to spare
 """

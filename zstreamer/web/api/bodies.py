@@ -7,6 +7,7 @@ from urllib.parse import unquote_to_bytes
 
 from zstreamer import codec
 from zstreamer.errors import BadRequest
+from zstreamer.web.api import uploads
 from zstreamer.web.api.json import check_nesting
 from zstreamer.web.api.limits import Limits
 from zstreamer.web.api.problem import Refused
@@ -23,6 +24,8 @@ _KINDS = {
     MSGPACK: MSGPACK,
 }
 
+_FILES = (uploads.FORM, uploads.BYTES, f"{uploads.IMAGES}*")
+
 _CODINGS = ("gzip", "x-gzip", "deflate")
 
 _GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
@@ -30,15 +33,23 @@ _GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
 
 def kind(request: Request) -> str:
     """Return `JSON` or `MSGPACK`; raises `Refused` for another content type."""
-    given = request.header("content-type") or ""
-    found = _KINDS.get(given.partition(";")[0].strip().lower())
+    found = _KINDS.get(named(request))
     if found is None:
+        given = request.header("content-type") or ""
         raise Refused(
             415,
-            f"a body of type {given[:100]!r} is not supported; send {JSON} or {MSGPACK}",
-            [("accept", f"{JSON}, {MSGPACK}")],
+            f"a body of type {given[:100]!r} is not supported; send {JSON}, with the bytes of a "
+            f'file as {{"instances": [{{"b64": "…"}}]}}, or {MSGPACK}; or the file itself as '
+            f"{uploads.FORM}, {uploads.BYTES} or {uploads.IMAGES}*",
+            [("accept", ", ".join((JSON, MSGPACK, *_FILES)))],
         )
     return found
+
+
+def named(request: Request) -> str:
+    """Return the content type in lower case and without parameters; empty where there is none."""
+    given = request.header("content-type") or ""
+    return given.partition(";")[0].strip().lower()
 
 
 def plain(request: Request, limits: Limits) -> bytes:

@@ -30,9 +30,14 @@ class Exchange:
         route: what the metrics call it.
         model: which one it has asked, empty for none.
         items: how many it has asked a model for.
+        tenant: to whom they count; empty for nobody.
+        failure: writes an error as a response.
     """
 
-    __slots__ = ("_metrics", "_then", "_without_body", "began", "items", "model", "route")
+    __slots__ = (
+        *("_metrics", "_then", "_without_body"),
+        *("began", "failure", "items", "model", "route", "tenant"),
+    )
 
     _then: Callable[..., Step]
 
@@ -42,6 +47,8 @@ class Exchange:
         self.route = "other"
         self.model = ""
         self.items = 0
+        self.tenant = ""
+        self.failure: Callable[[Exception], Response] = problem.response
         self.began = metrics.begin(self)
 
     def predict(
@@ -57,7 +64,16 @@ class Exchange:
         self.model = model
         self.items = len(items)
         timeout, priority = options
-        return Predict(items, model, timeout, priority, inline_errors, self._answered, self._failed)
+        return Predict(
+            items,
+            model,
+            timeout,
+            priority,
+            inline_errors,
+            self._answered,
+            self._failed,
+            self.tenant,
+        )
 
     def look(self, then: Callable[[Snapshot], Step], oldest: float = math.inf) -> Look:
         """Ask the directory; ``then`` says what to do with the snapshot, and may raise.
@@ -89,7 +105,7 @@ class Exchange:
             requests := _troubles.admit(time.monotonic(), type(error).__name__, last=str(error))
         ):
             log.warning(_TROUBLE, requests, error)
-        return self._ended(problem.response(error))
+        return self._ended(self.failure(error))
 
     def _ended(self, response: Response) -> Response:
         if _troubles.due != math.inf:  # the next request, even a probe, logs the rest

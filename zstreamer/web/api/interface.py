@@ -1,7 +1,9 @@
 """What HTTP requests mean: the one interface that all servers serve. Pure: no sockets, no server.
 
-    POST /v1/models/{model}:predict     TensorFlow Serving, KServe v1; JSON, msgpack
-    GET  /v1/models, /v1/models/{model}
+    POST /v1/models/{model}:predict     TensorFlow Serving, KServe v1; JSON, msgpack, files
+    GET  /v1/models, /v1/models/{model} also as OpenAI's clients read them
+    POST /v1/embeddings                 OpenAI
+    POST /v1/rerank                     Jina, Cohere
     POST /v2/models/{model}/infer       Open Inference Protocol; JSON and binary tensors
     GET  /v2, /v2/health/live, /v2/health/ready, /v2/models/{model}, /v2/models/{model}/ready
     POST /stream                        form fields s, as examples of older libraries send them
@@ -36,7 +38,7 @@ from urllib.parse import unquote_plus
 
 from prometheus_client import CollectorRegistry
 
-from zstreamer.web.api import page, problem, v1, v2
+from zstreamer.web.api import embeddings, openai, page, problem, rerank, v1, v2
 from zstreamer.web.api import snapshot as snapshots
 from zstreamer.web.api.bodies import JSON
 from zstreamer.web.api.exchange import Exchange
@@ -48,9 +50,12 @@ from zstreamer.web.api.metrics import CONTENT_TYPE, Metrics
 from zstreamer.web.api.problem import Refused
 from zstreamer.web.api.signatures import Signatures
 from zstreamer.web.api.steps import Request, Response, Step
+from zstreamer.wire.protocol import MAX_NAME
 
 Page: TypeAlias = "Callable[[Exchange, Request], Step]"
 
+_OF_OPENAI = ("/v1/embeddings", "/v1/rerank")
+_POSTS = ("/stream", *_OF_OPENAI)
 _V1 = "/v1/models/"
 _V2 = "/v2/models/"
 _HEADERS = [("content-type", JSON)]
@@ -67,10 +72,13 @@ class Interface:
 
     Args:
         limits: what one request may ask for.
-        default_model: the model that ``/stream`` calls and the page suggests. ``/readyz`` and
+        default_model: the model that ``/stream`` calls and the page suggests, and those in OpenAI's
+            form where they name none. ``/readyz`` and
             ``/v2/health/ready`` ask for a warm worker of it, or of any model where the broker
             knows none of this name; ``/readyz?model=NAME`` asks for one.
         guard: whose requests are answered; None for everybody's.
+        tenant_header: the header that says to whom a request counts, where the caller's token
+            does not; empty for none.
     """
 
     def __init__(
@@ -78,14 +86,18 @@ class Interface:
         limits: Limits = DEFAULT,
         default_model: str = "default",
         guard: Guard | None = None,
+        tenant_header: str = "",
     ) -> None:
         self.limits = limits
         self._guard = guard
+        self._tenant_header = tenant_header.lower()
         self.default_model = v1.checked(default_model)
         self._metrics = Metrics()
         self._signatures = Signatures()
         self._pages: dict[str, Page] = {
             "/stream": self._stream,
+            "/v1/embeddings": self._embeddings,
+            "/v1/rerank": self._rerank,
             "/v1/models": lambda exchange, _: exchange.look(v1.listed),
             "/v2": lambda *_: v2.server(),
             "/v2/health/live": lambda *_: _json({"live": True}),
@@ -129,9 +141,20 @@ class Interface:
         return response
 
     def _route(self, exchange: Exchange, request: Request) -> Step:
-        if self._guard is not None:
-            self._guard.check(request)
+        if request.path in _OF_OPENAI:
+            exchange.failure = openai.failed
+        caller = self._guard.check(request) if self._guard is not None else None
+        exchange.tenant = caller.tenant if caller is not None else ""
+        if self._tenant_header and not exchange.tenant:
+            exchange.tenant = self._tenant_in(request)
         return self._route_open(exchange, request)
+
+    def _tenant_in(self, request: Request) -> str:
+        name = request.header(self._tenant_header) or ""
+        if len(name) > MAX_NAME:
+            words = f"the header {self._tenant_header} has more than {MAX_NAME} characters"
+            raise Refused(400, words)
+        return name
 
     def _route_open(self, exchange: Exchange, request: Request) -> Step:
         path = request.path
@@ -145,7 +168,7 @@ class Interface:
             known = f"it is {bare}" if bare in self._pages else "/openapi.json lists the pages"
             raise Refused(404, f"no page {path[:100]!r}; {known}")
         exchange.route = path.strip("/").replace("/", "_") or "page"
-        _allow(request, "POST" if path == "/stream" else "GET")
+        _allow(request, "POST" if path in _POSTS else "GET")
         return step(exchange, request)
 
     def _v1(self, exchange: Exchange, request: Request, rest: str) -> Step:
@@ -176,6 +199,14 @@ class Interface:
 
     def _stream(self, exchange: Exchange, request: Request) -> Step:
         return v1.stream(exchange, request, self.default_model, self.limits)
+
+    def _embeddings(self, exchange: Exchange, request: Request) -> Step:
+        return embeddings.embed(
+            exchange, request, self.default_model, self.limits, self._signatures
+        )
+
+    def _rerank(self, exchange: Exchange, request: Request) -> Step:
+        return rerank.rerank(exchange, request, self.default_model, self.limits)
 
     def _ready(self, exchange: Exchange, request: Request) -> Step:
         asked = [each[6:] for each in request.query.split("&") if each.startswith("model=")]

@@ -76,6 +76,7 @@ class Predict:
         return_exceptions: whether failed items are answered in their places.
         answered: what to do with the outputs.
         failed: what to do with the error that the call raised.
+        tenant: to whom the items count; empty for nobody.
     """
 
     items: list[object]
@@ -85,6 +86,7 @@ class Predict:
     return_exceptions: bool
     answered: Callable[[Sequence[object]], Step]
     failed: Callable[[ZStreamerError], Step]
+    tenant: str = ""
 
 
 @dataclass(slots=True)

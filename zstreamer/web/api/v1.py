@@ -2,6 +2,7 @@
 
     {"instances": ["one", "two"]}   ──>   {"predictions": [1, 2]}
     s=one&s=two at /stream          ──>   [1, 2]
+    files at :predict               ──>   {"predictions": [1, 2]}
 
 Each instance is an item, as the model sees it. ``{"b64": "…"}`` stands for bytes, as in TensorFlow
 Serving; arrays travel as lists in JSON, and as they are in msgpack.
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from zstreamer import codec
 from zstreamer.errors import BadRequest, PredictError, ZStreamerError
-from zstreamer.web.api import bodies, json, options, problem
+from zstreamer.web.api import bodies, json, openai, options, problem, uploads
 from zstreamer.web.api import snapshot as snapshots
 from zstreamer.web.api.bodies import FORM, JSON, MSGPACK
 from zstreamer.web.api.json import check_single, dumps, loads
@@ -40,9 +41,12 @@ def predict(exchange: Exchange, request: Request, model: str, limits: Limits) ->
     exchange.route = "v1_predict"
     body = request.body
     inline = bool(request.query) and _inline(request.query)
-    # An object in JSON begins with a brace, and nothing else that is read here does. So most
-    # bodies need no look at their headers, and `curl -d '{…}'`, which calls it a form, works.
-    if body[:1] == b"{" and len(body) <= limits.max_body:
+    # An object in JSON begins with a brace, and of all else that is read here only files may. So
+    # `curl -d '{…}'`, which calls it a form, works.
+    if uploads.is_upload(bodies.named(request)):
+        content_type = request.header("content-type") or ""
+        packed, items = False, uploads.files(content_type, bodies.plain(request, limits), limits)
+    elif body[:1] == b"{" and len(body) <= limits.max_body:
         packed, items = False, _json(body, limits)
     else:
         body = bodies.plain(request, limits)
@@ -67,10 +71,15 @@ def stream(exchange: Exchange, request: Request, model: str, limits: Limits) -> 
 
 
 def listed(snapshot: snapshots.Snapshot) -> Response:
-    """Return the names of all models, as KServe does, and the state of each."""
+    """Return the names of all models, as KServe and as OpenAI do, and the state of each."""
     served = snapshots.served(snapshot)
-    states = [snapshots.status(name, each) for name, each in sorted(served.items())]
-    return Response(200, dumps({"models": sorted(served), "states": states}), _JSON_HEADERS)
+    words = {
+        "object": "list",
+        "data": [openai.card(name) for name in sorted(served)],
+        "models": sorted(served),
+        "states": [snapshots.status(name, each) for name, each in sorted(served.items())],
+    }
+    return Response(200, dumps(words), _JSON_HEADERS)
 
 
 def one(name: str) -> Callable[[snapshots.Snapshot], Response]:
@@ -78,7 +87,7 @@ def one(name: str) -> Callable[[snapshots.Snapshot], Response]:
 
     def then(snapshot: snapshots.Snapshot) -> Response:
         state = snapshots.status(name, snapshots.named(snapshot, name))
-        return Response(200, dumps(state), _JSON_HEADERS)
+        return Response(200, dumps({**openai.card(name), **state}), _JSON_HEADERS)
 
     return then
 

@@ -49,7 +49,7 @@ class GatewayChild:
         self._backend = backend = Backend(config)
         self._service = Service(
             backend.interface,
-            backend.client(),
+            backend.clients(),
             backend.directory,
             Bounds(config.max_body, config.keep_alive, config.read_timeout),
         )
@@ -60,7 +60,7 @@ class GatewayChild:
     def _service_of(self, pages: tuple[str, ...]) -> Service:
         backend, config = self._backend, self.config
         bounds = Bounds(config.max_body, config.keep_alive, config.read_timeout)
-        return Service(backend.interface, backend.client(), backend.directory, bounds, pages)
+        return Service(backend.interface, backend.clients(), backend.directory, bounds, pages)
 
     async def _listen(self, context: ssl.SSLContext | None) -> None:
         """Accept connections; those of before go on with the certificate that they began with."""

@@ -26,6 +26,7 @@ from zstreamer.web.directory import Directory
 from zstreamer.web.http.connection import JOINED, Connection, Overdue
 from zstreamer.web.http.response_head import head
 from zstreamer.web.http.shared import LOOK, Bounds, Shared
+from zstreamer.web.tenants import ByTenant
 
 PIECE = 64 * 1024
 """Bytes that are read at once, always into the same place; left to itself, asyncio allocates
@@ -37,7 +38,7 @@ class Service:
 
     Args:
         interface: says what requests mean.
-        client: for predictions.
+        clients: for predictions.
         directory: for questions about models.
         bounds: what clients may take.
         pages: the only ones that are served, to everybody; None: all, to whom the interface lets.
@@ -51,7 +52,7 @@ class Service:
     def __init__(
         self,
         interface: Interface,
-        client: AsyncClient,
+        clients: ByTenant[AsyncClient],
         directory: Directory,
         bounds: Bounds,
         pages: Collection[str] | None = None,
@@ -61,7 +62,7 @@ class Service:
             self.begin = partial(interface.begin_open, pages=pages)
         self.loop = asyncio.get_running_loop()
         self.interface = interface
-        self.client = client
+        self.clients = clients
         self.directory = directory
         self.buffer = memoryview(bytearray(PIECE))
         self.shared = Shared(bounds, self.loop.time(), time.time())
@@ -88,6 +89,7 @@ class AsyncioConnection(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport = None  # type: ignore[assignment]  # until connected
         self._step: Predict | None = None
         self._call: Call | None = None
+        self._client = service.clients.of("")
         self._serving = False
         self._paused = False
 
@@ -108,7 +110,7 @@ class AsyncioConnection(asyncio.BufferedProtocol):
         self._core.lost()
         self._shared.connections.discard(self)
         if self._call is not None:
-            self._service.client.cancel(self._call)
+            self._client.cancel(self._call)
 
     def get_buffer(self, _sizehint: int) -> memoryview:
         """Where to put what comes; it is read at once, so all connections share one place."""
@@ -165,8 +167,9 @@ class AsyncioConnection(asyncio.BufferedProtocol):
             step.failed(Cancelled("the caller disconnected"))
             return
         self._step = step
+        self._client = self._service.clients.of(step.tenant)
         try:
-            self._call = self._service.client.start(
+            self._call = self._client.start(
                 step.items,
                 self._predicted,
                 model=step.model,

@@ -1,0 +1,118 @@
+"""The file of tenants: a TOML table for each, read again when it has changed.
+
+    [tenants.search]            # a tenant's name; "*" for all that are not named
+    weight = 2                  # twice the turns of a tenant with 1
+    items_per_second = 500
+    bytes_per_second = 50e6     # of payload
+    open_items = 2000           # admitted and not yet answered
+    queue_share = 0.5           # of the broker's max_items and max_bytes
+    max_priority = 5            # a higher one counts as 5
+
+It may be the same file as that of `--config`.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from zstreamer.broker.tenants import Terms
+from zstreamer.setting import ConfigError
+from zstreamer.sources import TENANTS, load
+from zstreamer.wire.protocol import MAX_NAME
+
+log = logging.getLogger(__name__)
+
+LOOK = 0.5
+"""Seconds between two looks at the file."""
+
+_KEYS = {each.name for each in fields(Terms)}
+_COUNTS = {"open_items", "max_priority"}
+
+
+def read(path: Path) -> dict[str, Terms]:
+    """Return the terms by tenant.
+
+    Raises:
+        ConfigError: the file cannot be read, or a value makes no sense; it says which.
+    """
+    tables = load(path).get(TENANTS, {})
+    if not isinstance(tables, dict):
+        raise ConfigError(f"{path} has {TENANTS} that is no table: write [{TENANTS}.NAME]")
+    return {name: _terms(name, table, path) for name, table in tables.items()}
+
+
+def _terms(name: str, table: object, path: Path) -> Terms:
+    if len(name) > MAX_NAME:
+        raise ConfigError(f"{path}: a tenant's name has at most {MAX_NAME} characters")
+    if not isinstance(table, dict):
+        raise ConfigError(f"{path} has {TENANTS}.{name} that is no table: write [{TENANTS}.{name}]")
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        values[key] = _value(key, value, f"{path}, [{TENANTS}.{name}]")
+    return Terms(**values)
+
+
+def _value(key: str, value: object, place: str) -> float:
+    if key not in _KEYS:
+        known = ", ".join(sorted(_KEYS))
+        raise ConfigError(f"{place} has {key}, which nothing reads; known are {known}")
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if key in _COUNTS:
+        if not number or value != int(value) or (key == "open_items" and value < 1):  # type: ignore[operator,call-overload]  # a number
+            raise ConfigError(f"{place}: {key} is {value!r}; give a whole number")
+        return int(value)  # type: ignore[call-overload,no-any-return]  # a number
+    if not number or not 0 < value < math.inf:  # type: ignore[operator]  # a number
+        raise ConfigError(f"{place}: {key} is {value!r}; give a number above 0")
+    if key == "queue_share" and value > 1:  # type: ignore[operator]  # a number
+        raise ConfigError(f"{place}: {key} is {value!r}; give a share, from 0 to 1")
+    return float(value)  # type: ignore[arg-type]  # a number
+
+
+class TermsFile:
+    """Looks at the file twice a second.
+
+    Args:
+        path: the file.
+
+    Attributes:
+        terms: as read last; a change that makes no sense is logged and leaves them as they were.
+
+    Raises:
+        ConfigError: the file cannot be read, or a value makes no sense.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._state = _state(path)
+        self._look_at = 0.0
+        self.terms: Mapping[str, Terms] = read(path)
+
+    def changed(self, now: float) -> bool:
+        """Whether there are other terms since the last time."""
+        if now < self._look_at:
+            return False
+        self._look_at = now + LOOK
+        state = _state(self._path)
+        if state is None or state == self._state:
+            return False
+        self._state = state
+        try:
+            terms = read(self._path)
+        except ConfigError as error:
+            log.error("tenants unchanged: %s", error)  # noqa: TRY400  # a person's mistake
+            return False
+        before, self.terms = self.terms, terms
+        return terms != before
+
+
+def _state(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino, found.st_size
