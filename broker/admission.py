@@ -138,6 +138,7 @@ class Admission:
         model = self._scheduler.models.get(run.model)
         counts = model.tally.refused if model and model.known else self._scheduler.strangers
         counts[why] += len(run.ids)
+        client.tenant.refused += len(run.ids)
         if (followed := self._scheduler.bundles.followed) is not None:
             items = line(tag(client.id, id) for id in run.ids)
             followed.append(event("items refused", model=run.model, reason=why, items=items))

@@ -64,6 +64,14 @@ class Metrics(Collector):
         counts = dict(scheduler.counts)
         for event in EVENTS:
             families.put("zstreamer_session_events_total", counts.get(event, 0), event)
+        for tenant in core.sessions.tenants:
+            for series, value in (
+                ("clients", tenant.clients),
+                ("open_items", tenant.open),
+                ("items_admitted_total", tenant.admitted),
+                ("items_refused_total", tenant.refused),
+            ):
+                families.put(f"zstreamer_tenant_{series}", value, tenant.name)
         bundles = scheduler.bundles
         for message in ("submit", "work", "report", "answer"):
             families.put_histogram("zstreamer_bundle_items", getattr(bundles, message), message)

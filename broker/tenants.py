@@ -88,15 +88,28 @@ class Tenant:
         open: items of its clients that are not answered yet.
         bytes: of their payloads.
         clients: how many clients belong to it.
+        admitted, refused: items that were taken of it, and those that were not.
     """
 
-    __slots__ = ("_bytes", "_items", "bytes", "clients", "name", "open", "terms")
+    __slots__ = (
+        "_bytes",
+        "_items",
+        "admitted",
+        "bytes",
+        "clients",
+        "name",
+        "open",
+        "refused",
+        "terms",
+    )
 
     def __init__(self, name: str, terms: Terms, now: float = 0.0) -> None:
         self.name = name
         self.open = 0
         self.bytes = 0
         self.clients = 0
+        self.admitted = 0
+        self.refused = 0
         self.agree(terms, now)
 
     def agree(self, terms: Terms, now: float) -> None:
@@ -143,6 +156,7 @@ class Tenant:
 
     def admit(self, items: int, size: int) -> None:
         """So many items were taken: they count against its rates."""
+        self.admitted += items
         self._items.take(items)
         self._bytes.take(size)
 

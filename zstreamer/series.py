@@ -27,6 +27,7 @@ class Series(NamedTuple):
 
 
 MODEL: Final = ("model",)
+TENANT: Final = ("tenant",)
 
 BROKER: Final = (
     Series("zstreamer_broker_info", "gauge", ("release",), "1; the release that runs"),
@@ -51,9 +52,9 @@ BROKER: Final = (
         "zstreamer_items_refused_total",
         "counter",
         ("model", "reason"),
-        "Items that were not taken: budget (too much work is ahead), queue_full, client_full, tenant, "
-        "draining, no_worker, model_not_found, too_large, bad_request. `model` is empty where "
-        "nobody has served that name",
+        "Items that were not taken: budget (too much work is ahead), queue_full, client_full, "
+        "tenant (a limit of its tenant), draining, no_worker, model_not_found, too_large, "
+        "bad_request. `model` is empty where nobody has served that name",
     ),
     Series(
         "zstreamer_items_redispatched_total",
@@ -131,6 +132,12 @@ BROKER: Final = (
         "counter",
         MODEL,
         "Times that a batch took suspiciously long",
+    ),
+    Series("zstreamer_tenant_clients", "gauge", TENANT, "Clients of a tenant"),
+    Series("zstreamer_tenant_open_items", "gauge", TENANT, "Its items that are not answered yet"),
+    Series("zstreamer_tenant_items_admitted_total", "counter", TENANT, "Its items that were taken"),
+    Series(
+        "zstreamer_tenant_items_refused_total", "counter", TENANT, "Its items that were not taken"
     ),
     Series(
         "zstreamer_session_events_total",
