@@ -189,7 +189,7 @@ class Server:
             del self._revoked[who]
             for descriptor in [fd for fd, each in self._speakers.items() if each == who]:
                 del self._speakers[descriptor]
-                descriptors.shut(descriptor)
+                descriptors.shut(descriptor, self._places[who[0]])
 
     def _hear(self, now: float, side: Side, session: bytes, frames: Frames) -> None:
         greets = frames[0][1:2] not in _OTHERS  # type: ignore[index]  # heads are bytes
