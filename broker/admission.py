@@ -13,8 +13,10 @@ from zstreamer.broker.scheduler import Scheduler
 from zstreamer.broker.tenants import TenantFull
 from zstreamer.config import BrokerConfig
 from zstreamer.errors import ModelNotFound, NoWorker, Overloaded, TooLarge, ZStreamerError
+from zstreamer.system.logs import event
 from zstreamer.wire import protocol
 from zstreamer.wire.protocol import Buffer, Run
+from zstreamer.wire.tags import line, tag
 
 MARGIN = 1.1
 """Under overload every admitted item waits as long as the prediction allows, so that one
@@ -90,7 +92,7 @@ class Admission:
         if refusal is not None:
             elsewhere = isinstance(refusal, Overloaded | ModelNotFound | NoWorker)
             wire = errors.refusal(refusal) if elsewhere else errors.to_wire(refusal)
-            self._refused(run, reason(refusal))
+            self._refused(client, run, reason(refusal))
             self._answer_error(client, run.ids, wire)
             return False
         model = self._scheduler.models.named(run.model)
@@ -104,6 +106,9 @@ class Admission:
             self._scheduler.enqueue(part)
         self._scheduler.counts["items"] += len(lot.ids)
         model.tally.admit(lot)
+        if (followed := self._scheduler.bundles.followed) is not None:
+            items = line(tag(client.id, id) for id in run.ids)
+            followed.append(event("items came", model=run.model, items=items))
         return True
 
     def _new_items(self, client: ClientRecord, run: Run) -> Run:
@@ -128,11 +133,14 @@ class Admission:
         ids, budgets, slots = zip(*rows.values(), strict=True) if rows else ((), (), ())
         return run._replace(ids=list(ids), budgets=list(budgets), slots=list(slots))
 
-    def _refused(self, run: Run, why: str) -> None:
+    def _refused(self, client: ClientRecord, run: Run, why: str) -> None:
         """Count a refusal; names that nobody has served are not kept."""
         model = self._scheduler.models.get(run.model)
         counts = model.tally.refused if model and model.known else self._scheduler.strangers
         counts[why] += len(run.ids)
+        if (followed := self._scheduler.bundles.followed) is not None:
+            items = line(tag(client.id, id) for id in run.ids)
+            followed.append(event("items refused", model=run.model, reason=why, items=items))
 
     def _answer_error(self, client: ClientRecord, ids: list[int], error: list[object]) -> None:
         self._scheduler.counts["refused items"] += len(ids)

@@ -12,7 +12,7 @@ items in scheduler.py, and what clients are told of models in notices.py.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 
 from zstreamer import errors
 from zstreamer.broker import snapshot
@@ -34,6 +34,9 @@ TICK = 0.25
 
 RATE_WEIGHT = 0.1
 """Weight of the latest tick in a model's rate: the last few seconds count."""
+
+MAX_FOLLOWED = 10_000
+"""Lines on the way of items that wait to be logged, at level debug."""
 
 MAX_TROUBLE = 8 * 1024
 """Characters that are kept of why a model could not start."""
@@ -58,6 +61,8 @@ class BrokerCore:
         self.epoch = epoch
         self.born = now
         self.scheduler = Scheduler(config.scale_latency)
+        if config.log_level == "debug":
+            self.scheduler.bundles.followed = deque(maxlen=MAX_FOLLOWED)
         self.admission = Admission(config, self.scheduler, now)
         self._notices = Notices(self.scheduler)
         self.sessions = Sessions(config, epoch, self.scheduler, self._notices)

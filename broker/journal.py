@@ -12,8 +12,9 @@ import math
 from typing import NamedTuple
 
 from zstreamer.broker.core import BrokerCore
+from zstreamer.broker.refusals import Refusals
 from zstreamer.broker.workers import Worker
-from zstreamer.system.logs import printable
+from zstreamer.system.logs import Event, event, printable
 from zstreamer.wire.protocol import WorkerState
 
 log = logging.getLogger("zstreamer.broker")
@@ -53,16 +54,16 @@ class _Kind:
         self._at = now
         self._level = logging.INFO
         self._held = 0
-        self._last = ""
+        self._last = event("")
         self._tell_at = math.inf
 
-    def write(self, now: float, level: int, line: str) -> None:
+    def write(self, now: float, level: int, line: Event) -> None:
         """Write a line, or count it."""
         self._left = min(BURST, self._left + (now - self._at) * REFILL)
         self._at = now
         if self._left >= 1 and not self._held:
             self._left -= 1
-            log.log(level, "%s", line)
+            log.log(level, line)
             return
         self._held += 1
         self._level, self._last = level, line
@@ -72,7 +73,8 @@ class _Kind:
     def flush(self, now: float) -> None:
         """Tell what was held back, if it is time for that."""
         if self._held and now >= self._tell_at:
-            log.log(self._level, "%s (the last of %d such changes)", self._last, self._held)
+            words = f"{self._last.words} (the last of {self._held} such changes)"
+            log.log(self._level, self._last.renamed(words))
             self._held, self._tell_at = 0, math.inf
 
 
@@ -85,9 +87,13 @@ class Journal:
         self._look_at = 0.0
         self._now = 0.0
         self._kinds: dict[str, _Kind] = {}
+        self._refusals = Refusals(core)
 
     def look(self, now: float) -> None:
         """Tell what has changed since the last look, if that is long enough ago."""
+        followed = self._core.scheduler.bundles.followed
+        while followed:
+            log.debug(followed.popleft())
         if now < self._look_at:
             return
         self._look_at = now + LOOK
@@ -103,11 +109,13 @@ class Journal:
             self._absent(self._seen[id])
         for kind in self._kinds.values():
             kind.flush(now)
+        self._refusals.look(now)
 
     def close(self) -> None:
         """The broker ends: tell what was held back."""
         for kind in self._kinds.values():
             kind.flush(math.inf)
+        self._refusals.close(self._now)
 
     def _note(self, before: _Seen, worker: Worker, *, missing: bool = False) -> None:
         """Tell what of a worker has changed, and remember how it is now."""
@@ -143,12 +151,16 @@ class Journal:
             printable(str(info.get(key, "-")), 100) for key in ("host", "pid", "number", "device")
         )
         reason = why.strip().rpartition("\n")[2]
-        line = (
-            f"worker {what} model={printable(worker.model.name, 100)} host={host} pid={pid} "
-            f"number={number} device={device or '-'} workers={len(worker.model.workers)}"
+        line = event(
+            f"worker {what}",
+            model=printable(worker.model.name, 100),
+            host=host,
+            pid=pid,
+            number=number,
+            device=device or "-",
+            workers=len(worker.model.workers),
+            why=printable(reason, 300),
         )
-        if reason:
-            line += f": {printable(reason, 300)}"
         if what not in self._kinds:
             self._kinds[what] = _Kind(self._now)
         self._kinds[what].write(self._now, level, line)

@@ -21,11 +21,13 @@ from zstreamer.broker import dispatch
 from zstreamer.broker.clients import ClientRecord
 from zstreamer.broker.lots import Lot
 from zstreamer.broker.models import Model, Models
-from zstreamer.broker.tally import code_name
+from zstreamer.broker.tally import code_name, outcome_name
 from zstreamer.broker.undone import Undone, fate_of, may_have_run, struck_out
 from zstreamer.broker.workers import Worker
 from zstreamer.errors import DeadlineExceeded, NoWorker, ZStreamerError
+from zstreamer.system.logs import event
 from zstreamer.wire.protocol import NO_PAYLOAD, Fate, Report, Slot, WorkerState
+from zstreamer.wire.tags import line, tag
 
 MAX_GROUP = 1024
 """Suspects that run as one batch: they share one message, and each may need a frame of its own."""
@@ -108,6 +110,10 @@ class Scheduler:
         client = lot.client
         client.end(ids, size)
         sent = client.answer(ids, slots)
+        if self.bundles.followed is not None:
+            items = line(tag(client.id, id) for id in ids)
+            outcomes = ",".join(dict.fromkeys(map(outcome_name, slots)))
+            self.bundles.followed.append(event("items end", outcome=outcomes, items=items))
         self.dirty[client] = None
         self.counts["answered"] += len(ids)
         return sent

@@ -306,15 +306,16 @@ def run(config: BrokerConfig, owner: Owner | None = None) -> int:
     gate = server.gate
     callers = (lambda: gate.lists.callers) if gate else None
     with StopRequests() as stop, Admin(config, server.core, server.turns, callers) as admin:
-        log.info(
-            "serving clients=%s workers=%s http=%s keys=%s max_memory=%dMiB max_bytes=%dMiB",
-            config.client_endpoint,
-            config.worker_endpoint,
-            admin.port or "none",
-            len(gate.lists.ring) if gate else "none",
-            limit // 2**20,
-            config.max_bytes // 2**20,
+        line = logs.event(
+            "serving",
+            clients=config.client_endpoint,
+            workers=config.worker_endpoint,
+            http=admin.port or "none",
+            keys=len(gate.lists.ring) if gate else "none",
+            max_memory=f"{limit // 2**20}MiB",
+            max_bytes=f"{config.max_bytes // 2**20}MiB",
         )
+        log.info(line)
         server.poller.register(stop, zmq.POLLIN)
         journal = Journal(server.core)
         if terms is not None:
@@ -347,7 +348,7 @@ def _serve(
             return ExitCode.MEMORY
         if server.owner_gone():
             return ExitCode.OK
-    log.info("draining grace=%gs", server.config.drain_grace)
+    log.info(logs.event("draining", grace=f"{server.config.drain_grace:g}s"))
     server.core.drain()
     start = time.monotonic()
     end = start + server.config.drain_grace
@@ -356,7 +357,8 @@ def _serve(
         server.turn()
         journal.look(time.monotonic())
         if stop.requests > 1 or time.monotonic() > end or server.owner_gone():
-            log.warning("stopped with work unfinished items=%d", server.core.scheduler.queued_items)
+            items = server.core.scheduler.queued_items
+            log.warning(logs.event("stopped with work unfinished", items=items))
             return ExitCode.NOT_DRAINED
     log.info("drained and stopped")
     return ExitCode.OK
@@ -377,7 +379,7 @@ def main() -> int:
     """Run the broker that another program of ours started."""
     try:
         config, owner = read_config(BrokerConfig)
-        logs.start(config.log_level)
+        logs.start(config.log_level, config.log_format)
         return run(config, owner)
     finally:
         if FOLDER_FLAG in sys.argv:  # the owner may have been killed

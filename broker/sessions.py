@@ -6,6 +6,7 @@ client's waits a short grace for the next one.
 
 from __future__ import annotations
 
+from collections import deque
 from enum import Enum
 from typing import NamedTuple, TypeAlias
 
@@ -22,6 +23,9 @@ from zstreamer.errors import ZStreamerError
 from zstreamer.keys.ring import Principal
 from zstreamer.wire import protocol
 from zstreamer.wire.protocol import Frames, Hello, Role
+
+MAX_REFUSALS, MAX_WORDS = 100, 200
+"""Refusals that are kept until they are logged, and the characters of each."""
 
 
 class Side(Enum):
@@ -58,6 +62,7 @@ class Sessions:
         tenants: to whom clients belong.
         patience: how much longer the broker listens to the sessions of a side that err.
         out: answers to sessions, which may be unknown; the core sends them.
+        refusals: the latest sessions that were refused: which side, who, and why; for the log.
     """
 
     def __init__(
@@ -69,6 +74,7 @@ class Sessions:
         self.tenants = Tenants()
         self.patience = {side: Patience() for side in Side}
         self.out: list[Outgoing] = []
+        self.refusals: deque[tuple[Side, str, str]] = deque(maxlen=MAX_REFUSALS)
         self._config = config
         self._epoch = epoch
         self._scheduler = scheduler
@@ -250,6 +256,9 @@ class Sessions:
     def refuse(self, now: float, side: Side, session: bytes, error: ZStreamerError) -> None:
         """Say that what a session sent is not taken; one that is refused too often is ignored."""
         self._scheduler.counts["refused"] += 1
+        peer = (self.connected if side is Side.CLIENT else self.workers).get(session)
+        who = introduction.words(peer.info) if peer is not None else f"session={session.hex()}"
+        self.refusals.append((side, who, error.message[:MAX_WORDS]))
         frames = protocol.plain(protocol.Refuse(errors.to_wire(error)))
         self.out.append(Outgoing(side, session, frames))
         if not self.patience[side].fault(now, session):

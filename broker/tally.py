@@ -5,11 +5,12 @@ They are counted for lots and messages, not for items, and never forgotten befor
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 
 from zstreamer.broker.lots import Lot
 from zstreamer.errors import Code
 from zstreamer.histogram import Histogram, Sizes
+from zstreamer.system.logs import Event
 from zstreamer.wire.protocol import Slot
 
 _CODES = {int(code): code.name.lower() for code in Code}
@@ -20,11 +21,16 @@ WANTING = ("budget", "queue_full", "client_full", "no_worker")
 
 
 class Bundles:
-    """How many items the messages of each kind carry, over all models."""
+    """How many items the messages of each kind carry, over all models.
 
-    __slots__ = ("answer", "report", "submit", "work")
+    Attributes:
+        followed: what has happened to which items, for the log; None where nobody follows them.
+    """
+
+    __slots__ = ("answer", "followed", "report", "submit", "work")
 
     def __init__(self) -> None:
+        self.followed: deque[Event] | None = None
         self.submit = Sizes()
         self.work = Sizes()
         self.report = Sizes()
@@ -112,3 +118,8 @@ def code_name(error: Slot) -> str:
     """Return what the metrics call an error in the form that it has in a message."""
     code = error[0] if isinstance(error, list) and error else None
     return _CODES.get(code, "other") if isinstance(code, int) else "other"
+
+
+def outcome_name(slot: Slot) -> str:
+    """Return what the metrics call an outcome."""
+    return code_name(slot) if isinstance(slot, list) else "ok"

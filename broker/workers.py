@@ -12,6 +12,7 @@ from zstreamer.broker.models import Model
 from zstreamer.broker.patience import WORDS_AN_ITEM
 from zstreamer.config import BrokerConfig
 from zstreamer.keys.ring import Principal
+from zstreamer.system.logs import event
 from zstreamer.wire import protocol
 from zstreamer.wire.protocol import (
     BUNDLE,
@@ -24,6 +25,7 @@ from zstreamer.wire.protocol import (
     Slot,
     WorkerState,
 )
+from zstreamer.wire.tags import line, tag
 from zstreamer.wire.transfer import Receiver, Sender, cut
 
 LATE = 3.0
@@ -304,7 +306,7 @@ class Worker:
         for transfer, lot in done:
             if lot.wanted():
                 flags = Flag.ONCE if lot.once else 0
-                messages.append(protocol.work(flags, [lot.ticket], lot.left(now), [transfer], []))
+                messages.append(self._work(flags, [lot.ticket], lot.left(now), [transfer], []))
         if self._cancels:
             tickets, self._cancels = self._cancels, []
             messages.extend(protocol.cancels(tickets))
@@ -316,17 +318,39 @@ class Worker:
         size = sum(lot.size for lot in lots)
         self.model.bundles.work.observe(len(tickets))
         if protocol.fits_inline(size, len(tickets)):  # the head holds all
-            return [protocol.work(flags, tickets, budgets, payloads, [])]  # type: ignore[arg-type]  # list is invariant
+            return [self._work(flags, tickets, budgets, payloads, [])]  # type: ignore[arg-type]  # list is invariant
         if size <= BUNDLE and len(tickets) <= MAX_ROWS:
             slots, frames = protocol.lay_out(payloads)  # type: ignore[arg-type]  # list is invariant
-            return [protocol.work(flags, tickets, budgets, slots, frames)]
+            return [self._work(flags, tickets, budgets, slots, frames)]
         messages = []
         rows = list(zip(tickets, budgets, payloads, strict=True))
         for bundle in protocol.bundles(rows, lambda row: len(row[2])):
             slots, frames = protocol.lay_out([payload for _, _, payload in bundle])
             columns = [ticket for ticket, _, _ in bundle], [budget for _, budget, _ in bundle]
-            messages.append(protocol.work(flags, *columns, slots, frames))
+            messages.append(self._work(flags, *columns, slots, frames))
         return messages
+
+    def _work(
+        self,
+        flags: int,
+        tickets: list[int],
+        budgets: list[int],
+        slots: list[Slot],
+        frames: Frames,
+    ) -> Frames:
+        followed = self.model.bundles.followed
+        if followed is None:
+            return protocol.work(flags, tickets, budgets, slots, frames)
+        lots = [self.tickets[ticket] for ticket in tickets]
+        tagged = [
+            tag(lot.client.id, lot.ids[ticket - lot.ticket])
+            for lot, ticket in zip(lots, tickets, strict=True)
+        ]
+        worker = f"{self.id:016x}"
+        followed.append(
+            event("items leave", worker=worker, items=line(tagged), first_ticket=tickets[0])
+        )
+        return protocol.work(flags, tickets, budgets, slots, frames, tagged)
 
     def _parts_first(self, now: float, group: list[Lot]) -> list[Frames]:
         messages: list[Frames] = []
@@ -341,7 +365,7 @@ class Worker:
         flags = Flag.ALONE | (Flag.ONCE if group[0].once else 0)
         small = sum(lot.size for lot in group if not lot.large) <= BUNDLE
         slots, frames = protocol.lay_out(payloads) if small else protocol.all_apart(payloads)
-        return [*messages, protocol.work(flags, *_columns(now, group), slots, frames)]
+        return [*messages, self._work(flags, *_columns(now, group), slots, frames)]
 
 
 def _columns(now: float, lots: list[Lot]) -> tuple[list[int], list[int]]:

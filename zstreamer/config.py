@@ -60,6 +60,7 @@ API_KEYS_HELP = (
 )
 
 LOG_LEVEL = choice("debug", "info", "warning", "error")
+LOG_FORMAT = choice("text", "json")
 
 
 class Config:
@@ -153,6 +154,9 @@ class BrokerConfig(Config):
         "of four full batches, at least half a second.",
     )
     log_level: str = setting("info", LOG_LEVEL, "Lowest level that is logged.")
+    log_format: str = setting(
+        "text", LOG_FORMAT, "What a line of the log is: text, or a JSON object."
+    )
 
     @property
     def client_endpoint(self) -> str:
@@ -253,6 +257,9 @@ class WorkerConfig(Config):
     heartbeat: float = setting(HEARTBEAT, SECONDS, "Seconds between heartbeats.")
     heartbeat_timeout: float = setting(SILENCE, SECONDS, "Seconds of silence until a peer is lost.")
     log_level: str = setting("info", LOG_LEVEL, "Lowest level that is logged.")
+    log_format: str = setting(
+        "text", LOG_FORMAT, "What a line of the log is: text, or a JSON object."
+    )
 
     def _check(self) -> None:
         _check_heartbeat(self)
@@ -379,6 +386,9 @@ class GatewayConfig(Config):
         30.0, SECONDS, "Seconds that open requests may take after a request to stop."
     )
     log_level: str = setting("info", LOG_LEVEL, "Lowest level that is logged.")
+    log_format: str = setting(
+        "text", LOG_FORMAT, "What a line of the log is: text, or a JSON object."
+    )
 
     @property
     def address(self) -> str:

@@ -261,3 +261,24 @@ GATEWAY: Final = (
     ),
     Series("zstreamer_http_in_flight", "gauge", (), "Requests that have begun and not ended"),
 )
+
+PAGES: Final = {"broker": BROKER, "worker": WORKER, "client": CLIENT, "gateway": GATEWAY}
+"""All series, by the process or object that shows them."""
+
+
+def table(catalog: tuple[Series, ...]) -> str:
+    """Return the table of some series as docs/metrics.md has it."""
+    lines = ["| name | type | labels | what |", "| --- | --- | --- | --- |"]
+    for name, kind, labels, words in catalog:
+        named = ", ".join(f"`{label}`" for label in labels)
+        lines.append(f"| `{name}` | {kind} | {named} | {words} |")
+    return "\n".join(lines)
+
+
+def written_into(page: str) -> str:
+    """Return a page in Markdown with each table between its marks as it must be."""
+    for name, catalog in PAGES.items():
+        start, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+        before, _, rest = page.partition(start)
+        page = f"{before}{start}\n{table(catalog)}\n{end}{rest.partition(end)[2]}"
+    return page

@@ -39,6 +39,12 @@ def slow_batch_sizes(batch):
     return [len(batch)] * len(batch)
 
 
+def nap(batch):
+    """Takes as many seconds as the largest item says."""
+    time.sleep(max(batch))
+    return batch
+
+
 def pids(batch):
     return [os.getpid()] * len(batch)
 

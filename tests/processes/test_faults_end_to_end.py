@@ -133,7 +133,7 @@ def test_a_model_that_fails_on_its_own_example_gets_a_new_process(shared, capfd)
             client.predict(["good"])
         [after] = client.predict(["good"])  # the third in a row without an answer
         assert after != before
-    assert "how='was broken: RuntimeError: who knows why'" in capfd.readouterr().err
+    assert 'how="was broken: RuntimeError: who knows why"' in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("wrong", ["raise", "return", "count"])
@@ -177,7 +177,7 @@ def test_odd_exceptions_reach_their_callers_and_leave_the_model_alive(shared, ca
             client.predict(["raise mute"] * 8, return_exceptions=True)
 
     log = capfd.readouterr().err
-    assert "predict failed type=Mute items=1 last='(no text" in log
+    assert 'predict failed type=Mute items=1 last="(no text' in log
     assert 1 <= log.count("type=Mute") <= 5, log
 
 

@@ -1,10 +1,52 @@
 """Lines that are written seldom, however often there is something to say."""
 
+import json
+import logging
 import math
 
 import pytest
 
-from zstreamer.system.logs import Sparing, printable
+from zstreamer.system.logs import FORMAT, JsonFormatter, Sparing, event, printable
+
+
+def record(message, *args, exc_info=None):
+    return logging.LogRecord("zstreamer.x", logging.WARNING, "", 0, message, args, exc_info)
+
+
+def test_an_event_is_a_line_of_words_and_values():
+    line = event("worker came", why="it said so", model="my model", pid=7, share=0.5)
+    assert line == 'worker came model="my model" pid=7 share=0.5: it said so'
+    assert event("ready", first=True, model="default") == "model=default ready"
+    assert (
+        logging.Formatter(FORMAT)
+        .format(record(event("100%", x="a=b\nc")))
+        .endswith('100% x="a=b\\nc"')
+    )
+
+
+def test_in_json_the_values_are_members_of_the_line():
+    line = event("worker failed", why="it died", model='a "b"\n', pid=7)
+    text = JsonFormatter().format(record(line))
+    assert "\n" not in text
+    found = json.loads(text)
+    assert {"level": "warning", "logger": "zstreamer.x", "event": "worker failed"}.items() <= (
+        found.items()
+    )
+    assert (found["model"], found["its_pid"], found["why"]) == ('a "b"\n', 7, "it died")
+    assert found["pid"] != 7
+    assert found["time"].endswith("Z")
+
+
+def test_other_lines_are_events_without_members_and_have_their_traceback():
+    try:
+        raise ValueError("it broke\nin two lines")
+    except ValueError as error:
+        info = type(error), error, error.__traceback__
+    text = JsonFormatter().format(record("%d of %s", 3, "these", exc_info=info))
+    assert "\n" not in text
+    found = json.loads(text)
+    assert found["event"] == "3 of these"
+    assert "ValueError: it broke" in found["traceback"]
 
 
 def test_the_first_of_a_kind_is_told_at_once_and_the_others_with_the_next_line():

@@ -29,5 +29,5 @@ def gateway(config: GatewayConfig) -> int:
     from zstreamer.web.gateway import parent as server
 
     server.check_installed()
-    logs.start(config.log_level)
+    logs.start(config.log_level, config.log_format)
     return server.run(config)

@@ -42,7 +42,7 @@ def broker(config: BrokerConfig) -> int:
     """
     from zstreamer.broker import server
 
-    logs.start(config.log_level)
+    logs.start(config.log_level, config.log_format)
     return server.run(config)
 
 
@@ -63,7 +63,7 @@ def worker(config: WorkerConfig) -> int:
     the current folder is on its import path. hf:MODEL is a model of the Hugging Face hub, or a
     folder that holds one. Ctrl-C drains; a second one ends at once.
     """
-    logs.start(config.log_level)
+    logs.start(config.log_level, config.log_format)
     config = _with_current_folder(config)
     given(config.keys or "", Role.WORKER)
     from zstreamer.worker import supervisor
@@ -120,6 +120,7 @@ def _gateway(config: UpConfig, broker: str, worker_config: WorkerConfig) -> Gate
         "processes": config.http_processes,
         "model": worker_config.model,
         "log_level": worker_config.log_level,
+        "log_format": worker_config.log_format,
     }
     return resolve(GatewayConfig, flags, file=get_current_context().params.get("config"))
 

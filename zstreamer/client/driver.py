@@ -8,6 +8,7 @@ A driver lives in one thread; all of its methods run there.
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import random
@@ -23,10 +24,13 @@ from zstreamer.client.calls import Call, Watch
 from zstreamer.client.core import ClientCore
 from zstreamer.client.settings import Settings
 from zstreamer.errors import BrokerUnreachable
-from zstreamer.system import descriptors
+from zstreamer.system import descriptors, logs
 from zstreamer.wire.connections import Connections
 from zstreamer.wire.link import LinkState
+from zstreamer.wire.tags import line, tag
 from zstreamer.wire.transport import Connection
+
+log = logging.getLogger(__name__)
 
 SWEEP = 1.0
 """Seconds between two looks at the sockets while calls are open, should an edge be missed."""
@@ -106,10 +110,26 @@ class Driver(ABC):
             for call in core.completed():
                 if isinstance(call, Call):
                     self._tally.ended(now, call)
+                    if log.isEnabledFor(logging.DEBUG):
+                        self._tell(now, call)
                 self.complete(call)
                 again = True  # its caller may have made the next call already
         self._tallies.look(now, self._tally)
         return min(core.wake_at(), self._tally.due)
+
+    def _tell(self, now: float, call: Call) -> None:
+        """Log the end of a call, with what its items are called in the logs of all."""
+        items = range(call.first, call.first + len(call.outcomes))
+        outcome = "ok" if call.error is None else call.error.code.name.lower()
+        log.debug(
+            logs.event(
+                "call ended",
+                model=call.model,
+                outcome=outcome,
+                seconds=round(now - call.submitted, 6),
+                items=line(tag(self.core.id, item) for item in items),
+            )
+        )
 
     def shut_down(self) -> None:
         """End all calls and close all connections."""

@@ -1,26 +1,116 @@
-"""Where the programs' logs go, and what a line looks like: one event a line, on standard error."""
+"""Where the programs' logs go, and what a line looks like: one event a line, on standard error.
+
+2026-01-31 12:00:00,123 INFO    4711 zstreamer.broker worker came model=default host=gpu-1 pid=99
+{"time": "2026-01-31T11:00:00.123Z", "level": "info", "pid": 4711, "logger": "zstreamer.broker",
+ "event": "worker came", "model": "default", "host": "gpu-1", "its_pid": 99}
+"""
 
 from __future__ import annotations
 
+import json
 import logging
 import math
+import re
 import sys
+import time
 from collections import Counter
+from collections.abc import Mapping
 from typing import Final
 
 FORMAT: Final = "%(asctime)s %(levelname)-7s %(process)d %(name)s %(message)s"
 
-
-def start(level: str) -> None:
-    """Log to standard error from now on; level: the least that is logged, such as "info"."""
-    logging.basicConfig(level=level.upper(), format=FORMAT, stream=sys.stderr)
+_RESERVED: Final = ("time", "level", "pid", "logger", "event")
 
 
-def start_own(level: str) -> None:
+class Event(str):
+    """What a line says, as text; its parts are for programs that read logs.
+
+    Attributes:
+        words: what has happened.
+        fields: the values that belong to it.
+    """
+
+    __slots__ = ("fields", "words")
+
+    words: str
+    fields: Mapping[str, object]
+
+    def renamed(self, words: str) -> Event:
+        """Return the same event in other words."""
+        return _made(words, self.fields)
+
+
+def event(words: str, *, first: bool = False, why: str = "", **fields: object) -> Event:
+    """Return a message for a logger: ``log.info(event("worker came", model="default"))``.
+
+    Args:
+        words: what has happened.
+        first: the fields stand before the words in the text.
+        why: the reason, in words.
+        fields: what belongs to it; in the text as ``name=value``.
+    """
+    return _made(words, {**fields, **({"why": why} if why else {})}, first)
+
+
+def _made(words: str, fields: Mapping[str, object], first: bool = False) -> Event:
+    why = fields.get("why")
+    pairs = [f"{name}={_shown(value)}" for name, value in fields.items() if name != "why"]
+    text = " ".join([*pairs, words] if first else [words, *pairs])
+    message = Event(f"{text}: {why}" if why else text)
+    message.words = words
+    message.fields = fields
+    return message
+
+
+def _shown(value: object) -> str:
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    return text if re.fullmatch(r"[^\s\"=]+", text) else json.dumps(text, ensure_ascii=False)
+
+
+class JsonFormatter(logging.Formatter):
+    """Writes a line as one JSON object, with the fields of an `event` as members."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        line: dict[str, object] = {
+            "time": f"{at}.{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "pid": record.process,
+            "logger": record.name,
+        }
+        if isinstance(record.msg, Event):
+            line["event"] = record.msg.words
+            for name, value in record.msg.fields.items():
+                line[f"its_{name}" if name in _RESERVED else name] = value
+        else:
+            line["event"] = record.getMessage()
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+def _formatter(kind: str) -> logging.Formatter:
+    return JsonFormatter() if kind == "json" else logging.Formatter(FORMAT)
+
+
+def start(level: str, kind: str = "text") -> None:
+    """Log to standard error from now on.
+
+    Args:
+        level: the least that is logged, such as "info".
+        kind: "text", or "json" for one object a line.
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_formatter(kind))
+    logging.basicConfig(level=level.upper(), handlers=[handler])
+
+
+def start_own(level: str, kind: str = "text") -> None:
     """Log this package's lines alone, in a process whose other logging is the user's to set up."""
     own = logging.getLogger("zstreamer")
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter(FORMAT))
+    handler.setFormatter(_formatter(kind))
     own.addHandler(handler)
     own.setLevel(level.upper())
     own.propagate = False

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
+from zstreamer.system import logs
 from zstreamer.system.exitcodes import of_child
 from zstreamer.system.process import Owner, Process
 from zstreamer.system.signals import StopRequests
@@ -79,7 +80,7 @@ class ProcessSlot:
             return
         self._backoff = BACKOFF if now - self._started > HEALTHY else self._backoff * 2
         self._start_at = now + min(self._backoff, MAX_BACKOFF)
-        log.warning("%s died code=%d, starting it again", self._name, code)
+        log.warning(logs.event(f"{self._name} died, starting it again", code=code))
 
     def ended(self) -> int | None:
         """Return its exit code where the process has just ended; what is left of it is cleared."""

@@ -98,7 +98,7 @@ class Backend:
                 answer: Any = (
                     await self._predict(step, disconnected)
                     if isinstance(step, Predict)
-                    else await self.directory.aget()
+                    else await self.directory.aget(step.oldest)
                 )
             except ZStreamerError as error:
                 step = step.failed(error)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import sys
 import time
@@ -77,18 +78,21 @@ class Directory:
         self._found_at = -STALE  # of a monotonic clock, which may begin at 0
         self._silent: set[str] = set()
 
-    def get(self) -> Snapshot:
+    def get(self, oldest: float = math.inf) -> Snapshot:
         """Return the snapshot; blocks the thread, or the greenlet alone, while it is fetched.
+
+        Args:
+            oldest: seconds; an older one is not used.
 
         Raises:
             BrokerUnreachable: no broker answered.
         """
-        found = self._at_hand()
+        found = self._at_hand(oldest)
         if found is None:
-            found = self._wait()
+            found = self._wait(oldest)
         return _raised(found)
 
-    def _wait(self) -> Snapshot | ZStreamerError:
+    def _wait(self, oldest: float) -> Snapshot | ZStreamerError:
         here = waiter.here()
         answers: list[Snapshot | ZStreamerError] = []
 
@@ -96,14 +100,14 @@ class Directory:
             answers.append(found)
             here.wake()
 
-        self.ask(callback)
+        self.ask(callback, oldest)
         if here.wait(LATE + self._timeout * len(self._addresses)):
             return answers[0]
         return BrokerUnreachable("the thread that asks the brokers does not answer")
 
-    async def aget(self) -> Snapshot:
+    async def aget(self, oldest: float = math.inf) -> Snapshot:
         """Return the snapshot, as `get` does, without blocking the event loop."""
-        found = self._at_hand()
+        found = self._at_hand(oldest)
         if found is not None:
             return _raised(found)
         loop = asyncio.get_running_loop()
@@ -117,12 +121,12 @@ class Directory:
             with suppress(RuntimeError):  # the loop has been closed meanwhile
                 loop.call_soon_threadsafe(settle, found)
 
-        self.ask(callback)
+        self.ask(callback, oldest)
         return _raised(await future)
 
-    def ask(self, callback: Callback) -> None:
+    def ask(self, callback: Callback, oldest: float = math.inf) -> None:
         """Call back with the snapshot or the error: at once, here, or soon, from another thread."""
-        found = self._at_hand()
+        found = self._at_hand(oldest)
         if found is not None:
             callback(found)
             return
@@ -130,9 +134,11 @@ class Directory:
             self._waiting.append(callback)
         self._fetch()
 
-    def _at_hand(self) -> Snapshot | ZStreamerError | None:
+    def _at_hand(self, oldest: float) -> Snapshot | ZStreamerError | None:
         """Return what is known if it is not too old, and see to it that it will be renewed."""
         age = time.monotonic() - self._found_at
+        if age >= oldest:
+            return None
         if age >= FRESH:
             if age >= STALE or isinstance(self._found, ZStreamerError):
                 return None

@@ -110,7 +110,7 @@ class App:
 
     def _ask(self, step: Predict | Look) -> object:
         if isinstance(step, Look):
-            return self._directory.get()
+            return self._directory.get(step.oldest)
         return self._clients.of(step.tenant).predict(
             step.items,
             model=step.model,

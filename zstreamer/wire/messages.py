@@ -205,12 +205,16 @@ class Ping(NamedTuple):
 
 
 class Work(NamedTuple):
-    """Items for a worker. A ticket numbers one dispatch of one item, and is used only once."""
+    """Items for a worker. A ticket numbers one dispatch of one item, and is used only once.
+
+    `tags` are there where the broker logs at level debug: what the items are called in logs.
+    """
 
     flags: int
     tickets: list[int]
     budgets: list[int]
     slots: list[Slot]
+    tags: list[str] | tuple[()] = ()
 
 
 class Report(NamedTuple):

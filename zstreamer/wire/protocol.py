@@ -142,9 +142,16 @@ def answer(ids: list[int], slots: list[Slot], frames: Frames) -> Frames:
 
 
 def work(
-    flags: int, tickets: list[int], budgets: list[int], slots: list[Slot], frames: Frames
+    flags: int,
+    tickets: list[int],
+    budgets: list[int],
+    slots: list[Slot],
+    frames: Frames,
+    tags: list[str] | None = None,
 ) -> Frames:
     """Return the frames of a WORK; ``frames`` fill its empty slots, in order."""
+    if tags is not None:
+        return [_pack((12, flags, tickets, budgets, slots, tags)), *frames]
     return [_pack((12, flags, tickets, budgets, slots)), *frames]
 
 
@@ -364,6 +371,9 @@ def _decode_work(fields: list[object], frames: Sequence[Buffer]) -> Work:
     message = Work(*fields[1:])  # type: ignore[arg-type]  # checked below
     _columns(message.tickets, message.budgets, message.slots)
     _columns(message.budgets)
+    if message.tags:
+        _columns(message.tickets, message.tags)
+        _require(set(map(type, message.tags)) == {str}, "tags are not texts")
     _end(frames, _fill(message.slots, frames, 1))
     return message
 

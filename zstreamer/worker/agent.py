@@ -90,7 +90,7 @@ class Agent:
                 stops += 1
                 if stops > 1:
                     break
-                log.info("draining items=%d", len(self.core.backlog.jobs))
+                log.info(logs.event("draining", items=len(self.core.backlog.jobs)))
                 self.core.drain()
                 self._act_on_core(time.monotonic())  # the brokers hear of it at once
         return self._finish()
@@ -135,7 +135,7 @@ class Agent:
             self._poller.unregister(child)
             self._child = None
             how = child.reap()
-            log.warning("model process ended pid=%d how=%r", child.pid, self._killed or how)
+            log.warning(logs.event("model process ended", child=child.pid, how=self._killed or how))
             self.core.on_child_gone(now, self._killed or how)
             self._killed = ""
 
@@ -163,7 +163,9 @@ class Agent:
             log.error("cannot start the model's process: %s", error)  # noqa: TRY400
             self.core.on_child_gone(now, f"could not be started: {error}")
             return
-        log.info("model process started pid=%d device=%s", self._child.pid, config.device or "-")
+        log.info(
+            logs.event("model process started", child=self._child.pid, device=config.device or "-")
+        )
 
     def _serve_pages(self) -> WorkerPages | None:
         config = self.config
@@ -179,7 +181,7 @@ class Agent:
                 error,
             )
             return None
-        log.info("pages address=%s:%d", config.metrics_host, pages.port)
+        log.info(logs.event("serving pages", address=f"{config.metrics_host}:{pages.port}"))
         return pages
 
     def _finish(self) -> int:
@@ -192,7 +194,9 @@ class Agent:
         self._connections.close()
         transport.context().term()  # returns once the last reports are out, or after LINGER
         if self.exit is None:
-            log.warning("stopped with work unfinished items=%d", len(self.core.backlog.jobs))
+            log.warning(
+                logs.event("stopped with work unfinished", items=len(self.core.backlog.jobs))
+            )
             return ExitCode.NOT_DRAINED
         if self.exit.broken:
             sys.stderr.write(self.exit.text.rstrip() + "\n")
@@ -205,7 +209,7 @@ def main() -> int:
     """Run the agent that `Process` started."""
     config, owner = read_config(AgentConfig)
     cpus.give_way()
-    logs.start(config.log_level)
+    logs.start(config.log_level, config.log_format)
     gc.freeze()
     with StopRequests() as stop:
         try:

@@ -11,13 +11,16 @@ cost and its place. The states of an item are in docs/protocol.md.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterable, Sequence
 
 from zstreamer import errors
 from zstreamer.batching import Batcher, BatchTime
 from zstreamer.config import WorkerConfig
+from zstreamer.system.logs import Event, event
 from zstreamer.wire import protocol
 from zstreamer.wire.protocol import Fate, Flag
+from zstreamer.wire.tags import line
 from zstreamer.wire.transfer import Parts
 from zstreamer.worker import pipe
 from zstreamer.worker.jobs import Job
@@ -27,6 +30,9 @@ from zstreamer.worker.patience import Patience
 from zstreamer.worker.tally import Tally
 
 _ONCE, _ALONE = int(Flag.ONCE), int(Flag.ALONE)  # an enum's & costs a microsecond or two
+
+MAX_FOLLOWED = 10_000
+"""Lines on the way of items that wait to be logged."""
 
 LOOK = 0.002
 """Seconds after which the agent looks for a claim that it has not heard of: a free model begins at
@@ -48,6 +54,7 @@ class Backlog:
         time: the model's batch time, learned from what runs.
         patience: how long the model may take for what it does now.
         tally: what its batches were like.
+        followed: what has happened to which items, for the log; None where nobody follows them.
         measures: how long items and batches took, and what became of items.
     """
 
@@ -57,6 +64,7 @@ class Backlog:
         self.patience = Patience(config.predict_timeout, self.time)
         self.tally = Tally()
         self.measures = Measures()
+        self.followed: deque[Event] | None = None
         self._out: list[pipe.PipeMessage] = []
         self._by_ticket: dict[tuple[int, int], Job] = {}
         self._batcher: Batcher[Job] = Batcher(
@@ -115,6 +123,8 @@ class Backlog:
             payloads.append(payload)
         if warm is None or not jobs:
             return
+        if work.tags:
+            self._follow(work, jobs)
         once = bool(work.flags & _ONCE)
         self._out.append(pipe.Items([job.id for job in jobs], payloads, once))
         if work.flags & _ALONE:
@@ -123,6 +133,18 @@ class Backlog:
             self._costed.update((job.id, job) for job in jobs)
         else:
             self._batcher.add(now, jobs)
+
+    def _follow(self, work: protocol.Work, jobs: Sequence[Job]) -> None:
+        tags = dict(zip(work.tickets, work.tags, strict=True))
+        for job in jobs:
+            job.tag = tags[job.ticket]
+        if self.followed is None:
+            self.followed = deque(maxlen=MAX_FOLLOWED)
+        self._tell("items came", jobs)
+
+    def _tell(self, words: str, jobs: Iterable[Job]) -> None:
+        if self.followed is not None and (tags := [job.tag for job in jobs if job.tag]):
+            self.followed.append(event(words, items=line(tags)))
 
     def cancel(self, link: WorkerLink, tickets: Sequence[int]) -> None:
         """A broker no longer wants these; what has begun goes on."""
@@ -172,10 +194,12 @@ class Backlog:
             if job.link is not None:
                 job.link.begun(since, job.ticket)
         self._batcher.remove(claim.ids)
+        self._tell("batch begins", begun)
 
     def done(self, now: float, done: pipe.Done) -> None:
         """Outcomes have come: of a batch, or of items that could not be decoded or prepared."""
         self.measures.done(done.outcomes, done.seconds)
+        self._tell("items end", (self.jobs[id] for id in done.ids if id in self.jobs))
         if done.seconds and done.ids:
             self.time.observe(len(done.ids), done.seconds)
         unclaimed = []

@@ -231,7 +231,7 @@ def run(
         if description.private:  # as its owner says, never a peer
             child.codec = pickled.private(target.import_main)
         if load is None:  # a fork has the logging of the program that it was forked from
-            logs.start_own(description.log_level)
+            logs.start_own(description.log_level, description.log_format)
         # Before the model's modules are imported: OpenMP and torch look at it then. Without it
         # each worker would start a thread for every core, and all would wait for each other.
         os.environ.setdefault("OMP_NUM_THREADS", str(cpus.share(description.workers)))

@@ -11,9 +11,10 @@ class Job:
     Attributes:
         link: the broker that waits for it, None once that connection is lost.
         begun: the child has claimed it.
+        tag: what it is called in logs, where its broker says so.
     """
 
-    __slots__ = ("arrived", "begun", "cost", "deadline", "id", "link", "ticket")
+    __slots__ = ("arrived", "begun", "cost", "deadline", "id", "link", "tag", "ticket")
 
     def __init__(
         self, id: int, link: WorkerLink, ticket: int, deadline: float, arrived: float
@@ -24,4 +25,5 @@ class Job:
         self.deadline = deadline
         self.arrived = arrived
         self.cost = 0.0
+        self.tag = ""
         self.begun = False

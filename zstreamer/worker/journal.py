@@ -45,6 +45,9 @@ class Journal:
         """Look at what has changed; now: monotonic seconds."""
         self._links(now)
         self._model(now)
+        followed = self._core.backlog.followed
+        while followed:
+            log.debug(followed.popleft())
         if now >= self._failures.due:
             self._flush(now)
 
@@ -88,7 +91,8 @@ class Journal:
             if changed or due:
                 self._told[link] = words
                 level = logging.WARNING if wrong else logging.INFO
-                log.log(level, "broker=%s %s", link.address, words)
+                words, _, why = words.partition(": ")
+                log.log(level, logs.event(words, first=True, why=why, broker=link.address))
 
     def _model(self, now: float) -> None:
         """Log once that the model is loaded, and that it is ready once a broker knows."""
@@ -105,8 +109,8 @@ class Journal:
             words = "loaded, waiting for a broker"
         if words != self._model_words:
             self._model_words = words
-            log.info("model=%s %s", self._core.config.model, words)
+            log.info(logs.event(words, first=True, model=self._core.config.model))
 
 
 def _tell_failure(type_name: str, items: int, last: str) -> None:
-    log.warning("predict failed type=%s items=%d last=%.200r", type_name, items, last)
+    log.warning(logs.event("predict failed", type=type_name, items=items, last=last[:200]))

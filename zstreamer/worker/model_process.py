@@ -153,4 +153,5 @@ def _describe(config: AgentConfig) -> bytes:
         config.num,
         config.log_level,
         config.private,
+        config.log_format,
     ).to_bytes()

@@ -56,7 +56,7 @@ def agent_config(config: WorkerConfig, number: int) -> AgentConfig:
 def main() -> int:
     """Run the workers that a `Streamer` or another program of ours started."""
     config, owner = read_config(AgentConfig)
-    logs.start(config.log_level)
+    logs.start(config.log_level, config.log_format)
     return run(config, owner)
 
 

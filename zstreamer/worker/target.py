@@ -40,6 +40,7 @@ class Description:
         workers: how many its command runs on this machine; they share its cores.
         log_level: the least that this package logs in the child.
         private: items come from the owner alone, and may be pickles.
+        log_format: what a line of its log is: text or json.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Description:
     workers: int = 1
     log_level: str = "warning"
     private: bool = False
+    log_format: str = "text"
 
     def to_bytes(self) -> bytes:
         """Return the description as bytes for `from_bytes`."""

@@ -75,10 +75,13 @@ class Exchange:
             self.tenant,
         )
 
-    def look(self, then: Callable[[Snapshot], Step]) -> Look:
-        """Ask the directory; ``then`` says what to do with the snapshot, and may raise."""
+    def look(self, then: Callable[[Snapshot], Step], oldest: float = math.inf) -> Look:
+        """Ask the directory; ``then`` says what to do with the snapshot, and may raise.
+
+        oldest: seconds; an older snapshot is of no use.
+        """
         self._then = then
-        return Look(self._answered, self._failed)
+        return Look(self._answered, self._failed, oldest)
 
     def first(self, route: Callable[[Exchange, Request], Step], request: Request) -> Step:
         """Take the first step; whatever is raised there becomes a response."""

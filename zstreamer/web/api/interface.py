@@ -60,6 +60,9 @@ _V1 = "/v1/models/"
 _V2 = "/v2/models/"
 _HEADERS = [("content-type", JSON)]
 
+PROBE = 0.3
+"""Seconds that what a probe is told may be old."""
+
 
 class Interface:
     """Says what to do with each request, and writes the responses.
@@ -215,7 +218,7 @@ class Interface:
             ready, words = snapshots.readiness(snapshot, wanted)
             return _json(words, 200 if ready else 503)
 
-        return exchange.look(then)
+        return exchange.look(then, PROBE)
 
     def _text(self, *_: object) -> Step:
         return Response(200, self._metrics.text(), [("content-type", CONTENT_TYPE)])

@@ -9,6 +9,7 @@ A server asks the interface what to do with a request, and does it, until that i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -95,10 +96,12 @@ class Look:
     Args:
         answered: what to do with the broker's snapshot.
         failed: what to do where no broker can be reached.
+        oldest: seconds; an older snapshot is of no use.
     """
 
     answered: Callable[[Mapping[str, object]], Step]
     failed: Callable[[ZStreamerError], Step]
+    oldest: float = math.inf
 
 
 Step: TypeAlias = "Predict | Look | Response"

@@ -169,7 +169,7 @@ def _allow_files() -> None:
 def main() -> int:
     """Run the server that a gateway started."""
     config, owner = read_config(GatewayChildConfig)
-    logs.start(config.log_level)
+    logs.start(config.log_level, config.log_format)
     try:
         return run(config, owner)
     finally:

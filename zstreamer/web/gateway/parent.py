@@ -73,9 +73,8 @@ def run(config: GatewayConfig, owner: Owner | None = None) -> int:
         return ExitCode.UNREACHABLE
     brokers = ",".join(config.broker)
     scheme = "https" if config.certificate else "http"
-    log.info(
-        "serving %s://%s broker=%s processes=%d", scheme, config.address, brokers, len(listeners)
-    )
+    place = f"{scheme}://{config.address}"
+    log.info(logs.event(f"serving {place}", broker=brokers, processes=len(listeners)))
     with StopRequests() as stop, _metrics_of(config.processes) as env:
         pairs = zip_longest(listeners, probes)
         servers = [_slot(config, each, probe, env) for each, probe in pairs]
@@ -172,7 +171,7 @@ def _metrics_of(processes: int) -> Iterator[dict[str, str]]:
 def main() -> int:
     """Run the gateway that another program of ours started."""
     config, owner = read_config(GatewayConfig)
-    logs.start(config.log_level)
+    logs.start(config.log_level, config.log_format)
     return run(config, owner)
 
 

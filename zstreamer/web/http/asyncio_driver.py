@@ -203,7 +203,7 @@ class AsyncioConnection(asyncio.BufferedProtocol):
         def tell(answer: Snapshot | ZStreamerError) -> None:
             loop.call_soon_threadsafe(found, answer)
 
-        self._service.directory.ask(tell)  # it may call back from a thread of its own
+        self._service.directory.ask(tell, step.oldest)  # it may call back from a thread of its own
 
     def _respond(self, response: Response) -> None:
         core, transport = self._core, self._transport
