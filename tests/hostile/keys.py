@@ -1,5 +1,6 @@
 """A broker that strangers with unknown keys connect to, a thousand times a second."""
 
+import contextlib
 import subprocess
 import sys
 import tempfile
@@ -89,10 +90,9 @@ def run(seconds, rate=RATE):
             outcome.before = calls(client, min(seconds, 10))
             port, server = cluster.address.rpartition(":")[2], keys.folder.servers[0].decode()
             command = [sys.executable, "-m", "tests.hostile.flood", port, server, str(rate)]
-            flood = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
             broker = psutil.Process(cluster.broker.pid)
-            try:
-                flood.stdout.readline()  # it is under way
+            with _running(command) as flood:
+                first = int(flood.stdout.readline())  # it is under way
                 before = sum(broker.cpu_times()[:2])
                 begin = time.monotonic()
                 for _ in range(max(1, round(seconds))):
@@ -101,14 +101,22 @@ def run(seconds, rate=RATE):
                 outcome.memory.append(broker.memory_info().rss)
                 outcome.seconds = time.monotonic() - begin
                 outcome.cpu = sum(broker.cpu_times()[:2]) - before
-            finally:
                 flood.kill()
                 told = flood.stdout.read().split()
-                flood.wait()
-            outcome.strangers = int(told[-1]) if told else 0
+            outcome.strangers = int(told[-1]) - first if told else 0
             assert cluster.broker.poll() is None
             assert client.predict([1]) == [1]
     return outcome
+
+
+@contextlib.contextmanager
+def _running(command):
+    """A program that is killed at the end of the block."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program:
+        try:
+            yield program
+        finally:
+            program.kill()
 
 
 def calls(client, seconds):
