@@ -57,7 +57,10 @@ class Probe(Connection):
             except zmq.Again:
                 return
             if not data and not self._read:  # it is connected
-                self.socket.send_multipart([peer, _SIGNATURE], zmq.NOBLOCK)
+                try:
+                    self.socket.send_multipart([peer, _SIGNATURE], zmq.NOBLOCK)
+                except zmq.ZMQError:  # it has gone again already
+                    self._ended = True
                 continue
             self._read += data
             self._ended = not data or len(self._read) >= _MECHANISM.stop
