@@ -58,6 +58,8 @@ class Admission:
             elsewhere = isinstance(refusal, Overloaded | ModelNotFound | NoWorker)
             wire = errors.refusal(refusal) if elsewhere else errors.to_wire(refusal)
             self._answer_error(client, run.ids, wire)
+            if (known := self._scheduler.models.get(run.model)) is not None:
+                known.figures.refused += len(run.ids)
             return False
         model = self._scheduler.model(run.model)
         once, movable = bool(run.flags & _ONCE), bool(run.flags & _READY)
@@ -68,6 +70,7 @@ class Admission:
         for part in lot.apart():
             self._scheduler.enqueue(part)
         self._scheduler.counts["items"] += len(lot.ids)
+        model.figures.arrived += len(lot.ids)
         return True
 
     def _new_items(self, client: ClientRecord, run: Run) -> Run:

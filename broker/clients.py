@@ -38,6 +38,8 @@ class ClientRecord:
         bytes: payload bytes of its open items.
         noticed: hash of why its items have to wait, as it was told last, by model.
         words: messages that it has sent lately, less what its items pay for; see `patience`.
+        sent: items that it has sent in all.
+        peak, peak_before: most items that it had open in this tick, and in the one before.
     """
 
     def __init__(self, id: int, max_payload: int) -> None:
@@ -49,6 +51,7 @@ class ClientRecord:
         self.unread = 0
         self.told = 0
         self.words = 0
+        self.sent = self.peak = self.peak_before = 0
         self.noticed: dict[str, int] = {}
         self.info: dict[str, object] = {}
         self._max_payload = max_payload
@@ -71,6 +74,8 @@ class ClientRecord:
         """Take charge of items."""
         self.items.update(dict.fromkeys(lot.ids, lot))
         self.bytes += lot.size
+        self.sent += len(lot.ids)
+        self.peak = max(self.peak, len(self.items))
 
     def end(self, ids: Iterable[int], size: int) -> None:
         """Forget open items, answered or not; ``size`` is that of their payloads."""

@@ -17,9 +17,11 @@ from enum import Enum
 from typing import NamedTuple
 
 from zstreamer import errors
-from zstreamer.broker import admission, introduction, snapshot
+from zstreamer.broker import admission, facts, introduction, snapshot
 from zstreamer.broker.admission import Admission
 from zstreamer.broker.clients import ClientRecord
+from zstreamer.broker.facts import Survey
+from zstreamer.broker.holds import Holds
 from zstreamer.broker.models import Model
 from zstreamer.broker.patience import (
     FEWER_WORDS,
@@ -77,6 +79,8 @@ class BrokerCore:
     Attributes:
         patience: how much longer the broker listens to the sessions of a side that err.
         troubles: what has gone wrong here and cost a peer its session; the driver logs them.
+        holds: workers that an operator has drained, by name.
+        survey: what workers and this process say of themselves while somebody looks.
     """
 
     def __init__(self, config: BrokerConfig, epoch: int, now: float) -> None:
@@ -90,6 +94,8 @@ class BrokerCore:
         self.workers: dict[bytes, Worker] = {}
         self.patience = {side: Patience() for side in Side}
         self.troubles: list[Exception] = []
+        self.holds = Holds()
+        self.survey = Survey()
         self._dirty = self.scheduler.dirty
         self._next_tick = now
         self._out: list[Outgoing] = []
@@ -201,6 +207,9 @@ class BrokerCore:
             case protocol.PartOk():
                 worker.words -= worker.sender.ok()
                 self._dirty[worker] = None
+            case protocol.Status():
+                worker.facts = facts.kept(message.info)
+                worker.told = 0  # it has read the question, and so what came before that
             case protocol.Ping():
                 pass
             case _:
@@ -251,6 +260,23 @@ class BrokerCore:
         for client in self.client_sessions.values():
             self._tell_draining(client)
 
+    def resume(self) -> None:
+        """Take new work again after `drain`."""
+        self.admission.draining = False
+        for client in self.client_sessions.values():
+            client.tell(protocol.Notice("", []))
+            self._dirty[client] = None
+
+    def look_at_holds(self) -> None:
+        """The names that an operator has drained have changed."""
+        for worker in self.workers.values():
+            before = worker.model.state_in_words()
+            worker.drained = self.holds.holds(worker)
+            worker.model.forget_speed()
+            self.scheduler.touch(worker.model, worker)
+            if worker.model.state_in_words() != before:
+                self._tell_all(worker.model)
+
     @property
     def idle(self) -> bool:
         """Whether every item is answered and every answer read."""
@@ -267,7 +293,17 @@ class BrokerCore:
             "draining": self.draining,
             "clients": len(self.client_sessions),
             "workers": len(self.workers),
+            "held": list(self.holds.names),
+            **self.survey.own,
+            **snapshot.sessions(self.client_sessions.values(), self.config),
         }
+
+    def look(self, now: float) -> None:
+        """Somebody looks: have workers say how they are, but not all the time."""
+        if self.survey.due(now):
+            for worker in self.workers.values():
+                worker.tell(protocol.Status({}))
+                self._dirty[worker] = None
 
     def largest(self, count: int) -> list[tuple[int, str]]:
         """Return the bytes that the largest sessions hold here, and who they are."""
@@ -358,6 +394,7 @@ class BrokerCore:
         model.known = True
         info = introduction.kept(hello.info)
         worker = Worker(session, hello.id, model, job, self.config, info, now)
+        worker.drained = self.holds.holds(worker)
         self.workers[session] = model.workers[session] = worker
         model.gave_up = False
         model.queue.fit(job.batch_size)
@@ -434,6 +471,8 @@ class BrokerCore:
         self._dirty[peer] = None
 
     def _tell_status(self, now: float, session: bytes, asked: protocol.Status) -> None:
+        if asked.info.get("look"):
+            self.look(now)
         state = self._own_state(now)
         found = snapshot.page(self.scheduler, state, now, asked.info.get("from"))
         page = protocol.plain(protocol.Status(found))
@@ -562,6 +601,7 @@ class BrokerCore:
     def _look_at_clients(self, now: float) -> None:
         for client in list(self.clients.values()):
             client.words = max(0, client.words - int(FEWER_WORDS * TICK))
+            client.peak_before, client.peak = client.peak, len(client.items)
             if client.session is None and now - client.lost_at > self.config.resume_grace:
                 self._forget(client)
             elif client.unread + client.told > self.config.unread_bytes:

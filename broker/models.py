@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
+from zstreamer.broker.figures import Figures
 from zstreamer.broker.lots import Lot
 from zstreamer.broker.queue import FairQueue
 from zstreamer.wire.protocol import WorkerState
@@ -31,6 +32,7 @@ class Model:
         trouble: why the last worker that failed to start did so.
         gave_up: that worker will not try again, and none has come since.
         measured_rate: items a second that were answered lately.
+        figures: what became of its items.
     """
 
     def __init__(self, name: str) -> None:
@@ -49,6 +51,7 @@ class Model:
         self.trouble = ""
         self.gave_up = False
         self.served = 0
+        self.figures = Figures()
         self.measured_rate = 0.0
         self._served_before = 0
         self._speed: tuple[float, float] | None = None
@@ -63,7 +66,7 @@ class Model:
     @property
     def warm(self) -> bool:
         """Whether any worker is ready, or stalled and expected back."""
-        return any(w.state is WorkerState.WARM for w in self.workers.values())
+        return any(w.state is WorkerState.WARM and not w.drained for w in self.workers.values())
 
     @property
     def ready(self) -> bool:
@@ -120,7 +123,7 @@ class Model:
     def _known_speed(self) -> tuple[float, float]:
         if self._speed is not None:
             return self._speed
-        warm = [w for w in self.workers.values() if w.state is WorkerState.WARM]
+        warm = [w for w in self.workers.values() if w.state is WorkerState.WARM and not w.drained]
         times = [(w.batch_size, w.batch_time(w.batch_size)) for w in warm]
         known = [(size, seconds) for size, seconds in times if seconds]
         if not known:
@@ -154,4 +157,6 @@ class Model:
             return f"no worker for model {self.name!r} could start:\n{self.trouble}"
         if not self.workers:
             return f"no worker is connected for model {self.name!r}{after}"
+        if any(worker.drained for worker in self.workers.values()):
+            return f"an operator has drained the workers for model {self.name!r}"
         return f"the workers for model {self.name!r} are still starting or stopping{after}"

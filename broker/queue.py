@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from itertools import chain, islice
 from typing import Generic, Protocol, TypeVar
 
 from zstreamer.broker.lots import Lot
@@ -27,6 +28,9 @@ from zstreamer.broker.lots import Lot
 QUANTUM, MOST = 16, 64
 """Items of one turn, within which it is a batch's: a batch then holds one client's items, and so
 does the message that answers it. Longer turns would make others wait and save nothing more."""
+
+LANES = 2000
+"""Lanes in which `oldest` looks."""
 
 
 class _Waiting(Protocol):
@@ -271,6 +275,23 @@ class FairQueue:
                 share = self._turns(own + adds)
                 count += sum(min(items, share) for items in others)
         return count
+
+    def oldest(self, now: float) -> float:
+        """Return the seconds that the item waits that came first; 0 where none does.
+
+        Of very many lanes only some are looked at.
+        """
+        lanes = (
+            lane
+            for level in self._levels.values()
+            for lane in chain(
+                (level.returned,),
+                *(each.children.values() for each in level.clients.children.values()),
+            )
+        )
+        first = [next(iter(lane.lots)).arrived for lane in islice(lanes, LANES) if lane.lots]
+        first += [lot.arrived for lot in self._arrived[:1]]
+        return now - min(first, default=now)
 
     def drain(self) -> list[Lot]:
         """Take out all items, in order."""

@@ -302,12 +302,14 @@ class Scheduler:
             size = lot.size_of(ids)
         worker.served += len(ids)
         worker.model.served += len(ids)
+        worker.model.figures.answer(worker.moved - lot.arrived, len(ids))
         self.finish(lot, ids, slots, size)
 
     def _ended(self, worker: Worker, lot: Lot, ticket: int, slot: Slot, batch: _Batch) -> None:
         """One item has come back, with whatever outcome."""
         fate = slot[0] if type(slot) is list else 0
         if fate not in _NO_OUTCOME:
+            worker.model.figures.failed += type(slot) is list
             self._answered(worker, lot, [ticket], [worker.receiver.payload(slot)])
             return
         position = ticket - lot.ticket
@@ -414,6 +416,7 @@ class Scheduler:
         left = []
         for lot in lots:
             if late := lot.late(now):
+                lot.model.figures.late += len(late)
                 error = DeadlineExceeded("the budget ended in the broker's queue")
                 self.fail([lot.pick(late)], error)
                 lot = lot.pick(lot.wanted())

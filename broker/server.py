@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TypeAlias
 
 import zmq
@@ -28,7 +29,7 @@ from zstreamer.broker.descriptors import Descriptors
 from zstreamer.broker.journal import Journal
 from zstreamer.broker.patience import DEAF
 from zstreamer.config import BrokerConfig
-from zstreamer.system import logs
+from zstreamer.system import logs, resources
 from zstreamer.system.exitcodes import ExitCode
 from zstreamer.system.logs import Sparing
 from zstreamer.system.process import FOLDER_FLAG, OWNER_CHECK, Owner, read_config
@@ -224,6 +225,7 @@ def run(config: BrokerConfig, owner: Owner | None = None) -> int:
             error,
         )
         return ExitCode.UNREACHABLE
+    server.core.survey.measure = partial(_own_facts, limit)
     memory.keep_free_blocks()
     gc.freeze()
     with StopRequests() as stop, Admin(config, server.core) as admin:
@@ -267,6 +269,11 @@ def _serve(server: Server, stop: StopRequests, admin: Admin, guard: memory.Guard
             return ExitCode.NOT_DRAINED
     log.info("drained and stopped")
     return ExitCode.OK
+
+
+def _own_facts(limit: int) -> dict[str, object]:
+    """What the snapshot says of this process; its memory is bounded by itself."""
+    return {**resources.of_process(), "memory": memory.in_use(), "memory_limit": limit}
 
 
 def _log_memory(server: Server, used: int, limit: int) -> None:

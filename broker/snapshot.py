@@ -11,18 +11,28 @@ names; one whose workers do not all fit is on several pages, each with some of t
 from __future__ import annotations
 
 from collections.abc import Iterable
+from heapq import nlargest
 
 import zstreamer
+from zstreamer.broker import facts, figures
+from zstreamer.broker.clients import ClientRecord
 from zstreamer.broker.models import Model
 from zstreamer.broker.scheduler import Scheduler
 from zstreamer.broker.workers import Worker
+from zstreamer.config import BrokerConfig
 from zstreamer.wire.protocol import WorkerState
 
 PAGE = 256 * 1024
 """Bytes after which a page ends, more or less."""
 
-_MODEL, _WORKER = 2048, 320
+_MODEL, _WORKER = 2048, 1000
 """About as many bytes as one of them takes, without words of its own."""
+
+MAX_TROUBLE = 300
+"""Characters of why a worker failed the last time: the last line says it."""
+
+CLIENTS = 48
+"""Clients that are named: those with most items open."""
 
 
 def of(scheduler: Scheduler, broker: dict[str, object], now: float) -> dict[str, object]:
@@ -66,7 +76,7 @@ def page(
         for position, worker in enumerate(model.workers.values()):
             if name == first and position < skip:
                 continue
-            left -= _WORKER + worker.words
+            left -= _WORKER + worker.words + (facts.SIZE if worker.facts else 0)
             if left < 0 and (models or workers):
                 found["next"] = [name, position]
                 break
@@ -111,6 +121,10 @@ def _model(model: Model, workers: Iterable[Worker], now: float) -> dict[str, obj
         "trouble": model.trouble_now(now),
         "ready": model.ready,
         "batch_size": max((w.batch_size for w in model.workers.values()), default=0),
+        "oldest": model.queue.oldest(now),
+        "p50": figures.percentile(model.figures.times, 0.5),
+        "p99": figures.percentile(model.figures.times, 0.99),
+        **model.figures.plain(),
         **_signature(model),
         "workers": [_worker(w, now) for w in workers],
     }
@@ -127,7 +141,7 @@ def _signature(model: Model) -> dict[str, object]:
 def _worker(worker: Worker, now: float) -> dict[str, object]:
     info = worker.info
     return {
-        **{key: info.get(key) for key in ("host", "pid", "number", "device")},
+        **{key: info.get(key) for key in ("host", "pid", "number", "device", "release")},
         "id": worker.id,
         "state": _state(worker),
         "batch_size": worker.batch_size,
@@ -138,10 +152,45 @@ def _worker(worker: Worker, now: float) -> dict[str, object]:
         "beta_ms": worker.beta * 1000,
         "alpha_ms": worker.alpha * 1000,
         "silent": now - worker.heard,
+        "drained": worker.drained,
+        "failures": worker.failures,
+        "trouble": worker.trouble[-MAX_TROUBLE:],
+        "bytes": worker.bytes,
+        "batches": worker.batches,
+        "begun": worker.begun,
+        **worker.facts,
     }
 
 
+def sessions(clients: Iterable[ClientRecord], config: BrokerConfig) -> dict[str, object]:
+    """Return what is told of clients, of which only the busiest are named, and their window."""
+    busiest = nlargest(CLIENTS, clients, key=lambda client: (_peak(client), client.sent))
+    return {
+        "window_items": config.window_items,
+        "window_bytes": config.window_bytes,
+        "sessions": [_client(client) for client in busiest],
+    }
+
+
+def _client(client: ClientRecord) -> dict[str, object]:
+    keys = ("host", "pid", "program", "server", "release")
+    return {
+        **{key: client.info.get(key) for key in keys},
+        "id": client.id,
+        "open": len(client.items),
+        "peak": _peak(client),
+        "bytes": client.bytes,
+        "sent": client.sent,
+    }
+
+
+def _peak(client: ClientRecord) -> int:
+    return max(client.peak, client.peak_before)
+
+
 def _state(worker: Worker) -> str:
+    if worker.state is WorkerState.WARM and worker.drained:
+        return "drained"
     if worker.state is WorkerState.WARM and not worker.ready:
         return "stalled" if worker.stalled else "late"
     return WorkerState(worker.state).name.lower()

@@ -52,6 +52,8 @@ class Worker:
         others: items that it holds from other brokers.
         begun_at: when its model began what it runs, in monotonic seconds.
         late: that has taken suspiciously long.
+        drained: an operator has drained it; it gets nothing new until it is resumed.
+        facts: what it says of its batches and its machine; empty until it was asked.
         info: what people may want to know of it.
         words, declared: bytes that its host and device, and its inputs and outputs, may take.
         heard: when it said anything last, in monotonic seconds.
@@ -59,6 +61,7 @@ class Worker:
         words: messages that it has sent lately, less what its items pay for; see `patience`.
         told: bytes of what it was told besides its items; it is not known to have read them.
         failures: how often its model's process has failed, and `trouble` why the last time.
+        batches, begun: reports of items that have begun, and those items.
     """
 
     def __init__(
@@ -91,7 +94,9 @@ class Worker:
         self.stalled = False
         self.heard = now
         self.begun_at = now
-        self.late = False
+        self.late = self.drained = False
+        self.facts: dict[str, object] = {}
+        self.batches = self.begun = 0
         self.moved = now
         self.told = 0
         self.words = 0
@@ -128,7 +133,8 @@ class Worker:
     @property
     def ready(self) -> bool:
         """Whether it answers, as far as is known."""
-        return self.state is WorkerState.WARM and not self.stalled and not self.late
+        warm = self.state is WorkerState.WARM and not self.drained
+        return warm and not self.stalled and not self.late
 
     def age(self, now: float) -> float:
         """Return the seconds that its running batch has taken, 0 where none runs."""
@@ -243,6 +249,8 @@ class Worker:
             self.moved = now
         if begun:
             self.begun_at = now
+            self.batches += 1
+            self.begun += len(begun)
             self.running |= begun
             self.free_at = now + (self.batch_time(len(begun)) or dispatch.UNKNOWN_BETA)
 

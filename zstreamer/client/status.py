@@ -14,12 +14,15 @@ from zstreamer.errors import BrokerUnreachable, from_wire
 from zstreamer.wire import protocol, transport
 
 
-def fetch(address: str, timeout: float = CONNECT_TIMEOUT) -> dict[str, object]:
+def fetch(
+    address: str, timeout: float = CONNECT_TIMEOUT, *, look: bool = False
+) -> dict[str, object]:
     """Return the broker's snapshot: ``{"broker": {…}, "models": {name: {…}}}``.
 
     Args:
         address: one broker's client address.
         timeout: seconds.
+        look: have the workers say how they are; later snapshots have their answers.
 
     Raises:
         BrokerUnreachable: nothing that is a broker answered in time.
@@ -33,7 +36,7 @@ def fetch(address: str, timeout: float = CONNECT_TIMEOUT) -> dict[str, object]:
         except zmq.ZMQError as error:
             raise BrokerUnreachable(f"{address}: {error}") from None
         try:
-            snapshot = _ask(connection, min(left, 1.0))
+            snapshot = _ask(connection, min(left, 1.0), {"look": True} if look else {})
         except protocol.ProtocolError as error:
             problem = f"{address} is not a broker: {error}"
             snapshot = None
@@ -46,7 +49,9 @@ def fetch(address: str, timeout: float = CONNECT_TIMEOUT) -> dict[str, object]:
     raise BrokerUnreachable(f"{problem}; check the address and that `zstreamer broker` runs there")
 
 
-def _ask(connection: transport.Connection, timeout: float) -> dict[str, object] | None:
+def _ask(
+    connection: transport.Connection, timeout: float, asked: dict[str, object]
+) -> dict[str, object] | None:
     poller = zmq.Poller()
     connection.register(poller)
     end = time.monotonic() + timeout
@@ -56,7 +61,7 @@ def _ask(connection: transport.Connection, timeout: float) -> dict[str, object] 
         for event in connection.events():
             if event is transport.Event.DOWN:
                 return None
-            connection.send(protocol.plain(protocol.Status({})))
+            connection.send(protocol.plain(protocol.Status(asked)))
         for frames in connection.receive():
             message = protocol.decode(frames)
             if isinstance(message, protocol.Status):
