@@ -3,21 +3,31 @@
 /healthz   200 while the broker's loop turns
 /readyz    200 while a worker that is warm and not late serves at least one model, else 503
 /status    the snapshot as JSON
+/operator  POST {"action": "drain" or "resume", "name": …}; see `zstreamer.broker.operator`
+
+Anyone who reaches the port may read. To act takes the operator's token; where the broker has none,
+a program on this machine may, but no page in a browser on it.
 """
 
 from __future__ import annotations
 
+import hmac
+import ipaddress
 import json
 import logging
+import queue
 import socket
 import sys
 import threading
 import time
 from contextlib import suppress
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from zstreamer.broker import operator
 from zstreamer.broker.core import BrokerCore
+from zstreamer.broker.operator import Outcome
 from zstreamer.config import BrokerConfig
 
 log = logging.getLogger(__name__)
@@ -31,12 +41,24 @@ MAX_CONNECTIONS = 32
 STALE = 5.0
 """Seconds without a new snapshot after which the loop counts as stuck."""
 
+MAX_BODY = 4096
+"""Bytes of a request to act."""
+
+PATIENCE = 5.0
+"""Seconds that such a request waits for the broker's loop."""
+
+_FORWARDED = ("Forwarded", "X-Forwarded-For", "Via")
+_BROWSER = ("Origin", "Referer", "Sec-Fetch-Site")
+"""Headers of a request that comes from elsewhere although its connection is a local one."""
+
 
 class Admin:
     """Serves the latest snapshot from a thread of its own; does nothing where the port is 0."""
 
     def __init__(self, config: BrokerConfig, core: BrokerCore) -> None:
         self._core = core
+        self._token = config.operator_token
+        self._orders: queue.SimpleQueue[_Order] = queue.SimpleQueue()
         self._next = 0.0
         self.snapshot: dict[str, object] = core.snapshot(time.monotonic())
         self.published = time.monotonic()
@@ -60,8 +82,38 @@ class Admin:
         """The port that it serves, 0 for none."""
         return int(self._server.server_address[1]) if self._server is not None else 0
 
+    def may_act(self, peer: str, headers: Message) -> str:
+        """Return why a request may change nothing here; empty where it may.
+
+        Args:
+            peer: address of who asks.
+            headers: of the request.
+        """
+        given = headers.get("Authorization", "")
+        if self._token:
+            right = hmac.compare_digest(given.encode(), f"Bearer {self._token}".encode())
+            return "" if right else "the operator's token is missing or wrong"
+        local = ipaddress.ip_address(peer.partition("%")[0])
+        mapped = getattr(local, "ipv4_mapped", None) or local
+        if not mapped.is_loopback or any(each in headers for each in (*_FORWARDED, *_BROWSER)):
+            return "start the broker with --operator-token to act from elsewhere than its machine"
+        return ""
+
+    def order(self, action: object, name: object) -> Outcome:
+        """Have the broker's loop do something, and wait until it is done."""
+        order = _Order(action, name)
+        self._orders.put(order)
+        if not order.done.wait(PATIENCE):
+            return Outcome(503, {"error": "the broker's loop is busy; it may still act"})
+        return order.outcome
+
     def publish(self, now: float) -> None:
-        """Take a new snapshot where one is due."""
+        """Do what operators have asked for, and take a new snapshot where one is due."""
+        while not self._orders.empty():
+            order = self._orders.get()
+            order.outcome = operator.act(self._core, order.action, order.name)
+            log.info("operator %s %.200r: %s", order.action, order.name, order.outcome.body)
+            order.done.set()
         if self._server is not None and now >= self._next:
             self._next = now + PUBLISH
             self.snapshot = self._core.snapshot(now)
@@ -79,6 +131,16 @@ class Admin:
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()
+
+
+class _Order:
+    """What an HTTP thread has the broker's loop do."""
+
+    def __init__(self, action: object, name: object) -> None:
+        self.action = action
+        self.name = name
+        self.outcome = Outcome(503, {})
+        self.done = threading.Event()
 
 
 class _Server(ThreadingHTTPServer):
@@ -140,6 +202,28 @@ class _Handler(BaseHTTPRequestHandler):
             self._reply(200, admin.snapshot)
         else:
             self._reply(404, {"error": f"no page {self.path:.100}; see /healthz, /readyz, /status"})
+
+    def do_POST(self) -> None:
+        size = self.headers.get("Content-Length", "")
+        if not size.isdigit() or int(size) > MAX_BODY:
+            self.close_connection = True
+            self._reply(411, {"error": f"send a body of at most {MAX_BODY} bytes, and its length"})
+            return
+        body = self.rfile.read(int(size))
+        admin = self.server.admin
+        if self.path != "/operator":
+            self._reply(404, {"error": f"nothing to POST at {self.path:.100}; see /operator"})
+        elif why := admin.may_act(self.client_address[0], self.headers):
+            self._reply(403, {"error": why})
+        else:
+            try:
+                asked = json.loads(body)
+            except ValueError:
+                asked = None
+            if not isinstance(asked, dict):
+                self._reply(400, {"error": "the body must be a JSON object"})
+                return
+            self._reply(*admin.order(asked.get("action"), asked.get("name")))
 
     def _reply(self, status: int, body: dict[str, object]) -> None:
         text = json.dumps(body, indent=1).encode()

@@ -84,6 +84,12 @@ class BrokerConfig(Config):
     host: str = setting("127.0.0.1", TEXT, "Address to bind, for all three ports.")
     port: int = setting(7787, PORT, "TCP port for clients.")
     worker_port: int = setting(7788, PORT, "TCP port for workers.")
+    operator_token: str = setting(
+        "",
+        ANY_TEXT,
+        "Secret with which drain and resume are allowed from other machines, over the HTTP port; "
+        "none: only from this one.",
+    )
     http_port: int = setting(
         7789, PORT_OR_NONE, "Port of the broker's own status pages (HTTP); 0 for none."
     )
