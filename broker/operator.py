@@ -43,9 +43,9 @@ def act(core: BrokerCore, action: object, name: object) -> Outcome:
             core.resume()
         return Outcome(200, {"name": name, "draining": core.draining})
     workers = holds.named(core.workers.values(), name)
-    if not workers and (drain or name not in core.holds.names):
+    if not workers and (drain or name not in core.sessions.holds.names):
         return Outcome(404, {"error": f"no worker here is called {name:.200}: {_known(core)}"})
-    if wrong := core.holds.add(name) if drain else core.holds.remove(name):
+    if wrong := core.sessions.holds.add(name) if drain else core.sessions.holds.remove(name):
         return Outcome(429, {"error": wrong})
     core.look_at_holds()
     drained = [holds.names(each)[0] for each in workers if each.drained]

@@ -18,9 +18,9 @@ several items because those of one client are cheaper together, on their way the
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from itertools import chain, islice
 from typing import Generic, Protocol, TypeVar
 
 from zstreamer.broker.lots import Lot
@@ -28,9 +28,6 @@ from zstreamer.broker.lots import Lot
 QUANTUM, MOST = 16, 64
 """Items of one turn, within which it is a batch's: a batch then holds one client's items, and so
 does the message that answers it. Longer turns would make others wait and save nothing more."""
-
-LANES = 2000
-"""Lanes in which `oldest` looks."""
 
 
 class _Waiting(Protocol):
@@ -276,22 +273,16 @@ class FairQueue:
                 count += sum(min(items, share) for items in others)
         return count
 
-    def oldest(self, now: float) -> float:
-        """Return the seconds that the item waits that came first; 0 where none does.
-
-        Of very many lanes only some are looked at.
+    def oldest(self) -> tuple[float, int]:
+        """Return when the item came that has waited longest, in monotonic seconds (infinite where
+        none waits), and how many lots had to be looked at.
         """
-        lanes = (
-            lane
-            for level in self._levels.values()
-            for lane in chain(
-                (level.returned,),
-                *(each.children.values() for each in level.clients.children.values()),
-            )
-        )
-        first = [next(iter(lane.lots)).arrived for lane in islice(lanes, LANES) if lane.lots]
-        first += [lot.arrived for lot in self._arrived[:1]]
-        return now - min(first, default=now)
+        firsts = self._arrived[:1]
+        for level in self._levels.values():
+            firsts += level.returned.lots  # they do not lie in the order of their arrival
+            for client in level.clients.children.values():
+                firsts += (next(iter(lane.lots)) for lane in client.children.values() if lane.lots)
+        return min((lot.arrived for lot in firsts), default=math.inf), len(firsts)
 
     def drain(self) -> list[Lot]:
         """Take out all items, in order."""

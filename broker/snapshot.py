@@ -10,12 +10,14 @@ names; one whose workers do not all fit is on several pages, each with some of t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from heapq import nlargest
 
 import zstreamer
-from zstreamer.broker import facts, figures
+from zstreamer.broker import facts
 from zstreamer.broker.clients import ClientRecord
+from zstreamer.broker.holds import names
 from zstreamer.broker.models import Model
 from zstreamer.broker.scheduler import Scheduler
 from zstreamer.broker.workers import Worker
@@ -76,7 +78,7 @@ def page(
         for position, worker in enumerate(model.workers.values()):
             if name == first and position < skip:
                 continue
-            left -= _WORKER + worker.words + (facts.SIZE if worker.facts else 0)
+            left -= _WORKER + worker.named + (facts.SIZE if worker.facts else 0)
             if left < 0 and (models or workers):
                 found["next"] = [name, position]
                 break
@@ -119,12 +121,9 @@ def _model(model: Model, workers: Iterable[Worker], now: float) -> dict[str, obj
         "rate": model.measured_rate,
         "capacity": model.rate,
         "trouble": model.trouble_now(now),
-        "ready": model.ready,
+        "ready": model.answers(now),
         "batch_size": max((w.batch_size for w in model.workers.values()), default=0),
-        "oldest": model.queue.oldest(now),
-        "p50": figures.percentile(model.figures.times, 0.5),
-        "p99": figures.percentile(model.figures.times, 0.99),
-        **model.figures.plain(),
+        **_tally(model, now),
         **_signature(model),
         "workers": [_worker(w, now) for w in workers],
     }
@@ -143,7 +142,7 @@ def _worker(worker: Worker, now: float) -> dict[str, object]:
     return {
         **{key: info.get(key) for key in ("host", "pid", "number", "device", "release")},
         "id": worker.id,
-        "state": _state(worker),
+        "state": state(worker),
         "batch_size": worker.batch_size,
         "waiting": worker.waiting,
         "running": len(worker.running),
@@ -159,6 +158,22 @@ def _worker(worker: Worker, now: float) -> dict[str, object]:
         "batches": worker.batches,
         "begun": worker.begun,
         **worker.facts,
+    }
+
+
+def _tally(model: Model, now: float) -> dict[str, object]:
+    """What has become of its items since the broker's start; times in seconds."""
+    tally, waits = model.tally, model.queue.items and math.isfinite(model.oldest)
+    return {
+        "arrived": tally.admitted,
+        "answered": tally.answered,
+        "failed": tally.failed_items,
+        "refused": sum(tally.refused.values()),
+        "seconds": tally.total.sum,
+        "p50": tally.total.quantile(0.5),
+        "p99": tally.total.quantile(0.99),
+        "oldest": max(0.0, now - model.oldest) if waits else 0.0,
+        "wanted": model.wanted.workers,
     }
 
 
@@ -188,7 +203,52 @@ def _peak(client: ClientRecord) -> int:
     return max(client.peak, client.peak_before)
 
 
-def _state(worker: Worker) -> str:
+def model_row(model: Model, now: float) -> dict[str, object]:
+    """Return what the page shows of a model."""
+    tally = _tally(model, now)
+    return {
+        "name": model.name,
+        "ready": model.answers(now),
+        "trouble": model.trouble_now(now)[-MAX_TROUBLE:],
+        "queued": model.waiting,
+        "running": model.out,
+        "rate": round(model.measured_rate, 1),
+        "capacity": round(model.rate, 1),
+        "served": model.served,
+        "workers": len(model.workers),
+        "batch_size": max((w.batch_size for w in list(model.workers.values())), default=0),
+        **{key: tally[key] for key in ("failed", "refused", "p50", "p99", "oldest", "wanted")},
+    }
+
+
+def worker_row(worker: Worker, now: float) -> dict[str, object]:
+    """Return what the page shows of a worker."""
+    keys = ("batches", "items", "busy", "time", "deaths", "death")
+    return {
+        "model": worker.model.name,
+        "name": names(worker)[0],
+        "device": worker.info.get("device"),
+        "release": worker.info.get("release"),
+        "state": state(worker),
+        "drained": worker.drained,
+        "held": len(worker.tickets),
+        "window": worker.window_items,
+        "running": len(worker.running),
+        "age": round(worker.age(now), 2),
+        "served": worker.served,
+        "ms": round(worker.batch_time(worker.batch_size) * 1000, 2),
+        "trouble": worker.trouble[-MAX_TROUBLE:],
+        **{key: worker.facts[key] for key in keys if key in worker.facts},
+    }
+
+
+def client_row(client: ClientRecord) -> dict[str, object]:
+    """Return what the page shows of a client."""
+    return {key: value for key, value in _client(client).items() if value not in (None, "")}
+
+
+def state(worker: Worker) -> str:
+    """Return the word for how a worker is."""
     if worker.state is WorkerState.WARM and worker.drained:
         return "drained"
     if worker.state is WorkerState.WARM and not worker.ready:

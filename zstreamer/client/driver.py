@@ -23,7 +23,10 @@ import zstreamer
 from zstreamer.client.calls import Call, Watch
 from zstreamer.client.core import ClientCore
 from zstreamer.client.settings import Settings
+from zstreamer.errors import BrokerUnreachable
+from zstreamer.system import descriptors
 from zstreamer.wire.connections import Connections
+from zstreamer.wire.link import LinkState
 from zstreamer.wire.transport import Connection
 
 SWEEP = 1.0
@@ -46,6 +49,9 @@ class Driver(ABC):
 
     Args:
         settings: the brokers' addresses, and how long to wait for them.
+
+    Raises:
+        BrokerUnreachable: this process may open no more descriptors.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -56,12 +62,23 @@ class Driver(ABC):
             "server": _server(),
             "release": zstreamer.__version__,
         }
+        try:
+            descriptors.require()
+        except OSError as error:
+            raise BrokerUnreachable(error.strerror or "") from error
         now = time.monotonic()
         # random's shared generator is copied by a fork, and all children would jitter alike.
         jitter = random.Random(secrets.randbits(64)).random
+        self._tallies = settings.tallies
+        self._tally = settings.tallies.new()
         id, timeout = secrets.randbits(63), settings.connect_timeout
         self.core = ClientCore(settings.addresses, id, timeout, now, jitter, info)
         self._connections = Connections(self.core, settings.options, self.watch, self.unwatch)
+
+    @property
+    def connected(self) -> int:
+        """How many brokers it is connected to."""
+        return sum(link.state is LinkState.READY for link in self.core.links)
 
     @abstractmethod
     def watch(self, connection: Connection) -> None:
@@ -93,9 +110,12 @@ class Driver(ABC):
             for action in core.poll(now):
                 again = self._connections.act(now, action) or again
             for call in core.completed():
+                if isinstance(call, Call):
+                    self._tally.ended(now, call)
                 self.complete(call)
                 again = True  # its caller may have made the next call already
-        return core.wake_at()
+        self._tallies.look(now, self._tally)
+        return min(core.wake_at(), self._tally.due)
 
     def shut_down(self) -> None:
         """End all calls and close all connections."""
@@ -104,7 +124,10 @@ class Driver(ABC):
         for action in self.core.poll(now):
             self._connections.act(now, action)
         for call in self.core.completed():
+            if isinstance(call, Call):
+                self._tally.ended(now, call)
             self.complete(call)
+        self._tallies.retire(self._tally)
         self._connections.close()
 
 

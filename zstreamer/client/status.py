@@ -33,8 +33,8 @@ def fetch(
     while (left := end - time.monotonic()) > 0:
         try:
             connection = transport.Connection(address, transport.Options())
-        except zmq.ZMQError as error:
-            raise BrokerUnreachable(f"{address}: {error}") from None
+        except (OSError, zmq.ZMQError) as error:
+            raise BrokerUnreachable(f"{address}: {error.strerror or error}") from None
         try:
             snapshot = _ask(connection, min(left, 1.0), {"look": True} if look else {})
         except protocol.ProtocolError as error:
@@ -59,7 +59,7 @@ def _ask(
     while (left := end - time.monotonic()) > 0:
         poller.poll(math.ceil(left * 1000))
         for event in connection.events():
-            if event is transport.Event.DOWN:
+            if event is not transport.Event.UP:
                 return None
             connection.send(protocol.plain(protocol.Status(asked)))
         for frames in connection.receive():

@@ -22,6 +22,7 @@ from zstreamer.wire.transfer import Parts
 from zstreamer.worker import pipe
 from zstreamer.worker.jobs import Job
 from zstreamer.worker.link import WorkerLink
+from zstreamer.worker.measures import Measures
 from zstreamer.worker.patience import Patience
 from zstreamer.worker.tally import Tally
 
@@ -47,6 +48,7 @@ class Backlog:
         time: the model's batch time, learned from what runs.
         patience: how long the model may take for what it does now.
         tally: what its batches were like.
+        measures: how long items and batches took, and what became of items.
     """
 
     def __init__(self, config: WorkerConfig, now: float) -> None:
@@ -54,6 +56,7 @@ class Backlog:
         self.time = BatchTime()
         self.patience = Patience(config.predict_timeout, self.time)
         self.tally = Tally()
+        self.measures = Measures()
         self._out: list[pipe.PipeMessage] = []
         self._by_ticket: dict[tuple[int, int], Job] = {}
         self._batcher: Batcher[Job] = Batcher(
@@ -163,6 +166,7 @@ class Backlog:
         begun = [self.jobs[id] for id in claim.ids if id in self.jobs]
         self.patience.begin(now, len(claim.ids), begun)
         self.tally.begun(since, self._why, [job.cost for job in begun])
+        self.measures.begun(since, begun, len(claim.ids))
         for job in begun:
             job.begun = True
             if job.link is not None:
@@ -171,6 +175,7 @@ class Backlog:
 
     def done(self, now: float, done: pipe.Done) -> None:
         """Outcomes have come: of a batch, or of items that could not be decoded or prepared."""
+        self.measures.done(done.outcomes, done.seconds)
         if done.seconds and done.ids:
             self.time.observe(len(done.ids), done.seconds)
         unclaimed = []
@@ -198,6 +203,7 @@ class Backlog:
         batches = dict.fromkeys(self._running, len(self._running))
         batches.update(dict.fromkeys(self._preparing, len(self._preparing)))
         for job in list(self.jobs.values()):
+            self.measures.outcomes["lost" if job.id in batches else "returned"] += 1
             if job.id in batches:
                 self._end(job, [Fate.LOST, how, {"batch": batches[job.id]}])
             else:
@@ -262,6 +268,7 @@ class Backlog:
             return
         for job in jobs:
             self._end(job, [Fate.DROPPED, why, {}])
+            self.measures.outcomes[why] += 1
         ids = [job.id for job in jobs]
         self._unplan(ids)
         self._out.append(pipe.Drop(ids))
