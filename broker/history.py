@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from typing import NamedTuple
 
 from zstreamer.broker.core import BrokerCore
+from zstreamer.broker.workers import Worker
 from zstreamer.histogram import Histogram
 
 STEP = 1.0
@@ -25,46 +26,70 @@ class History:
     def __init__(self) -> None:
         self.steps: deque[tuple[float, ...]] = deque(maxlen=STEPS)
         self._at = 0.0
-        self._before: tuple[float, ...] = ()
+        self._counts: tuple[float, float] | None = None
         self._times: list[int] = []
+        self._batches: dict[int, _Batches] = {}
+        self._mean = 0.0
 
     def look(self, core: BrokerCore, now: float) -> None:
         """Take a step where one is due."""
-        if now - self._at < STEP:
+        seconds = now - self._at
+        if seconds < STEP:
             return
+        self._at = now
         models = list(core.models.values())
         workers = list(core.workers.values())
         total = Histogram()
         for model in models:
             total.add(model.tally.total)
-        counts = (
-            float(sum(model.tally.answered for model in models)),
-            float(sum(sum(model.tally.refused.values()) for model in models)),
-            _sum(worker.facts.get("batches", worker.batches) for worker in workers),
-            _sum(worker.facts.get("items", worker.begun) for worker in workers),
-        )
-        if self._before:
-            seconds = now - self._at
-            grown = [max(0.0, b - a) for a, b in zip(self._before, counts, strict=True)]
-            answered, refused, batches, items = grown
+        answered = float(sum(model.tally.answered for model in models))
+        refused = float(sum(sum(model.tally.refused.values()) for model in models))
+        batch = self._batch({worker.id: _batches(worker) for worker in workers})
+        if self._counts is not None:
             quantiles = [total.quantile(share, self._times) for share in (0.5, 0.95, 0.99)]
-            self.steps.append(
-                (
-                    round(now - core.born, 1),
-                    round(answered / seconds, 1),
-                    core.scheduler.queued_items,
-                    sum(len(worker.tickets) for worker in workers),
-                    *(round(each, 5) for each in quantiles),
-                    round(items / batches, 2) if batches else 0.0,
-                    round(refused / seconds, 1),
-                )
+            step = (
+                round(now - core.born, 1),
+                round(max(0.0, answered - self._counts[0]) / seconds, 1),
+                core.scheduler.queued_items,
+                sum(len(worker.tickets) for worker in workers),
+                *(round(each, 5) for each in quantiles),
+                round(batch, 2),
+                round(max(0.0, refused - self._counts[1]) / seconds, 1),
             )
-        self._at, self._before, self._times = now, counts, list(total.counts)
+            self.steps.append(step)
+        self._counts, self._times = (answered, refused), list(total.counts)
+
+    def _batch(self, now: dict[int, _Batches]) -> float:
+        """Return the items of the mean batch since the last step."""
+        before, self._batches = self._batches, now
+        batches = items = 0.0
+        changed = False
+        for id, each in now.items():
+            then = before.get(id)
+            if then is not None and then.told == each.told:
+                batches += max(0.0, each.batches - then.batches)
+                items += max(0.0, each.items - then.items)
+            else:
+                changed = True
+        if batches or not changed:
+            self._mean = items / batches if batches else 0.0
+        return self._mean
 
     def since(self, at: float) -> list[tuple[float, ...]]:
         """Return the steps after this time of the broker's uptime."""
         return [step for step in list(self.steps) if step[0] > at]
 
 
-def _sum(values: Iterable[object]) -> float:
-    return float(sum(each for each in values if isinstance(each, int | float)))
+class _Batches(NamedTuple):
+    """What a worker has run; `told` by itself, or else as its reports let it seem."""
+
+    told: bool
+    batches: float
+    items: float
+
+
+def _batches(worker: Worker) -> _Batches:
+    batches, items = worker.facts.get("batches"), worker.facts.get("items")
+    if isinstance(batches, int | float) and isinstance(items, int | float):
+        return _Batches(True, batches, items)
+    return _Batches(False, worker.batches, worker.begun)

@@ -300,6 +300,20 @@ class MapConfig(Config):
 
 
 @dataclass(frozen=True, slots=True)
+class OperatorConfig(Config):
+    """What `zstreamer drain` and `zstreamer resume` can be told."""
+
+    program: ClassVar[str] = "operator"
+
+    broker_url: tuple[str, ...] = setting(
+        ("http://127.0.0.1:7789",), NAMES, "HTTP ports of the brokers, separated by commas."
+    )
+    operator_token: str = setting(
+        "", ANY_TEXT, "The brokers' --operator-token; not needed on their own machine without one."
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class GatewayConfig(Config):
     """What `zstreamer gateway` can be told."""
 

@@ -147,8 +147,8 @@ function draw(keys) {
         padding: [10, 12, 0, 0],
         scales: { x: { time: false }, y: { range: (_, low, high) => [0, Math.max(high || 0, 1e-3) * 1.1] } },
         axes: [
-          { ...axis, size: 26, values: (u, at) => at.map((t) => { const ago = Math.round(steps.length ? steps.at(-1)[0] - t : 0); return ago > 0 ? `−${span(ago).slice(2)}` : "now"; }) },
-          { ...axis, size: 62, values: (_, at) => at.map((n) => show(n)) },
+          { ...axis, size: 26, incrs: [1, 2, 5, 10, 20, 30, 60], values: (u, at) => at.map((t) => { const ago = Math.round(steps.length ? steps.at(-1)[0] - t : 0); return ago > 0 ? `−${span(ago).slice(2)}` : "now"; }) },
+          { ...axis, size: 62, values: (_, at) => at.map((n) => (n ? show(n) : "0")) },
         ],
         series: [{}, ...names.map((_, k) => ({ stroke: () => css(COLOURS[k]), width: 1.5, points: { show: false } }))],
       }, data, figure);

@@ -1,4 +1,4 @@
-"""The `zstreamer` command: broker, worker, gateway, up, call, map, status and doctor."""
+"""The `zstreamer` command: broker, worker, gateway, up, call, map, status, top, doctor, drain …"""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 
 import rich_click as click
 
-from zstreamer.cli import call, doctor, gateway, job, serve, status
+from zstreamer.cli import call, doctor, gateway, hold, job, serve, status, top
 from zstreamer.cli.options import PLAIN, example
 from zstreamer.cli.terminal import clean, forgive
 from zstreamer.errors import BrokerUnreachable, ZStreamerError
@@ -23,7 +23,10 @@ COMMANDS: Final = (
     call.call,
     job.map_,
     status.status,
+    top.top,
     doctor.doctor,
+    hold.drain,
+    hold.resume,
 )
 
 
