@@ -7,26 +7,35 @@
 /status    the snapshot as JSON
 /          the page for people, see `zstreamer.broker.live`
 /operator  POST {"action": "drain" or "resume", "name": …}, see `zstreamer.broker.orders`
+
+Beyond loopback, and where the broker asks for keys, what is not for probes needs a bearer token
+(`zstreamer keys http NAME`).
 """
 
 from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 
+from zstreamer.broker import live
 from zstreamer.broker.core import BrokerCore
 from zstreamer.broker.live import Live
 from zstreamer.broker.metrics import Metrics
 from zstreamer.broker.orders import Orders
-from zstreamer.config import BrokerConfig
+from zstreamer.config import BrokerConfig, stays_on_machine
 from zstreamer.exposition import CONTENT_TYPE
 from zstreamer.histogram import Histogram
-from zstreamer.system.pages import Page, Pages, Query, words
+from zstreamer.keys.bearer import Callers
+from zstreamer.system.pages import Lock, Page, Pages, Query, words
 
 log = logging.getLogger(__name__)
 
 PUBLISH = 0.5
 """Seconds between two snapshots; the loop makes them, the HTTP threads only read them."""
+
+OPEN = ("/healthz", "/readyz", *live.FILES)
+"""Pages that need no token: those for probes, and the page for people without its figures."""
 
 STALE = 5.0
 """Seconds without a new snapshot after which the loop counts as stuck."""
@@ -42,12 +51,20 @@ class Admin:
         config: says where.
         core: what is looked at.
         turns: how long the loop's turns take.
+        callers: returns whose bearer tokens are good now; None where the broker asks for no keys.
     """
 
-    def __init__(self, config: BrokerConfig, core: BrokerCore, turns: Histogram) -> None:
+    def __init__(
+        self,
+        config: BrokerConfig,
+        core: BrokerCore,
+        turns: Histogram,
+        callers: Callable[[], Callers] | None = None,
+    ) -> None:
         self._core = core
         self._orders = Orders(config.operator_token)
         self._live = Live(core, self._orders.by_token)
+        local = stays_on_machine(f"tcp://{config.host}:{config.http_port}")
         self._next = 0.0
         self._metrics = Metrics(core, turns)
         self.snapshot: dict[str, object] = core.snapshot(time.monotonic())
@@ -65,6 +82,7 @@ class Admin:
                         "/status": lambda _: words(200, self.snapshot),
                         **self._live.pages(),
                     },
+                    None if local or callers is None else Lock(OPEN, callers),
                     {"/operator": self._orders.take},
                 )
             except OSError as error:

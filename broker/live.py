@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping
 from heapq import nlargest
 from pathlib import Path
+from typing import Final
 
 from zstreamer.broker import snapshot
 from zstreamer.broker.core import BrokerCore
@@ -31,7 +32,7 @@ WORKERS, CLIENTS, MODELS = 256, 500, 100
 
 _FOLDER = Path(__file__).with_name("page")
 
-_KINDS = {
+_KINDS: Final = {
     "index.html": "text/html; charset=utf-8",
     "page.css": "text/css; charset=utf-8",
     "page.js": "text/javascript; charset=utf-8",
@@ -39,8 +40,11 @@ _KINDS = {
     "uPlot.min.css": "text/css; charset=utf-8",
 }
 
+FILES: Final = ("/", *(f"/{name}" for name in _KINDS))
+"""Paths of the page itself, which knows nothing of the broker."""
+
 # uPlot sets the sizes of its parts as styles; there is no inline script.
-_HEADERS = {
+_HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; connect-src 'self'; "
     "style-src 'self' 'unsafe-inline'; img-src data:; frame-ancestors 'none'; base-uri 'none'; "
     "form-action 'none'",

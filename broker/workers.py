@@ -11,6 +11,7 @@ from zstreamer.broker.lots import Lot
 from zstreamer.broker.models import Model
 from zstreamer.broker.patience import WORDS_AN_ITEM
 from zstreamer.config import BrokerConfig
+from zstreamer.keys.ring import Principal
 from zstreamer.wire import protocol
 from zstreamer.wire.protocol import (
     BUNDLE,
@@ -59,6 +60,7 @@ class Worker:
         drained: an operator has drained it; it gets nothing new until it is resumed.
         facts: what it says of its batches and its machine; empty until it was asked.
         info: what people may want to know of it.
+        principal: whose key it has; None where the broker asks for none.
         named, declared: bytes that its host and device, and its inputs and outputs, may take.
         heard: when it said anything last, in monotonic seconds.
         moved: when it last had no ticket, or said something of the oldest that it has.
@@ -87,6 +89,7 @@ class Worker:
         self.window_items = 2 * job.batch_size + job.pool
         self.window_bytes = config.window_bytes
         self.info = info
+        self.principal: Principal | None = None
         names = ("host", "device")
         self.named = sum(4 * len(str(info.get(key, ""))) for key in names)
         self.declared = sum(

@@ -236,8 +236,12 @@ async function turn() {
   if (!paused && !document.hidden) {
     try {
       const since = steps.length ? steps.at(-1)[0] : 0;
-      const answer = await fetch(`/live?since=${since}`, { signal: AbortSignal.timeout(5000) });
-      show(await answer.json());
+      const token = byId("reader-token").value;
+      const headers = token ? { Authorization: `Bearer ${token}` } : {};
+      const answer = await fetch(`/live?since=${since}`, { headers, signal: AbortSignal.timeout(5000) });
+      byId("reader").hidden = answer.status !== 401;
+      if (answer.status === 401) byId("state").textContent = "this broker asks for a token";
+      else show(await answer.json());
     } catch (error) {
       byId("state").textContent = "the broker does not answer; what is shown is old";
       byId("state").className = "bad";
@@ -251,7 +255,7 @@ byId("pause").onclick = () => {
   byId("pause").setAttribute("aria-pressed", String(paused));
   byId("pause").textContent = paused ? "Go on" : "Pause";
 };
-byId("operator").onsubmit = (event) => event.preventDefault();
+byId("reader").onsubmit = byId("operator").onsubmit = (event) => event.preventDefault();
 addEventListener("resize", () => plots.forEach(({ plot, figure }) => plot.setSize({ width: figure.clientWidth - 20, height: 170 })));
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => plots.forEach(({ plot }) => plot.redraw()));
 turn();

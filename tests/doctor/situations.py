@@ -159,9 +159,8 @@ def other_server():
 def keys():
     import zmq
 
-    context = zmq.Context()
-    public, secret = zmq.curve_keypair()
-    with context.socket(zmq.ROUTER) as server:
+    _, secret = zmq.curve_keypair()
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as server:
         server.curve_server, server.curve_secretkey = True, secret
         port = server.bind_to_random_port("tcp://127.0.0.1")
         yield Case(f"tcp://127.0.0.1:{port}", "keys")

@@ -15,7 +15,7 @@ from zstreamer.doctor import examine
 from zstreamer.doctor.evidence import Broker, Sample
 from zstreamer.doctor.machines import findings
 
-QUICK = 1.5
+QUICK = 2.0
 
 
 @pytest.fixture(scope="module")

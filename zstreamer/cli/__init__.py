@@ -1,4 +1,4 @@
-"""The `zstreamer` command: broker, worker, gateway, up, call, map, status, top, doctor, drain …"""
+"""The `zstreamer` command: broker, worker, gateway, up, call, map, status, top, doctor, keys …"""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 
 import rich_click as click
 
-from zstreamer.cli import call, doctor, gateway, hold, job, serve, status, top
+from zstreamer.cli import call, doctor, gateway, hold, job, keys, serve, status, top
 from zstreamer.cli.options import PLAIN, example
 from zstreamer.cli.terminal import clean, forgive
 from zstreamer.errors import BrokerUnreachable, ZStreamerError
@@ -27,6 +27,7 @@ COMMANDS: Final = (
     doctor.doctor,
     hold.drain,
     hold.resume,
+    keys.keys,
 )
 
 

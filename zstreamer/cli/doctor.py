@@ -45,7 +45,7 @@ def doctor(
     """
     from zstreamer.doctor import examine
 
-    report = examine(config.address, seconds=seconds, model=only, url=url)
+    report = examine(config.address, seconds=seconds, model=only, url=url, keys=config.keys or "")
     if as_json:
         click.echo(json.dumps(report.plain(), indent=2))
     else:

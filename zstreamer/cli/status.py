@@ -59,8 +59,9 @@ def status(config: ClientConfig, *, as_json: bool, watch: bool) -> int:
 def _fetched(config: ClientConfig) -> list[tuple[str, Row]]:
     from zstreamer.client.status import fetch
 
+    keys = config.keys or ""
     places = addresses(config.address)
-    return [(each, fetch(each, config.connect_timeout, look=True)) for each in places]
+    return [(each, fetch(each, config.connect_timeout, keys, look=True)) for each in places]
 
 
 def _show(address: str, status: Row) -> None:

@@ -38,7 +38,7 @@ def top(config: ClientConfig, *, every: float, times: int | None) -> int:
     from zstreamer.doctor.evidence import Broker
 
     places = addresses(config.address)
-    before = {each: _sample(each, config.connect_timeout) for each in places}
+    before = {each: _sample(each, config) for each in places}
     console = Console(highlight=False)
     looks = 0
     with Live(console=console, screen=console.is_terminal, auto_refresh=False) as live:
@@ -47,18 +47,20 @@ def top(config: ClientConfig, *, every: float, times: int | None) -> int:
             looks += 1
             tables = []
             for each in places:
-                now = _sample(each, config.connect_timeout)
+                now = _sample(each, config)
                 tables += _tables(Broker(each, [before[each], now]))
                 before[each] = now
             live.update(Group(*tables), refresh=True)
     return 0
 
 
-def _sample(address: str, timeout: float) -> Sample:
+def _sample(address: str, config: ClientConfig) -> Sample:
     from zstreamer.client.status import fetch
     from zstreamer.doctor.evidence import Sample
 
-    return Sample(time.time(), 0.0, fetch(address, timeout, look=True))
+    return Sample(
+        time.time(), 0.0, fetch(address, config.connect_timeout, config.keys or "", look=True)
+    )
 
 
 def _tables(broker: Broker) -> list[Table]:

@@ -68,8 +68,9 @@ def finding(place: Place, error: str) -> Finding:
     """
     if place.step in _WORDS:
         code, title, advice = _WORDS[place.step]
-        evidence = f"the system said: {place.detail}" if place.detail else error
-        if place.step in (Step.CURVE, Step.HTTP, Step.OTHER):
+        said = place.detail and place.step is not Step.CURVE
+        evidence = f"the system said: {place.detail}" if said else error
+        if place.step in (Step.HTTP, Step.OTHER):
             evidence = f"it greets with {place.detail!r}"
         return Finding(code, 100, title.format(address=place.address), evidence, advice)
     if "for workers" in error:

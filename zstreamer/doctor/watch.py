@@ -17,6 +17,7 @@ from zstreamer.doctor.finding import Finding, Report, report
 from zstreamer.doctor.probe import Step, probe
 from zstreamer.doctor.web import answers_in_pieces
 from zstreamer.errors import BrokerUnreachable, ZStreamerError
+from zstreamer.keys.credentials import Keys
 from zstreamer.wire import protocol, transport
 
 SECONDS = 3.0
@@ -35,6 +36,7 @@ def examine(
     seconds: float = SECONDS,
     model: str | None = None,
     url: str | None = None,
+    keys: Keys = None,
 ) -> Report:
     """Look at a running cluster for some seconds and say what is wrong with it, worst first.
 
@@ -43,6 +45,7 @@ def examine(
         seconds: how long to look; at least a second is needed for what needs two looks.
         model: look at the load and the workers of this model only; None for all.
         url: a page of the web server in front, to see how it sends its answers.
+        keys: as `zstreamer.Client` takes them.
 
     Raises:
         ConfigError: an address makes no sense.
@@ -50,7 +53,7 @@ def examine(
     places = addresses(address)
     with ThreadPoolExecutor(len(places) + 1) as pool:
         page = pool.submit(answers_in_pieces, url) if url else None
-        looks = list(pool.map(lambda each: _look(each, seconds), places))
+        looks = list(pool.map(lambda each: _look(each, seconds, keys), places))
         pieces = page.result() if page is not None else None
     findings = [each for each in looks if isinstance(each, Finding)]
     brokers = [each for each in looks if isinstance(each, Broker)]
@@ -83,14 +86,17 @@ def _unknown(broker: Broker, model: str) -> Finding:
     )
 
 
-def _look(address: str, seconds: float) -> Broker | Finding:
+def _look(address: str, seconds: float, keys: Keys) -> Broker | Finding:
     """Take snapshots of one broker, or find out why there are none."""
     samples: list[Sample] = []
-    end = time.monotonic() + seconds
     try:
+        if seconds:  # what workers say of themselves comes with the next look
+            fetch(address, TIMEOUT, keys, look=True)
+            time.sleep(EVERY)
+        end = time.monotonic() + seconds
         while not samples or time.monotonic() < end:
             begun = time.monotonic()
-            snapshot = fetch(address, TIMEOUT, look=True)
+            snapshot = fetch(address, TIMEOUT, keys, look=True)
             samples.append(Sample(time.time(), time.monotonic() - begun, snapshot))
             time.sleep(max(0.0, min(EVERY, end - time.monotonic())))
     except ZStreamerError as error:

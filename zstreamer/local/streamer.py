@@ -331,7 +331,7 @@ class Streamer:
             BrokerUnreachable: the broker does not answer.
         """
         self._refuse_closed()
-        return fetch(self._address)
+        return fetch(self._address, keys="")
 
     def doctor(self, seconds: float = 3.0) -> Report:
         """Look at the workers and the load for some seconds; return what is wrong, worst first.
@@ -369,7 +369,7 @@ class _PrivateClient(Client):
     """Sends what msgpack cannot carry as pickles, to a private broker and its own workers."""
 
     def __init__(self, address: str, timeout: float) -> None:
-        super().__init__([address], timeout=timeout)
+        super().__init__([address], timeout=timeout, keys="")  # its sockets are private
         self._settings.codec = pickled.private()
 
 

@@ -7,12 +7,15 @@ import logging
 import socket
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from email.message import Message
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final, NamedTuple, TypeAlias
 from urllib.parse import parse_qsl
+
+from zstreamer.keys.bearer import Callers
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +60,22 @@ def words(status: int, body: Mapping[str, object]) -> Page:
     return Page(status, json.dumps(body, indent=1).encode())
 
 
+class Lock(NamedTuple):
+    """What asks for bearer tokens.
+
+    Args:
+        open_pages: paths that need none.
+        callers: returns whose tokens are good now.
+    """
+
+    open_pages: Collection[str]
+    callers: Callable[[], Callers]
+
+    def admits(self, path: str, authorization: str | None) -> bool:
+        """Whether a request with this Authorization header may see a page."""
+        return path in self.open_pages or self.callers().of(authorization) is not None
+
+
 class Pages:
     """Serves pages until it is closed.
 
@@ -64,7 +83,8 @@ class Pages:
         host: address to bind; `::` is every address of this machine.
         port: to bind.
         pages: by path; called in threads of their own.
-        posts: what may be sent there with POST, by path.
+        lock: asks for tokens; None where everybody may see every page.
+        posts: what may be sent there with POST, by path; it asks for tokens itself.
 
     Raises:
         OSError: the address cannot be bound.
@@ -75,9 +95,10 @@ class Pages:
         host: str,
         port: int,
         pages: Mapping[str, Answer],
+        lock: Lock | None = None,
         posts: Mapping[str, Post] | None = None,
     ) -> None:
-        self._server = _Server((host, port), pages, posts or {})
+        self._server = _Server((host, port), pages, lock, posts or {})
         self._thread = threading.Thread(
             target=self._server.serve_forever, name="pages", daemon=True
         )
@@ -100,9 +121,14 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(
-        self, address: tuple[str, int], pages: Mapping[str, Answer], posts: Mapping[str, Post]
+        self,
+        address: tuple[str, int],
+        pages: Mapping[str, Answer],
+        lock: Lock | None,
+        posts: Mapping[str, Post],
     ) -> None:
         self.pages = pages
+        self.lock = lock
         self.posts = posts
         self._open: dict[int, socket.socket] = {}
         self._opening = threading.Lock()
@@ -164,6 +190,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _page(self) -> Page:
         path, _, query = self.path.partition("?")
+        lock = self.server.lock
+        if lock is not None and not lock.admits(path, self.headers.get("Authorization")):
+            return words(401, {"error": "this page needs a token: Authorization: Bearer TOKEN"})
         answer = self.server.pages.get(path)
         if answer is None:
             known = ", ".join(self.server.pages)
@@ -176,6 +205,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(page.body)))
         for name, value in page.headers.items():
             self.send_header(name, value)
+        if page.status == HTTPStatus.UNAUTHORIZED:
+            self.send_header("WWW-Authenticate", 'Bearer realm="zstreamer"')
         self.end_headers()
         if not bare:
             self.wfile.write(page.body)

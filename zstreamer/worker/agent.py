@@ -21,6 +21,9 @@ import zmq
 
 import zstreamer
 from zstreamer.config import AgentConfig
+from zstreamer.keys import credentials
+from zstreamer.keys.ring import Role
+from zstreamer.setting import ConfigError
 from zstreamer.system import cpus, logs, resources
 from zstreamer.system.exitcodes import ExitCode
 from zstreamer.system.process import OWNER_CHECK, Owner, read_config
@@ -74,6 +77,7 @@ class Agent:
             watch=lambda each: each.register(poller),
             unwatch=lambda each: each.unregister(poller),
             linger=LINGER,
+            credentials=credentials.given(config.keys or "", Role.WORKER),
         )
         self._poller.register(owner, zmq.POLLIN)
         self._poller.register(stop, zmq.POLLIN)
@@ -213,7 +217,12 @@ def main() -> int:
     logs.start(config.log_level)
     gc.freeze()
     with StopRequests() as stop:
-        return Agent(config, owner, stop).run()
+        try:
+            agent = Agent(config, owner, stop)
+        except ConfigError as error:
+            log.error("cannot use the key: %s", error)  # noqa: TRY400  # the reason is in the line
+            return ExitCode.USAGE
+        return agent.run()
 
 
 if __name__ == "__main__":
