@@ -5,6 +5,8 @@
            /readyz?model=NAME asks for one
 /metrics   for Prometheus, see docs/metrics.md
 /status    the snapshot as JSON
+/          the page for people, see `zstreamer.broker.live`
+/operator  POST {"action": "drain" or "resume", "name": …}, see `zstreamer.broker.orders`
 
 Beyond loopback, and where the broker asks for keys, what is not for probes needs a bearer token
 (`zstreamer keys http NAME`).
@@ -16,8 +18,11 @@ import logging
 import time
 from collections.abc import Callable
 
+from zstreamer.broker import live
 from zstreamer.broker.core import BrokerCore
+from zstreamer.broker.live import Live
 from zstreamer.broker.metrics import Metrics
+from zstreamer.broker.orders import Orders
 from zstreamer.config import BrokerConfig, stays_on_machine
 from zstreamer.exposition import CONTENT_TYPE
 from zstreamer.histogram import Histogram
@@ -29,8 +34,8 @@ log = logging.getLogger(__name__)
 PUBLISH = 0.5
 """Seconds between two snapshots; the loop makes them, the HTTP threads only read them."""
 
-PROBES = ("/healthz", "/readyz")
-"""Pages that need no token."""
+OPEN = ("/healthz", "/readyz", *live.FILES)
+"""Pages that need no token: those for probes, and the page for people without its figures."""
 
 STALE = 5.0
 """Seconds without a new snapshot after which the loop counts as stuck."""
@@ -57,6 +62,8 @@ class Admin:
         callers: Callable[[], Callers] | None = None,
     ) -> None:
         self._core = core
+        self._orders = Orders(config.operator_token)
+        self._live = Live(core, self._orders.by_token)
         local = stays_on_machine(f"tcp://{config.host}:{config.http_port}")
         self._next = 0.0
         self._metrics = Metrics(core, turns)
@@ -73,8 +80,10 @@ class Admin:
                         "/readyz": self._ready,
                         "/metrics": lambda _: Page(200, self._metrics.text(), CONTENT_TYPE),
                         "/status": lambda _: words(200, self.snapshot),
+                        **self._live.pages(),
                     },
-                    None if local or callers is None else Lock(PROBES, callers),
+                    None if local or callers is None else Lock(OPEN, callers),
+                    {"/operator": self._orders.take},
                 )
             except OSError as error:
                 log.warning(
@@ -90,8 +99,12 @@ class Admin:
         return self._pages.port if self._pages is not None else 0
 
     def publish(self, now: float) -> None:
-        """Take a new snapshot where one is due."""
-        if self._pages is not None and now >= self._next:
+        """Do what operators have ordered, and take a new snapshot where one is due."""
+        if self._pages is None:
+            return
+        self._orders.carry_out(self._core)
+        self._live.look(now)
+        if now >= self._next:
             self._next = now + PUBLISH
             self.snapshot = self._core.snapshot(now)
             self.published = now

@@ -43,6 +43,8 @@ class ClientRecord:
         principal: whose key it has; None where the broker asks for none.
         noticed: hash of why its items have to wait, as it was told last, by model.
         words: messages that it has sent lately, less what its items pay for; see `patience`.
+        sent: items that it has sent in all.
+        peak, peak_before: most items that it had open in this tick, and in the one before.
 
     Args:
         id: its own, of 63 random bits.
@@ -69,6 +71,7 @@ class ClientRecord:
         self.unread = 0
         self.told = 0
         self.words = 0
+        self.sent = self.peak = self.peak_before = 0
         self.noticed: dict[str, int] = {}
         self.info: dict[str, object] = {}
         self.principal: Principal | None = None
@@ -94,6 +97,8 @@ class ClientRecord:
         self.bytes += lot.size
         self.tenant.open += len(lot.ids)
         self.tenant.bytes += lot.size
+        self.sent += len(lot.ids)
+        self.peak = max(self.peak, len(self.items))
 
     def end(self, ids: Iterable[int], size: int) -> None:
         """Forget open items, answered or not; ``size`` is that of their payloads."""

@@ -15,9 +15,10 @@ from __future__ import annotations
 from collections import Counter, deque
 
 from zstreamer import errors
-from zstreamer.broker import snapshot
+from zstreamer.broker import facts, snapshot
 from zstreamer.broker.admission import Admission
 from zstreamer.broker.clients import ClientRecord
+from zstreamer.broker.facts import Survey
 from zstreamer.broker.models import Model
 from zstreamer.broker.notices import Notices
 from zstreamer.broker.patience import FEWER_WORDS, MAX_WORDS, WORDS_AN_ITEM, WORTH_ITS_WORD
@@ -54,6 +55,7 @@ class BrokerCore:
 
     Attributes:
         troubles: what has gone wrong here and cost a peer its session; the driver logs them.
+        survey: what workers and this process say of themselves while somebody looks.
     """
 
     def __init__(self, config: BrokerConfig, epoch: int, now: float) -> None:
@@ -67,6 +69,7 @@ class BrokerCore:
         self._notices = Notices(self.scheduler)
         self.sessions = Sessions(config, epoch, self.scheduler, self._notices)
         self.troubles: list[Exception] = []
+        self.survey = Survey()
         self._dirty = self.scheduler.dirty
         self._next_tick = now
 
@@ -197,6 +200,9 @@ class BrokerCore:
                     worker.words -= 1
                     worker.moved = now
                 self._dirty[worker] = None
+            case protocol.Status():
+                worker.facts = facts.kept(message.info)
+                worker.told = 0  # it has read the question, and so what came before that
             case protocol.Ping():
                 pass
             case _:
@@ -221,6 +227,23 @@ class BrokerCore:
         for client in self.sessions.connected.values():
             self._notices.draining(client)
 
+    def resume(self) -> None:
+        """Take new work again after `drain`."""
+        self.admission.draining = False
+        for client in self.sessions.connected.values():
+            client.tell(protocol.Notice("", []))
+            self._dirty[client] = None
+
+    def look_at_holds(self) -> None:
+        """The names that an operator has drained have changed."""
+        for worker in self.workers.values():
+            before = worker.model.state_in_words()
+            worker.drained = self.sessions.holds.holds(worker)
+            worker.model.forget_speed()
+            self.scheduler.touch(worker.model, worker)
+            if worker.model.state_in_words() != before:
+                self._notices.changed(worker.model, self.clients.values())
+
     @property
     def idle(self) -> bool:
         """Whether every item is answered and every answer read."""
@@ -237,7 +260,17 @@ class BrokerCore:
             "draining": self.draining,
             "clients": len(self.sessions.connected),
             "workers": len(self.workers),
+            "held": list(self.sessions.holds.names),
+            **self.survey.own,
+            **snapshot.sessions(self.sessions.connected.values(), self.config),
         }
+
+    def look(self, now: float) -> None:
+        """Somebody looks: have workers say how they are, but not all the time."""
+        if self.survey.due(now):
+            for worker in self.workers.values():
+                worker.tell(protocol.Status({}))
+                self._dirty[worker] = None
 
     # What leaves
 
@@ -296,6 +329,8 @@ class BrokerCore:
         self._dirty[peer] = None
 
     def _tell_status(self, now: float, session: bytes, asked: protocol.Status) -> None:
+        if asked.info.get("look"):
+            self.look(now)
         state = self._own_state(now)
         found = snapshot.page(self.scheduler, state, now, asked.info.get("from"))
         page = protocol.plain(protocol.Status(found))
@@ -382,6 +417,7 @@ class BrokerCore:
     def _look_at_clients(self, now: float) -> None:
         for client in list(self.clients.values()):
             client.words = max(0, client.words - int(FEWER_WORDS * TICK))
+            client.peak_before, client.peak = client.peak, len(client.items)
             if client.session is None and now - client.lost_at > self.config.resume_grace:
                 self.sessions.forget(client)
             elif client.unread + client.told > self.config.unread_bytes:

@@ -23,7 +23,7 @@ from zstreamer.histogram import Histogram
 from zstreamer.series import BROKER
 from zstreamer.wire.protocol import WorkerState
 
-STATES = ("warm", "late", "stalled", "booting", "restarting", "draining", "broken")
+STATES = ("warm", "drained", "late", "stalled", "booting", "restarting", "draining", "broken")
 
 
 class Metrics(Collector):

@@ -89,7 +89,7 @@ class Model:
     @property
     def warm(self) -> bool:
         """Whether any worker is ready, or stalled and expected back."""
-        return any(w.state is WorkerState.WARM for w in self.workers.values())
+        return any(w.state is WorkerState.WARM and not w.drained for w in self.workers.values())
 
     @property
     def ready(self) -> bool:
@@ -150,7 +150,7 @@ class Model:
     def _known_speed(self) -> tuple[float, float]:
         if self._speed is not None:
             return self._speed
-        warm = [w for w in self.workers.values() if w.state is WorkerState.WARM]
+        warm = [w for w in self.workers.values() if w.state is WorkerState.WARM and not w.drained]
         times = [(w.batch_size, w.batch_time(w.batch_size)) for w in warm]
         known = [(size, seconds) for size, seconds in times if seconds]
         if not known:
@@ -208,6 +208,8 @@ class Model:
             return f"no worker for model {self.name!r} could start:\n{self.trouble}"
         if not self.workers:
             return f"no worker is connected for model {self.name!r}{after}"
+        if any(worker.drained for worker in self.workers.values()):
+            return f"an operator has drained the workers for model {self.name!r}"
         return f"the workers for model {self.name!r} are still starting or stopping{after}"
 
 

@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -35,7 +36,7 @@ from zstreamer.config import BrokerConfig
 from zstreamer.histogram import TURNS, Histogram
 from zstreamer.keys.ring import Principal
 from zstreamer.setting import ConfigError
-from zstreamer.system import logs
+from zstreamer.system import logs, resources
 from zstreamer.system.exitcodes import ExitCode
 from zstreamer.system.logs import Sparing
 from zstreamer.system.process import FOLDER_FLAG, OWNER_CHECK, Owner, read_config
@@ -301,6 +302,7 @@ def run(config: BrokerConfig, owner: Owner | None = None) -> int:
             error,
         )
         return ExitCode.UNREACHABLE
+    server.core.survey.measure = partial(_own_facts, limit)
     memory.keep_free_blocks()
     gc.freeze()
     gate = server.gate
@@ -362,6 +364,11 @@ def _serve(
             return ExitCode.NOT_DRAINED
     log.info("drained and stopped")
     return ExitCode.OK
+
+
+def _own_facts(limit: int) -> dict[str, object]:
+    """What the snapshot says of this process; its memory is bounded by itself."""
+    return {**resources.of_process(), "memory": memory.in_use(), "memory_limit": limit}
 
 
 def _log_memory(server: Server, used: int, limit: int) -> None:

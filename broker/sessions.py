@@ -13,6 +13,7 @@ from typing import NamedTuple, TypeAlias
 from zstreamer import errors
 from zstreamer.broker import introduction
 from zstreamer.broker.clients import ClientRecord
+from zstreamer.broker.holds import Holds
 from zstreamer.broker.notices import Notices
 from zstreamer.broker.patience import Patience
 from zstreamer.broker.scheduler import Scheduler
@@ -61,6 +62,7 @@ class Sessions:
         workers: by session.
         tenants: to whom clients belong.
         patience: how much longer the broker listens to the sessions of a side that err.
+        holds: names of workers that an operator has drained.
         out: answers to sessions, which may be unknown; the core sends them.
         refusals: the latest sessions that were refused: which side, who, and why; for the log.
     """
@@ -73,6 +75,7 @@ class Sessions:
         self.workers: dict[bytes, Worker] = {}
         self.tenants = Tenants()
         self.patience = {side: Patience() for side in Side}
+        self.holds = Holds()
         self.out: list[Outgoing] = []
         self.refusals: deque[tuple[Side, str, str]] = deque(maxlen=MAX_REFUSALS)
         self._config = config
@@ -174,6 +177,7 @@ class Sessions:
         model.known = True
         info = introduction.kept(hello.info)
         worker = Worker(session, hello.id, model, job, self._config, info, now)
+        worker.drained = self.holds.holds(worker)
         worker.principal = principal
         self.workers[session] = model.workers[session] = worker
         model.gave_up = False

@@ -10,19 +10,31 @@ names; one whose workers do not all fit is on several pages, each with some of t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
+from heapq import nlargest
 
 import zstreamer
+from zstreamer.broker import facts
+from zstreamer.broker.clients import ClientRecord
+from zstreamer.broker.holds import names
 from zstreamer.broker.models import Model
 from zstreamer.broker.scheduler import Scheduler
 from zstreamer.broker.workers import Worker
+from zstreamer.config import BrokerConfig
 from zstreamer.wire.protocol import WorkerState
 
 PAGE = 256 * 1024
 """Bytes after which a page ends, more or less."""
 
-_MODEL, _WORKER = 2048, 320
+_MODEL, _WORKER = 2048, 1000
 """About as many bytes as one of them takes, without words of its own."""
+
+MAX_TROUBLE = 300
+"""Characters of why a worker failed the last time: the last line says it."""
+
+CLIENTS = 48
+"""Clients that are named: those with most items open."""
 
 
 def of(scheduler: Scheduler, broker: dict[str, object], now: float) -> dict[str, object]:
@@ -66,7 +78,7 @@ def page(
         for position, worker in enumerate(model.workers.values()):
             if name == first and position < skip:
                 continue
-            left -= _WORKER + worker.named
+            left -= _WORKER + worker.named + (facts.SIZE if worker.facts else 0)
             if left < 0 and (models or workers):
                 found["next"] = [name, position]
                 break
@@ -111,6 +123,7 @@ def _model(model: Model, workers: Iterable[Worker], now: float) -> dict[str, obj
         "trouble": model.trouble_now(now),
         "ready": model.answers(now),
         "batch_size": max((w.batch_size for w in model.workers.values()), default=0),
+        **_tally(model, now),
         **_signature(model),
         "workers": [_worker(w, now) for w in workers],
     }
@@ -127,7 +140,7 @@ def _signature(model: Model) -> dict[str, object]:
 def _worker(worker: Worker, now: float) -> dict[str, object]:
     info = worker.info
     return {
-        **{key: info.get(key) for key in ("host", "pid", "number", "device")},
+        **{key: info.get(key) for key in ("host", "pid", "number", "device", "release")},
         "id": worker.id,
         "key": worker.principal.name if worker.principal else None,
         "state": state(worker),
@@ -139,11 +152,106 @@ def _worker(worker: Worker, now: float) -> dict[str, object]:
         "beta_ms": worker.beta * 1000,
         "alpha_ms": worker.alpha * 1000,
         "silent": now - worker.heard,
+        "drained": worker.drained,
+        "failures": worker.failures,
+        "trouble": worker.trouble[-MAX_TROUBLE:],
+        "bytes": worker.bytes,
+        "batches": worker.batches,
+        "begun": worker.begun,
+        **worker.facts,
     }
+
+
+def _tally(model: Model, now: float) -> dict[str, object]:
+    """What has become of its items since the broker's start; times in seconds."""
+    tally, waits = model.tally, model.queue.items and math.isfinite(model.oldest)
+    return {
+        "arrived": tally.admitted,
+        "answered": tally.answered,
+        "failed": tally.failed_items,
+        "refused": sum(tally.refused.values()),
+        "seconds": tally.total.sum,
+        "p50": tally.total.quantile(0.5),
+        "p99": tally.total.quantile(0.99),
+        "oldest": max(0.0, now - model.oldest) if waits else 0.0,
+        "wanted": model.wanted.workers,
+    }
+
+
+def sessions(clients: Iterable[ClientRecord], config: BrokerConfig) -> dict[str, object]:
+    """Return what is told of clients, of which only the busiest are named, and their window."""
+    busiest = nlargest(CLIENTS, clients, key=lambda client: (_peak(client), client.sent))
+    return {
+        "window_items": config.window_items,
+        "window_bytes": config.window_bytes,
+        "sessions": [_client(client) for client in busiest],
+    }
+
+
+def _client(client: ClientRecord) -> dict[str, object]:
+    keys = ("host", "pid", "program", "server", "release")
+    return {
+        **{key: client.info.get(key) for key in keys},
+        "id": client.id,
+        "open": len(client.items),
+        "peak": _peak(client),
+        "bytes": client.bytes,
+        "sent": client.sent,
+    }
+
+
+def _peak(client: ClientRecord) -> int:
+    return max(client.peak, client.peak_before)
+
+
+def model_row(model: Model, now: float) -> dict[str, object]:
+    """Return what the page shows of a model."""
+    tally = _tally(model, now)
+    return {
+        "name": model.name,
+        "ready": model.answers(now),
+        "trouble": model.trouble_now(now)[-MAX_TROUBLE:],
+        "queued": model.waiting,
+        "running": model.out,
+        "rate": round(model.measured_rate, 1),
+        "capacity": round(model.rate, 1),
+        "served": model.served,
+        "workers": len(model.workers),
+        "batch_size": max((w.batch_size for w in list(model.workers.values())), default=0),
+        **{key: tally[key] for key in ("failed", "refused", "p50", "p99", "oldest", "wanted")},
+    }
+
+
+def worker_row(worker: Worker, now: float) -> dict[str, object]:
+    """Return what the page shows of a worker."""
+    keys = ("batches", "items", "busy", "time", "deaths", "death")
+    return {
+        "model": worker.model.name,
+        "name": names(worker)[0],
+        "device": worker.info.get("device"),
+        "release": worker.info.get("release"),
+        "state": state(worker),
+        "drained": worker.drained,
+        "held": len(worker.tickets),
+        "window": worker.window_items,
+        "running": len(worker.running),
+        "age": round(worker.age(now), 2),
+        "served": worker.served,
+        "ms": round(worker.batch_time(worker.batch_size) * 1000, 2),
+        "trouble": worker.trouble[-MAX_TROUBLE:],
+        **{key: worker.facts[key] for key in keys if key in worker.facts},
+    }
+
+
+def client_row(client: ClientRecord) -> dict[str, object]:
+    """Return what the page shows of a client."""
+    return {key: value for key, value in _client(client).items() if value not in (None, "")}
 
 
 def state(worker: Worker) -> str:
     """Return the word for how a worker is."""
+    if worker.state is WorkerState.WARM and worker.drained:
+        return "drained"
     if worker.state is WorkerState.WARM and not worker.ready:
         return "stalled" if worker.stalled else "late"
     return WorkerState(worker.state).name.lower()

@@ -96,6 +96,11 @@ class Tally:
         """Items that callers have wanted answered, taken or refused for want of workers."""
         return self.admitted + sum(map(self.refused.__getitem__, WANTING))
 
+    @property
+    def failed_items(self) -> int:
+        """Items that a worker has answered with an error."""
+        return sum(n for name, n in list(self.errors.items()) if name.startswith(_WORKER))
+
     def outcomes(self) -> dict[str, int]:
         """Return how many items have ended, by how."""
         errors = dict(self.errors)

@@ -59,6 +59,8 @@ class Worker:
         others: items that it holds from other brokers.
         begun_at: when its model began what it runs, in monotonic seconds.
         late: that has taken suspiciously long.
+        drained: an operator has drained it; it gets nothing new until it is resumed.
+        facts: what it says of its batches and its machine; empty until it was asked.
         info: what people may want to know of it.
         principal: whose key it has; None where the broker asks for none.
         named, declared: bytes that its host and device, and its inputs and outputs, may take.
@@ -67,6 +69,7 @@ class Worker:
         words: messages that it has sent lately, less what its items pay for; see `patience`.
         told: bytes of what it was told besides its items; it is not known to have read them.
         failures: how often its model's process has failed, and `trouble` why the last time.
+        batches, begun: reports of items that have begun, and those items.
     """
 
     def __init__(
@@ -100,7 +103,9 @@ class Worker:
         self.stalled = False
         self.heard = now
         self.begun_at = now
-        self.late = False
+        self.late = self.drained = False
+        self.facts: dict[str, object] = {}
+        self.batches = self.begun = 0
         self.moved = now
         self._oldest = 0
         self.told = 0
@@ -138,7 +143,8 @@ class Worker:
     @property
     def ready(self) -> bool:
         """Whether it answers, as far as is known."""
-        return self.state is WorkerState.WARM and not self.stalled and not self.late
+        warm = self.state is WorkerState.WARM and not self.drained
+        return warm and not self.stalled and not self.late
 
     def answers(self, now: float) -> bool:
         """Whether it can be relied on now: `ready`, and neither silent nor over its usual time.
@@ -269,6 +275,8 @@ class Worker:
             self.moved = now
         if begun:
             self.begun_at = now
+            self.batches += 1
+            self.begun += len(begun)
             self.running |= begun
             self.free_at = now + (self.batch_time(len(begun)) or dispatch.UNKNOWN_BETA)
 

@@ -98,6 +98,12 @@ class BrokerConfig(Config):
     host: str = setting("127.0.0.1", TEXT, "Address to bind, for all three ports.")
     port: int = setting(7787, PORT, "TCP port for clients.")
     worker_port: int = setting(7788, PORT, "TCP port for workers.")
+    operator_token: str = setting(
+        "",
+        ANY_TEXT,
+        "Secret with which drain and resume are allowed from other machines, over the HTTP port; "
+        "none: only from this one.",
+    )
     http_port: int = setting(
         7789, PORT_OR_NONE, "Port of the broker's own status pages (HTTP); 0 for none."
     )
@@ -321,6 +327,20 @@ class MapConfig(Config):
     )
     chunk: int | None = setting(
         None, optional(COUNT, "auto"), "Items of one call; auto: fitted to the model's speed."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorConfig(Config):
+    """What `zstreamer drain` and `zstreamer resume` can be told."""
+
+    program: ClassVar[str] = "operator"
+
+    broker_url: tuple[str, ...] = setting(
+        ("http://127.0.0.1:7789",), NAMES, "HTTP ports of the brokers, separated by commas."
+    )
+    operator_token: str = setting(
+        "", ANY_TEXT, "The brokers' --operator-token; not needed on their own machine without one."
     )
 
 

@@ -56,6 +56,25 @@ class Histogram:
         """How many values there were."""
         return sum(self.counts)
 
+    def quantile(self, share: float, before: Sequence[int] = ()) -> float:
+        """Return below which value this share of the values lies, as far as the buckets tell.
+
+        Args:
+            share: from 0 to 1.
+            before: `counts` at an earlier time; only what came since is looked at.
+        """
+        counts = [
+            now - then
+            for now, then in zip(self.counts, before or [0] * len(self.counts), strict=True)
+        ]
+        left, low = share * sum(counts), 0.0
+        for bound, count in zip((*self.bounds, 2 * self.bounds[-1]), counts, strict=True):
+            if count and left <= count:
+                return low + (bound - low) * left / count
+            left -= count
+            low = bound
+        return 0.0
+
     def buckets(self) -> list[tuple[str, float]]:
         """Return upper bounds and cumulative counts, as Prometheus has them."""
         names = [*(f"{bound:g}" for bound in self.bounds), "+Inf"]

@@ -15,6 +15,7 @@ from zstreamer.config import (
     Config,
     GatewayConfig,
     MapConfig,
+    OperatorConfig,
     UpConfig,
     WorkerConfig,
 )
@@ -34,6 +35,7 @@ PROGRAMS: tuple[type[Config], ...] = (
     UpConfig,
     ClientConfig,
     MapConfig,
+    OperatorConfig,
 )
 
 

@@ -30,7 +30,7 @@ COMMANDS = {
     "up": {one.flag for each in (BrokerConfig, WorkerConfig, UpConfig) for one in settings(each)}
     - {"--broker"},
     "call": {one.flag for one in settings(ClientConfig)},
-    "status": {"--address", "--connect-timeout", "--keys"},
+    "status": {"--address", "--connect-timeout", "--keys", "--watch"},
 }
 
 
@@ -216,7 +216,7 @@ STATUS = {
 
 @pytest.fixture
 def fetched(monkeypatch):
-    monkeypatch.setattr("zstreamer.client.status.fetch", lambda *_: STATUS)
+    monkeypatch.setattr("zstreamer.client.status.fetch", lambda *_, **__: STATUS)
 
 
 def test_status_shows_models_workers_queue_and_rates(fetched, run):

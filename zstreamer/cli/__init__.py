@@ -1,4 +1,4 @@
-"""The `zstreamer` command: broker, worker, gateway, up, call, map, status and keys."""
+"""The `zstreamer` command: broker, worker, gateway, up, call, map, status, top, doctor, keys …"""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 
 import rich_click as click
 
-from zstreamer.cli import call, gateway, job, keys, serve, status
+from zstreamer.cli import call, doctor, gateway, hold, job, keys, serve, status, top
 from zstreamer.cli.options import PLAIN, example
 from zstreamer.cli.terminal import clean, forgive
 from zstreamer.errors import BrokerUnreachable, ZStreamerError
@@ -24,6 +24,10 @@ COMMANDS: Final = (
     call.call,
     job.map_,
     status.status,
+    top.top,
+    doctor.doctor,
+    hold.drain,
+    hold.resume,
     keys.keys,
 )
 

@@ -37,8 +37,9 @@ def written_into(page: str) -> str:
 
 def _heading(program: type[Config]) -> str:
     commands = {
-        "client": "`zstreamer call` and `zstreamer status`",
+        "client": "`zstreamer call`, `zstreamer status`, `zstreamer top` and `zstreamer doctor`",
         "map": "`zstreamer map`, besides those of `call`",
+        "operator": "`zstreamer drain` and `zstreamer resume`",
         "up": "`zstreamer up`, besides those of `broker` and `worker`",
     }
     return commands.get(program.program, f"`zstreamer {program.program}`")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,9 @@ UNLIMITED = 10_000
 MEASURABLE = 1_000_000
 """Items a second beyond which a batch ends too soon for a clock to tell."""
 
+EVERY = 1.0
+"""Seconds between two looks of --watch."""
+
 LEAST_TEXT = 8
 """Characters to which a column of words is narrowed before the table leaves the terminal."""
 
@@ -34,22 +38,30 @@ LEAST_TEXT = 8
     epilog=example("zstreamer status", "zstreamer status --address tcp://10.0.0.5:7787 --json"),
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the broker's answer as JSON.")
+@click.option("--watch", is_flag=True, help="Show it again each second, until Ctrl-C.")
 @configured(ClientConfig, without=("model", "timeout"))
-def status(config: ClientConfig, *, as_json: bool) -> int:
+def status(config: ClientConfig, *, as_json: bool, watch: bool) -> int:
     """Show a broker's models, workers, queue and rates."""
+    while True:
+        found = _fetched(config)
+        if watch:
+            click.clear()
+        if as_json:
+            click.echo(json.dumps(found[0][1] if len(found) == 1 else dict(found), indent=2))
+        else:
+            for address, each in found:
+                _show(address, each)
+        if not watch:
+            return 0
+        time.sleep(EVERY)
+
+
+def _fetched(config: ClientConfig) -> list[tuple[str, Row]]:
     from zstreamer.client.status import fetch
 
     keys = config.keys or ""
-    found = [
-        (address, fetch(address, config.connect_timeout, keys))
-        for address in addresses(config.address)
-    ]
-    if as_json:
-        click.echo(json.dumps(found[0][1] if len(found) == 1 else dict(found), indent=2))
-    else:
-        for address, each in found:
-            _show(address, each)
-    return 0
+    places = addresses(config.address)
+    return [(each, fetch(each, config.connect_timeout, keys, look=True)) for each in places]
 
 
 def _show(address: str, status: Row) -> None:
@@ -69,7 +81,7 @@ def _show(address: str, status: Row) -> None:
     models = [{"model": name, **each} for name, each in status["models"].items()]
     _print(console, _table("models", MODEL_COLUMNS, models))
     workers = [
-        {"model": one["model"], **each, "state": _state(each)}
+        {"model": one["model"], **each, "state": _state(each), "batch_size": _batch(each)}
         for one in models
         for each in one["workers"]
     ]
@@ -117,6 +129,14 @@ def _state(worker: Row) -> str:
     return f"{worker['state']}, {age:,.0f} s" if age >= 1 else str(worker["state"])
 
 
+def _batch(worker: Row) -> str:
+    """The mean of the batches that it has run so far, where that is known, and their most."""
+    most = _amount(worker.get("batch_size", 0))
+    if "items" in worker and worker.get("batches"):
+        return f"{worker['items'] / worker['batches']:.1f}/{most}"
+    return f"{worker['begun'] / worker['batches']:.1f}/{most}" if worker.get("batches") else most
+
+
 def _cell(value: object, show: Callable[[Any], str]) -> str:
     return clean(show(value) if value or value == 0 else "–")
 
@@ -132,6 +152,10 @@ def _amount(value: float) -> str:
 
 def _rate(value: float) -> str:
     return _amount(value) if value <= MEASURABLE else "–"
+
+
+def _age(value: float) -> str:
+    return f"{value:,.1f}"
 
 
 def _fine(value: float) -> str:
@@ -162,6 +186,7 @@ MODEL_COLUMNS: Columns = (
     ("model", "model", str),
     ("queued", "queued", _amount),
     ("running", "running", _amount),
+    ("oldest\ns", "oldest", _age),
     ("served", "served", _amount),
     ("items/s\nat most", "capacity", _rate),
     ("ready", "ready", _yes),
@@ -174,7 +199,7 @@ WORKER_COLUMNS: Columns = (
     ("pid", "pid", str),
     ("device", "device", str),
     ("state", "state", str),
-    ("batch", "batch_size", _amount),
+    ("batch", "batch_size", str),
     ("waiting", "waiting", _amount),
     ("running", "running", _amount),
     ("served", "served", _amount),

@@ -245,7 +245,7 @@ class ClientCore(Peer[ClientLink, NoReturn]):
 
     def _notice(self, now: float, link: ClientLink, notice: protocol.Notice) -> None:
         if not notice.model:
-            link.draining = True
+            link.draining = bool(notice.error)
             link.lost_at = now
             return
         error = errors.from_wire(notice.error) if notice.error else None

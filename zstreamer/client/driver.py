@@ -20,6 +20,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 
+import zstreamer
 from zstreamer.client.calls import Call, Watch
 from zstreamer.client.core import ClientCore
 from zstreamer.client.settings import Settings
@@ -36,6 +37,17 @@ SWEEP = 1.0
 """Seconds between two looks at the sockets while calls are open, should an edge be missed."""
 
 
+MAX_PROGRAM = 200
+"""Characters of a program's name that a broker is told."""
+
+
+def _server() -> str:
+    """Return which of gunicorn's workers this process is, by its module; empty where it is none."""
+    name = "gunicorn.workers."
+    found = (each[len(name) :] for each in list(sys.modules) if each.startswith(name))
+    return next((each for each in found if each in ("sync", "gthread", "ggevent")), "")
+
+
 class Driver(ABC):
     """Connections and timers around one `ClientCore`.
 
@@ -50,7 +62,9 @@ class Driver(ABC):
         info: dict[str, object] = {
             "host": socket.gethostname(),
             "pid": os.getpid(),
-            "program": Path(sys.argv[0] or "python").name,
+            "program": Path(sys.argv[0] or "python").name[:MAX_PROGRAM],
+            "server": _server(),
+            "release": zstreamer.__version__,
         }
         if settings.tenant:
             info["tenant"] = settings.tenant

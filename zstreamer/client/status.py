@@ -17,13 +17,16 @@ from zstreamer.keys.ring import Role
 from zstreamer.wire import handshake, protocol, transport
 
 
-def fetch(address: str, timeout: float = CONNECT_TIMEOUT, keys: Keys = None) -> dict[str, object]:
+def fetch(
+    address: str, timeout: float = CONNECT_TIMEOUT, keys: Keys = None, *, look: bool = False
+) -> dict[str, object]:
     """Return the broker's snapshot: ``{"broker": {…}, "models": {name: {…}}}``.
 
     Args:
         address: one broker's client address.
         timeout: seconds.
         keys: as `zstreamer.Client` takes them.
+        look: have the workers say how they are; later snapshots have their answers.
 
     Raises:
         BrokerUnreachable: nothing that is a broker answered in time.
@@ -40,7 +43,7 @@ def fetch(address: str, timeout: float = CONNECT_TIMEOUT, keys: Keys = None) -> 
         except (OSError, zmq.ZMQError) as error:
             raise BrokerUnreachable(f"{address}: {error.strerror or error}") from None
         try:
-            snapshot = _ask(connection, min(left, 1.0))
+            snapshot = _ask(connection, min(left, 1.0), {"look": True} if look else {})
         except protocol.ProtocolError as error:
             problem = f"{address} is not a broker: {error}"
             snapshot = None
@@ -77,7 +80,9 @@ def _why_not(
         probe.close()
 
 
-def _ask(connection: transport.Connection, timeout: float) -> dict[str, object] | None:
+def _ask(
+    connection: transport.Connection, timeout: float, asked: dict[str, object]
+) -> dict[str, object] | None:
     poller = zmq.Poller()
     connection.register(poller)
     end = time.monotonic() + timeout
@@ -87,7 +92,7 @@ def _ask(connection: transport.Connection, timeout: float) -> dict[str, object] 
         for event in connection.events():
             if event is not transport.Event.UP:
                 return None
-            connection.send(protocol.plain(protocol.Status({})))
+            connection.send(protocol.plain(protocol.Status(asked)))
         for frames in connection.receive():
             message = protocol.decode(frames)
             if isinstance(message, protocol.Status):

@@ -18,6 +18,7 @@ from zstreamer.client.items import Items
 from zstreamer.client.outputs import Options, Outputs
 from zstreamer.client.status import fetch
 from zstreamer.config import JOB_PATIENCE, JOB_PRIORITY, JOB_TIMEOUT, TIMEOUT, BrokerConfig
+from zstreamer.doctor import Report, examine
 from zstreamer.errors import Cancelled
 from zstreamer.local.folder import socket_folder
 from zstreamer.local.held_model import HeldModel
@@ -330,6 +331,18 @@ class Streamer:
         """
         self._refuse_closed()
         return fetch(self._address, keys="")
+
+    def doctor(self, seconds: float = 3.0) -> Report:
+        """Look at the workers and the load for some seconds; return what is wrong, worst first.
+
+        Args:
+            seconds: how long to look. Print the result, or look at its ``findings``.
+
+        Raises:
+            Cancelled: the streamer is closed.
+        """
+        self._refuse_closed()
+        return examine(self._address, seconds=seconds)
 
     def _refuse_closed(self) -> None:
         if not self._end.alive:

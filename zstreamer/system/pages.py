@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
+from email.message import Message
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -22,16 +23,36 @@ MAX_CONNECTIONS: Final = 32
 """Connections that are served at once; the broker keeps more descriptors spare."""
 
 
+MAX_BODY: Final = 4096
+"""Bytes that are taken with POST."""
+
+
 class Page(NamedTuple):
     """What a path is answered with."""
 
     status: int
     body: bytes
     kind: str = "application/json"
+    headers: Mapping[str, str] = {}
+
+
+class Request(NamedTuple):
+    """What is sent to a path with POST.
+
+    Attributes:
+        peer: address of who sends it.
+        headers: of the request.
+        body: at most `MAX_BODY` bytes.
+    """
+
+    peer: str
+    headers: Message
+    body: bytes
 
 
 Query: TypeAlias = Mapping[str, str]
 Answer: TypeAlias = Callable[[Query], Page]
+Post: TypeAlias = Callable[[Request], Page]
 
 
 def words(status: int, body: Mapping[str, object]) -> Page:
@@ -63,15 +84,21 @@ class Pages:
         port: to bind.
         pages: by path; called in threads of their own.
         lock: asks for tokens; None where everybody may see every page.
+        posts: what may be sent there with POST, by path; it asks for tokens itself.
 
     Raises:
         OSError: the address cannot be bound.
     """
 
     def __init__(
-        self, host: str, port: int, pages: Mapping[str, Answer], lock: Lock | None = None
+        self,
+        host: str,
+        port: int,
+        pages: Mapping[str, Answer],
+        lock: Lock | None = None,
+        posts: Mapping[str, Post] | None = None,
     ) -> None:
-        self._server = _Server((host, port), pages, lock)
+        self._server = _Server((host, port), pages, lock, posts or {})
         self._thread = threading.Thread(
             target=self._server.serve_forever, name="pages", daemon=True
         )
@@ -94,10 +121,15 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(
-        self, address: tuple[str, int], pages: Mapping[str, Answer], lock: Lock | None
+        self,
+        address: tuple[str, int],
+        pages: Mapping[str, Answer],
+        lock: Lock | None,
+        posts: Mapping[str, Post],
     ) -> None:
         self.pages = pages
         self.lock = lock
+        self.posts = posts
         self._open: dict[int, socket.socket] = {}
         self._opening = threading.Lock()
         if ":" in address[0]:
@@ -144,6 +176,18 @@ class _Handler(BaseHTTPRequestHandler):
     def do_HEAD(self) -> None:
         self._reply(self._page(), bare=True)
 
+    def do_POST(self) -> None:
+        size = self.headers.get("Content-Length", "")
+        post = self.server.posts.get(self.path)
+        if post is None or not size.isdigit() or int(size) > MAX_BODY:
+            self.close_connection = True  # the body stays unread
+            error = f"send at most {MAX_BODY} bytes, with Content-Length"
+            if post is None:
+                error = f"nothing can be sent to {self.path:.100}"
+            self._reply(words(404 if post is None else 413, {"error": error}))
+            return
+        self._reply(post(Request(self.client_address[0], self.headers, self.rfile.read(int(size)))))
+
     def _page(self) -> Page:
         path, _, query = self.path.partition("?")
         lock = self.server.lock
@@ -159,6 +203,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(page.status)
         self.send_header("Content-Type", page.kind)
         self.send_header("Content-Length", str(len(page.body)))
+        for name, value in page.headers.items():
+            self.send_header(name, value)
         if page.status == HTTPStatus.UNAUTHORIZED:
             self.send_header("WWW-Authenticate", 'Bearer realm="zstreamer"')
         self.end_headers()

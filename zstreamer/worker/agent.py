@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING
 
 import zmq
 
+import zstreamer
 from zstreamer.config import AgentConfig
 from zstreamer.keys import credentials
 from zstreamer.keys.ring import Role
 from zstreamer.setting import ConfigError
-from zstreamer.system import cpus, logs
+from zstreamer.system import cpus, logs, resources
 from zstreamer.system.exitcodes import ExitCode
 from zstreamer.system.process import OWNER_CHECK, Owner, read_config
 from zstreamer.system.signals import StopRequests
@@ -55,9 +56,12 @@ class Agent:
             "pid": os.getpid(),
             "number": config.number,
             "device": config.device,
+            "release": zstreamer.__version__,
         }
         self.config = config
-        self.core = WorkerCore(config, secrets.randbits(63), time.monotonic(), random.random, info)
+        self.core = WorkerCore(
+            config, secrets.randbits(63), time.monotonic(), random.random, info, self._measure
+        )
         self.exit: actions.Exit | None = None
         options = transport.Options(config.heartbeat, config.heartbeat_timeout)
         self._child: ModelProcess | None = None
@@ -166,6 +170,11 @@ class Agent:
         log.info(
             logs.event("model process started", child=self._child.pid, device=config.device or "-")
         )
+
+    def _measure(self) -> dict[str, object]:
+        """What a broker is told of these processes when somebody looks."""
+        child = self._child.pid if self._child is not None else 0
+        return {**resources.of_process(), **resources.of_model(child)}
 
     def _serve_pages(self) -> WorkerPages | None:
         config = self.config

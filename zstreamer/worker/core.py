@@ -55,6 +55,7 @@ class WorkerCore(Peer[WorkerLink, ChildAction]):
         now: monotonic seconds.
         jitter: returns numbers in [0, 1); spreads the attempts to connect of many workers.
         info: plain values that go into HELLO, for people who look at the broker.
+        measure: returns what a broker that asks is told of this process and its model's.
     """
 
     def __init__(
@@ -64,10 +65,12 @@ class WorkerCore(Peer[WorkerLink, ChildAction]):
         now: float,
         jitter: Callable[[], float],
         info: dict[str, object] | None = None,
+        measure: Callable[[], dict[str, object]] = dict,
     ) -> None:
         links = [WorkerLink(a, now, config.max_payload) for a in config.broker]
         super().__init__(protocol.Role.WORKER, id, links, jitter, info)
         self.config = config
+        self._measure = measure
         self.state = WorkerState.BOOTING
         self.text = ""
         self.child = ChildState.NONE
@@ -218,6 +221,9 @@ class WorkerCore(Peer[WorkerLink, ChildAction]):
                 self.backlog.cancel(link, message.ids)
             case protocol.State():
                 link.drained = True
+            case protocol.Status():
+                facts = {**self._measure(), **self.backlog.tally.facts(now)}
+                link.tell(protocol.Status(facts))
             case _:
                 pass  # PING, and whatever a later broker says that does not concern us
 

@@ -1,0 +1,96 @@
+"""Orders of operators, on their way from the HTTP threads to the loop, and who may give them.
+
+Anyone who reaches the HTTP port may read. To give an order takes the operator's token; where the
+broker has none, a program on this machine may, but no page in a browser on it.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import json
+import logging
+import queue
+import threading
+
+from zstreamer.broker import operator
+from zstreamer.broker.core import BrokerCore
+from zstreamer.broker.operator import Outcome
+from zstreamer.system.pages import Page, Request, words
+
+log = logging.getLogger(__name__)
+
+PATIENCE = 5.0
+"""Seconds that an order waits for the broker's loop."""
+
+_FORWARDED = ("Forwarded", "X-Forwarded-For", "Via")
+_BROWSER = ("Origin", "Referer", "Sec-Fetch-Site")
+"""Headers of a request that comes from elsewhere although its connection is a local one."""
+
+
+class Orders:
+    """Takes orders over HTTP, and gives them to the loop.
+
+    Args:
+        token: what an operator must know; empty for none.
+    """
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+        self._orders: queue.SimpleQueue[_Order] = queue.SimpleQueue()
+
+    @property
+    def by_token(self) -> bool:
+        """Whether there is a token, so that a page in a browser may give orders, too."""
+        return bool(self._token)
+
+    def take(self, request: Request) -> Page:
+        """Answer a request once the loop has done what it asks for."""
+        if why := self._forbidden(request):
+            return words(403, {"error": why})
+        try:
+            asked = json.loads(request.body)
+        except ValueError:
+            asked = None
+        if not isinstance(asked, dict):
+            return words(400, {"error": "the body must be a JSON object with action and name"})
+        order = _Order(asked.get("action"), asked.get("name"))
+        self._orders.put(order)
+        if not order.done.wait(PATIENCE):
+            return words(503, {"error": "the broker's loop is busy or ends; it may still act"})
+        return words(*order.outcome)
+
+    def carry_out(self, core: BrokerCore) -> None:
+        """Do what has been asked for; called by the loop."""
+        while not self._orders.empty():
+            order = self._orders.get()
+            order.outcome = operator.act(core, order.action, order.name)
+            log.info(
+                "operator action=%.20r name=%.200r status=%d",
+                order.action,
+                order.name,
+                order.outcome.status,
+            )
+            order.done.set()
+
+    def _forbidden(self, request: Request) -> str:
+        """Return why a request may change nothing here; empty where it may."""
+        if self._token:
+            given = request.headers.get("Authorization", "").encode()
+            right = hmac.compare_digest(given, f"Bearer {self._token}".encode())
+            return "" if right else "the operator's token is missing or wrong"
+        peer = ipaddress.ip_address(request.peer.partition("%")[0])
+        local = (getattr(peer, "ipv4_mapped", None) or peer).is_loopback
+        if not local or any(each in request.headers for each in (*_FORWARDED, *_BROWSER)):
+            return "start the broker with --operator-token to act from elsewhere than its machine"
+        return ""
+
+
+class _Order:
+    """What an HTTP thread has the loop do."""
+
+    def __init__(self, action: object, name: object) -> None:
+        self.action = action
+        self.name = name
+        self.outcome = Outcome(503, {})
+        self.done = threading.Event()

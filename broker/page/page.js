@@ -1,0 +1,261 @@
+"use strict";
+// Asks /live once a second and shows what it says. No text of a peer is ever taken for HTML.
+
+const byId = (id) => document.getElementById(id);
+const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+const number = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+const amount = (n) => number.format(n || 0);
+const rate = (n) => (n >= 10 || !n ? amount(n) : n.toFixed(1));
+const time = (s) => !s ? "–" : s < 0.01 ? `${(s * 1000).toFixed(1)} ms` : s < 1 ? `${amount(s * 1000)} ms` : `${s.toFixed(1)} s`;
+const bytes = (n) => !n ? "–" : n < 1024 ? `${n} B` : n < 1048576 ? `${amount(n / 1024)} KiB` : `${amount(n / 1048576)} MiB`;
+const span = (s) => {
+  const part = (n) => String(Math.floor(n)).padStart(2, "0");
+  return `${Math.floor(s / 3600)}:${part((s / 60) % 60)}:${part(s % 60)}`;
+};
+
+const CHARTS = [
+  ["Throughput", "items/s", ["rate", "refused"], ["answered", "refused"], rate],
+  ["Items open", "", ["queued", "running"], ["in the queue", "at workers"], amount],
+  ["Time from arrival to answer", "", ["p50", "p95", "p99"], ["p50", "p95", "p99"], time],
+  ["Items of the mean batch", "", ["batch"], ["batch"], (n) => (n || 0).toFixed(1)],
+];
+const COLOURS = ["--one", "--two", "--three"];
+
+const GOOD = { warm: "good", booting: "warn", restarting: "warn", draining: "warn", drained: "warn" };
+const before = new Map();
+
+/** Mean size of a worker's batches, and the share of time it ran, since the last look. */
+function lately(worker) {
+  const last = before.get(worker.name + worker.model);
+  if (worker.time && (!last || worker.time - last.time >= 1)) before.set(worker.name + worker.model, worker);
+  if (!last || !worker.time) return last && last.shown ? last.shown : {};
+  const seconds = worker.time - last.time, batches = worker.batches - last.batches;
+  if (seconds < 1) return last.shown || {};
+  worker.shown = {
+    batch: batches > 0 ? (worker.items - last.items) / batches : 0,
+    busy: Math.max(0, Math.min(1, (worker.busy - last.busy) / seconds)),
+  };
+  return worker.shown;
+}
+
+const MODELS = [
+  ["model", (m) => m.name],
+  ["state", (m) => (m.ready ? "ready" : m.workers ? "not ready" : "no worker"), (m) => (m.ready ? "good" : "bad")],
+  ["items/s", (m) => rate(m.rate)],
+  ["at most", (m) => (m.capacity ? rate(m.capacity) : "–")],
+  ["queued", (m) => amount(m.queued)],
+  ["oldest", (m) => time(m.oldest)],
+  ["at workers", (m) => amount(m.running)],
+  ["p50", (m) => time(m.p50)],
+  ["p99", (m) => time(m.p99)],
+  ["batch size", (m) => amount(m.batch_size)],
+  ["workers", (m) => amount(m.workers)],
+  ["wanted", (m) => amount(m.wanted)],
+  ["served", (m) => amount(m.served)],
+  ["failed", (m) => amount(m.failed), (m) => (m.failed ? "warn" : "")],
+  ["refused", (m) => amount(m.refused), (m) => (m.refused ? "warn" : "")],
+  ["trouble", (m) => (m.trouble || "").trim().split("\n").pop() || "–", () => "words"],
+];
+const WORKERS = [
+  ["worker", (w) => w.name],
+  ["model", (w) => w.model, () => "words"],
+  ["device", (w) => w.device || "–", () => "words"],
+  ["state", (w) => w.state, (w) => GOOD[w.state] || "bad"],
+  ["window", (w) => `${w.held}/${w.window}`],
+  ["batch", (w) => { const l = lately(w); return l.batch === undefined ? "–" : l.batch.toFixed(1); }],
+  ["busy", (w) => { const l = (before.get(w.name + w.model) || {}).shown || w.shown; return l ? `${Math.round(l.busy * 100)} %` : "–"; }],
+  ["runs for", (w) => (w.running ? time(w.age) : "–"), (w) => (w.age > 3 ? "bad" : "")],
+  ["ms/full batch", (w) => (w.ms ? w.ms.toFixed(1) : "–")],
+  ["served", (w) => amount(w.served)],
+  ["deaths", (w) => amount(w.deaths), (w) => (w.deaths ? "warn" : "")],
+  ["last error", (w) => (w.trouble || w.death || "").trim().split("\n").pop() || "–", () => "words"],
+];
+const CLIENTS = [
+  ["client", (c) => `${c.host || "?"}:${c.pid || "?"}`],
+  ["program", (c) => [c.program, c.server].filter(Boolean).join(" / ") || "–", () => "words"],
+  ["open", (c) => amount(c.open)],
+  ["most open lately", (c) => amount(c.peak)],
+  ["bytes open", (c) => bytes(c.bytes)],
+  ["sent", (c) => amount(c.sent)],
+  ["release", (c) => c.release || "–"],
+];
+
+/** Shows rows in a table; cells that stay as they are are left alone. */
+function table(id, columns, rows, empty, action) {
+  const place = byId(id);
+  if (!place.tHead) {
+    const row = place.createTHead().insertRow();
+    for (const [name, , kind] of columns) {
+      const cell = row.appendChild(document.createElement("th"));
+      cell.scope = "col";
+      cell.textContent = name;
+      if (kind && kind({}) === "words") cell.className = "words";
+    }
+    place.createTBody();
+  }
+  const body = place.tBodies[0];
+  while (body.rows.length > Math.max(1, rows.length)) body.deleteRow(-1);
+  if (!rows.length) {
+    body.replaceChildren();
+    const cell = body.insertRow().insertCell();
+    cell.colSpan = columns.length;
+    cell.className = "empty";
+    cell.textContent = empty;
+    return;
+  }
+  if (body.querySelector(".empty")) body.replaceChildren();
+  rows.forEach((row, i) => {
+    const line = body.rows[i] || body.insertRow();
+    columns.forEach(([, show, kind], j) => {
+      let cell = line.cells[j];
+      if (!cell) {
+        cell = line.appendChild(document.createElement(j ? "td" : "th"));
+        if (!j) cell.scope = "row";
+      }
+      const text = show(row), style = kind ? kind(row) : "";
+      if (cell.textContent !== text) {
+        cell.textContent = text;
+        if (style === "words") cell.title = text;
+      }
+      if (cell.className !== style) cell.className = style;
+    });
+    if (action) action(line, row, columns.length);
+  });
+}
+
+let plots = [], steps = [], paused = false, acts = false;
+
+function draw(keys) {
+  const place = byId("charts");
+  const fresh = !plots.length;
+  CHARTS.forEach(([title, unit, names, labels, show], i) => {
+    const data = [steps.map((s) => s[0]), ...names.map((n) => steps.map((s) => s[keys.indexOf(n)]))];
+    if (fresh) {
+      const figure = place.appendChild(document.createElement("figure"));
+      figure.className = "chart";
+      const caption = figure.appendChild(document.createElement("figcaption"));
+      const bold = caption.appendChild(document.createElement("b"));
+      bold.textContent = unit ? `${title}, ${unit}` : title;
+      const legend = labels.map((label, k) => {
+        const one = caption.appendChild(document.createElement("span"));
+        one.style.setProperty("--key", `var(${COLOURS[k]})`);
+        return one;
+      });
+      const axis = { stroke: () => css("--dim"), grid: { stroke: () => css("--line"), width: 1 }, ticks: { show: false } };
+      const plot = new uPlot({
+        width: figure.clientWidth - 20, height: 170, legend: { show: false }, cursor: { show: false },
+        padding: [10, 12, 0, 0],
+        scales: { x: { time: false }, y: { range: (_, low, high) => [0, Math.max(high || 0, 1e-3) * 1.1] } },
+        axes: [
+          { ...axis, size: 26, incrs: [1, 2, 5, 10, 20, 30, 60], values: (u, at) => at.map((t) => { const ago = Math.round(steps.length ? steps.at(-1)[0] - t : 0); return ago > 0 ? `−${span(ago).slice(2)}` : "now"; }) },
+          { ...axis, size: 62, values: (_, at) => at.map((n) => (n ? show(n) : "0")) },
+        ],
+        series: [{}, ...names.map((_, k) => ({ stroke: () => css(COLOURS[k]), width: 1.5, points: { show: false } }))],
+      }, data, figure);
+      plot.root.setAttribute("aria-hidden", "true");
+      figure.setAttribute("role", "img");
+      plots.push({ plot, figure, legend });
+    } else {
+      plots[i].plot.setData(data);
+    }
+    const last = steps.at(-1) || [];
+    const said = names.map((n, k) => `${labels[k]} ${show(last[keys.indexOf(n)])}`);
+    plots[i].legend.forEach((one, k) => { one.textContent = said[k]; });
+    plots[i].figure.setAttribute("aria-label", `${title}: ${said.join(", ")}`);
+  });
+}
+
+function figures(live, last, keys) {
+  const at = (name) => last[keys.indexOf(name)];
+  const shown = [
+    ["items/s", rate(at("rate"))], ["queued", amount(at("queued"))], ["at workers", amount(at("running"))],
+    ["p50", time(at("p50"))], ["p99", time(at("p99"))], ["mean batch", (at("batch") || 0).toFixed(1)],
+    ["workers", amount(live.counts.workers)], ["clients", amount(live.counts.clients)],
+  ];
+  const place = byId("figures");
+  shown.forEach(([name, value], i) => {
+    let box = place.children[i];
+    if (!box) {
+      box = place.appendChild(document.createElement("div"));
+      box.appendChild(document.createElement("dt")).textContent = name;
+      box.appendChild(document.createElement("dd"));
+    }
+    box.lastChild.textContent = value;
+  });
+}
+
+/** The button that drains or resumes a worker. */
+function button(line, worker, position) {
+  let cell = line.cells[position];
+  if (!acts) { if (cell) cell.remove(); return; }
+  if (!cell) {
+    cell = line.insertCell();
+    cell.appendChild(document.createElement("button")).type = "button";
+  }
+  const one = cell.firstChild, action = worker.drained ? "resume" : "drain";
+  if (one.textContent !== action) one.textContent = action;
+  one.setAttribute("aria-label", `${action} ${worker.name}`);
+  one.onclick = () => order(action, worker.name);
+}
+
+async function order(action, name) {
+  const headers = { "Content-Type": "application/json", Authorization: `Bearer ${byId("token").value}` };
+  try {
+    const answer = await fetch("/operator", { method: "POST", headers, body: JSON.stringify({ action, name }) });
+    const said = await answer.json();
+    byId("said").textContent = answer.ok ? `${name}: ${action} is done` : said.error;
+  } catch (error) {
+    byId("said").textContent = `the broker does not answer: ${error.message}`;
+  }
+}
+
+function show(live) {
+  const { keys } = live;
+  if (steps.length && live.uptime < steps.at(-1)[0]) steps = []; // another start of the broker
+  steps = steps.concat(live.steps).slice(-300);
+  acts = live.acts;
+  byId("operator").hidden = !acts;
+  const ill = live.models.filter((m) => !m.ready).map((m) => m.name);
+  const words = [`up for ${span(live.uptime).replace(/:\d\d$/, "")} h`];
+  if (live.draining) words.push("draining: it refuses new items");
+  if (ill.length) words.push(`not ready: ${ill.join(", ")}`);
+  else words.push(live.counts.models ? "all models ready" : "no worker is connected");
+  const text = words.join("; ");
+  if (byId("state").textContent !== text) byId("state").textContent = text;
+  byId("state").className = ill.length || live.draining ? "bad" : "";
+  figures(live, steps.at(-1) || [], keys);
+  draw(keys);
+  table("models", MODELS, live.models, "No worker is connected: zstreamer worker MODULE:NAME starts one.");
+  table("workers-table", WORKERS, live.workers, "No worker is connected.", button);
+  table("clients", CLIENTS, live.clients, "No client is connected.");
+  const more = live.counts.clients - live.clients.length;
+  byId("clients-title").textContent = more > 0 ? `Clients: the busiest ${live.clients.length} of ${live.counts.clients}` : "Clients";
+}
+
+async function turn() {
+  if (!paused && !document.hidden) {
+    try {
+      const since = steps.length ? steps.at(-1)[0] : 0;
+      const token = byId("reader-token").value;
+      const headers = token ? { Authorization: `Bearer ${token}` } : {};
+      const answer = await fetch(`/live?since=${since}`, { headers, signal: AbortSignal.timeout(5000) });
+      byId("reader").hidden = answer.status !== 401;
+      if (answer.status === 401) byId("state").textContent = "this broker asks for a token";
+      else show(await answer.json());
+    } catch (error) {
+      byId("state").textContent = "the broker does not answer; what is shown is old";
+      byId("state").className = "bad";
+    }
+  }
+  setTimeout(turn, 1000);
+}
+
+byId("pause").onclick = () => {
+  paused = !paused;
+  byId("pause").setAttribute("aria-pressed", String(paused));
+  byId("pause").textContent = paused ? "Go on" : "Pause";
+};
+byId("reader").onsubmit = byId("operator").onsubmit = (event) => event.preventDefault();
+addEventListener("resize", () => plots.forEach(({ plot, figure }) => plot.setSize({ width: figure.clientWidth - 20, height: 170 })));
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => plots.forEach(({ plot }) => plot.redraw()));
+turn();

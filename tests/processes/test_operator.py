@@ -1,0 +1,158 @@
+"""The broker's page for people, and what operators may order."""
+
+import re
+import shutil
+import subprocess
+import threading
+
+import pytest
+import requests
+
+from tests.helpers.cluster import Cluster, free_port
+from tests.helpers.waiting import until
+from zstreamer.broker.core import BrokerCore
+from zstreamer.broker.history import History
+from zstreamer.broker.orders import Orders
+from zstreamer.cli import main
+from zstreamer.config import BrokerConfig
+from zstreamer.system.pages import Request
+
+TOKEN = "only operators know this"
+
+
+@pytest.fixture(scope="module")
+def served():
+    """A cluster with one worker, and the URL of its broker's HTTP port."""
+    port = free_port()
+    with Cluster(http_port=port, operator_token=TOKEN) as cluster:
+        cluster.worker("double", batch_size=4)
+        cluster.wait_up()
+        until(lambda: cluster.model().get("ready"), 30)
+        cluster.url = f"http://127.0.0.1:{port}"
+        yield cluster
+
+
+def order(url, action, name, token=TOKEN, **headers):
+    headers["Authorization"] = f"Bearer {token}"
+    body = {"action": action, "name": name}
+    return requests.post(f"{url}/operator", json=body, headers=headers, timeout=10)
+
+
+def test_a_drained_worker_stays_connected_takes_nothing_and_resumes(served):
+    worker = served.model()["workers"][0]
+    name = f"{worker['host']}:{worker['pid']}"
+    client = served.client(timeout=20)
+    assert client.predict([1]) == [2]
+    assert order(served.url, "drain", name).json() == {
+        "name": name,
+        "workers": 1,
+        "drained": [name],
+    }
+    assert served.model()["workers"][0]["state"] == "drained"
+    assert requests.get(f"{served.url}/readyz", timeout=5).status_code == 503
+    waiting = client.submit([2])
+    until(lambda: served.model()["queued"] == 1)
+    assert order(served.url, "resume", name).json()["drained"] == []
+    assert waiting.result(20) == [4]
+
+
+def test_a_drained_broker_refuses_new_items_until_it_is_resumed(served):
+    client = served.client(timeout=5)
+    assert order(served.url, "drain", "broker").json()["draining"]
+    with pytest.raises(Exception, match="shutting down"):
+        client.predict([1])
+    assert not order(served.url, "resume", "broker").json()["draining"]
+    assert client.predict([1]) == [2]
+
+
+@pytest.mark.parametrize(
+    ("action", "name", "token", "status"),
+    [
+        ("drain", "nobody:1", TOKEN, 404),
+        ("explode", "broker", TOKEN, 400),
+        ("drain", None, TOKEN, 400),
+        ("drain", "broker", "a guess", 403),
+    ],
+)
+def test_an_order_that_is_wrong_or_forbidden_changes_nothing(served, action, name, token, status):
+    answer = order(served.url, action, name, token)
+    assert answer.status_code == status
+    assert answer.json()["error"]
+    assert not served.status()["broker"]["draining"]
+
+
+@pytest.mark.parametrize(
+    ("peer", "headers", "status"),
+    [
+        ("127.0.0.1", {}, 200),
+        ("::1", {}, 200),
+        ("::ffff:127.0.0.1", {}, 200),
+        ("10.0.0.9", {}, 403),
+        ("127.0.0.1", {"Origin": "http://evil.example"}, 403),
+        ("127.0.0.1", {"X-Forwarded-For": "10.0.0.9"}, 403),
+    ],
+)
+def test_without_a_token_only_programs_of_this_machine_give_orders(peer, headers, status):
+    core, orders = BrokerCore(BrokerConfig(), 1, 0.0), Orders("")
+    body = b'{"action": "drain", "name": "broker"}'
+    answers = []
+    thread = threading.Thread(
+        target=lambda: answers.append(orders.take(Request(peer, headers, body)))
+    )
+    thread.start()
+    until(lambda: orders.carry_out(core) or answers)
+    assert answers[0].status == status
+    assert core.draining is (status == 200)
+
+
+def test_drain_and_resume_are_commands(served, capsys):
+    for action, left in (("drain", 1), ("resume", 0)):
+        with pytest.raises(SystemExit) as end:
+            main([action, "model default", "--broker-url", served.url, "--operator-token", TOKEN])
+        assert end.value.code == 0
+        assert f"{left} of 1 workers" in capsys.readouterr().out
+
+
+def test_the_page_has_no_inline_script_and_asks_nobody_else(served):
+    page = requests.get(served.url, timeout=5)
+    policy = page.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "script-src 'self';" in policy
+    assert not re.search(r"<script(?![^>]*\bsrc=\"/)", page.text)
+    assert "://" not in page.text
+    for path in re.findall(r'(?:src|href)="(/[^"]+)"', page.text):
+        assert requests.get(served.url + path, timeout=5).status_code == 200
+
+
+def test_the_page_has_the_last_minutes_and_only_what_is_new(served):
+    def steps(since=0.0):
+        return requests.get(f"{served.url}/live?since={since}", timeout=5).json()["steps"]
+
+    found = until(lambda: steps()[1:])
+    last = steps()[-1][0]
+    assert all(step[0] > last for step in steps(last))
+    assert len(found[0]) == 9
+
+
+def test_the_history_is_bounded():
+    core, history = BrokerCore(BrokerConfig(), 1, 0.0), History()
+    for second in range(1000):
+        history.look(core, float(second))
+    assert len(history.steps) == 300
+    assert history.since(995.0) == list(history.steps)[-4:]
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="needs Debian's package chromium")
+def test_a_browser_shows_the_worker(served):
+    flags = ("--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=4000")
+    shown = subprocess.run(
+        ["chromium", *flags, "--dump-dom", served.url],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=50,
+    ).stdout
+    assert "all models ready" in shown
+    assert f":{served.model()['workers'][0]['pid']}" in shown
+    assert shown.count("<canvas") == 4
+    assert 'aria-label="drain ' in shown
