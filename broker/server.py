@@ -16,6 +16,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -34,6 +35,7 @@ from zstreamer.system.logs import Sparing
 from zstreamer.system.process import FOLDER_FLAG, OWNER_CHECK, Owner, read_config
 from zstreamer.system.signals import StopRequests
 from zstreamer.wire import protocol, transport
+from zstreamer.wire.address_file import AddressFile
 from zstreamer.wire.protocol import Frames
 
 log = logging.getLogger(__name__)
@@ -196,6 +198,22 @@ class Server:
         self._check_owner_at = self._turn_at + OWNER_CHECK
         return self._owner.gone()
 
+    def announced(self) -> AbstractContextManager[object]:
+        """Have the address file there for as long as the block lasts, where there is to be one.
+
+        Raises:
+            ConfigError: it cannot be written.
+        """
+        if self.config.address_file is None:
+            return nullcontext()
+        clients, workers = (
+            self.sockets[side].getsockopt_string(zmq.LAST_ENDPOINT)
+            for side in (Side.CLIENT, Side.WORKER)
+        )
+        file = AddressFile(self.config.address_file, clients, workers, self.config.advertise)
+        log.info("announcing clients=%s workers=%s", file.clients, file.workers)
+        return file
+
     def close(self) -> None:
         """Close all sockets; answers on their way get a second."""
         for side, socket in self.sockets.items():
@@ -226,7 +244,10 @@ def run(config: BrokerConfig, owner: Owner | None = None) -> int:
         return ExitCode.UNREACHABLE
     memory.keep_free_blocks()
     gc.freeze()
-    with StopRequests() as stop, Admin(config, server.core) as admin:
+    with ExitStack() as stack:
+        stack.callback(server.close)
+        stop = stack.enter_context(StopRequests())
+        admin = stack.enter_context(Admin(config, server.core))
         log.info(
             "serving clients=%s workers=%s http=%s max_memory=%dMiB max_bytes=%dMiB",
             config.client_endpoint,
@@ -236,24 +257,22 @@ def run(config: BrokerConfig, owner: Owner | None = None) -> int:
             config.max_bytes // 2**20,
         )
         server.poller.register(stop, zmq.POLLIN)
-        try:
-            return _serve(server, stop, admin, memory.Guard(limit))
-        finally:
-            server.close()
+        return _serve(server, stop, admin, memory.Guard(limit))
 
 
 def _serve(server: Server, stop: StopRequests, admin: Admin, guard: memory.Guard) -> int:
     journal = Journal(server.core)
-    while not stop.requests:
-        server.turn()
-        now = time.monotonic()
-        journal.look(now)
-        admin.publish(now)
-        if used := guard.exceeded(now):
-            _log_memory(server, used, guard.limit)
-            return ExitCode.MEMORY
-        if server.owner_gone():
-            return ExitCode.OK
+    with server.announced():  # until it drains, so that nobody new comes
+        while not stop.requests:
+            server.turn()
+            now = time.monotonic()
+            journal.look(now)
+            admin.publish(now)
+            if used := guard.exceeded(now):
+                _log_memory(server, used, guard.limit)
+                return ExitCode.MEMORY
+            if server.owner_gone():
+                return ExitCode.OK
     log.info("draining grace=%gs", server.config.drain_grace)
     server.core.drain()
     start = time.monotonic()

@@ -1,4 +1,4 @@
-"""The `zstreamer` command: broker, worker, gateway, up, call and status."""
+"""The `zstreamer` command: broker, worker, gateway, up, call, status and addresses."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 
 import rich_click as click
 
-from zstreamer.cli import call, gateway, serve, status
+from zstreamer.cli import addresses, call, gateway, serve, status
 from zstreamer.cli.options import PLAIN, example
 from zstreamer.cli.terminal import clean, forgive
 from zstreamer.errors import BrokerUnreachable, ZStreamerError
@@ -22,6 +22,7 @@ COMMANDS: Final = (
     serve.up,
     call.call,
     status.status,
+    addresses.command,
 )
 
 

@@ -38,9 +38,11 @@ LEAST_TEXT = 8
 def status(config: ClientConfig, *, as_json: bool) -> int:
     """Show a broker's models, workers, queue and rates."""
     from zstreamer.client.status import fetch
+    from zstreamer.wire.lookup import resolved
 
     found = [
-        (address, fetch(address, config.connect_timeout)) for address in addresses(config.address)
+        (address, fetch(address, config.connect_timeout))
+        for address in resolved(addresses(config.address))
     ]
     if as_json:
         click.echo(json.dumps(found[0][1] if len(found) == 1 else dict(found), indent=2))

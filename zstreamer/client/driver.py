@@ -22,6 +22,7 @@ from pathlib import Path
 from zstreamer.client.calls import Call, Watch
 from zstreamer.client.core import ClientCore
 from zstreamer.client.settings import Settings
+from zstreamer.wire import lookup
 from zstreamer.wire.connections import Connections
 from zstreamer.wire.transport import Connection
 
@@ -48,6 +49,7 @@ class Driver(ABC):
         id, timeout = secrets.randbits(63), settings.connect_timeout
         self.core = ClientCore(settings.addresses, id, timeout, now, jitter, info)
         self._connections = Connections(self.core, settings.options, self.watch, self.unwatch)
+        self._lookup = lookup.started(settings.addresses, lookup.CLIENTS)
 
     @abstractmethod
     def watch(self, connection: Connection) -> None:
@@ -72,6 +74,8 @@ class Driver(ABC):
         """Do everything that can be done now; return when to come back (monotonic seconds)."""
         core = self.core
         now = time.monotonic()
+        if self._lookup is not None and (found := self._lookup.news(now)):
+            core.on_addresses(now, *found)
         again = True
         while again:
             self._connections.read(now)
@@ -81,10 +85,14 @@ class Driver(ABC):
             for call in core.completed():
                 self.complete(call)
                 again = True  # its caller may have made the next call already
+        if self._lookup is not None and core.open_calls:
+            return min(core.wake_at(), self._lookup.wake_at(now))
         return core.wake_at()
 
     def shut_down(self) -> None:
         """End all calls and close all connections."""
+        if self._lookup is not None:
+            self._lookup.close()
         self.core.close()
         now = time.monotonic()
         for action in self.core.poll(now):

@@ -32,7 +32,7 @@ class ClientLink(Link[tuple[int, Call]]):
         sent: items sent on it that have no answer, by id; they outlive its connections.
         lost_at: monotonic seconds at which it was READY last, over all attempts since, or first
             tried, or began to drain.
-        draining: it takes no new work.
+        draining: it takes no new work: it has said so, or its address is gone.
         notices: by model, why items wait there.
     """
 
@@ -49,7 +49,7 @@ class ClientLink(Link[tuple[int, Call]]):
 
     def _fresh(self) -> None:
         super()._fresh()
-        self.draining = False
+        self._draining = False
         self.notices: dict[str, ZStreamerError] = {}
         self._waits: set[int] = set()  # transfers whose items stay although no worker is ready
         self._runs: dict[tuple[str, int, int, int], Run] = {}
@@ -60,6 +60,16 @@ class ClientLink(Link[tuple[int, Call]]):
         self._acked = 0
         self._unacked_bytes = 0
         self.ack_at = float("inf")
+
+    @property
+    def draining(self) -> bool:
+        """Whether new work goes to others."""
+        return self._draining or self.leaving
+
+    def drain(self, now: float) -> None:
+        """The broker has said that it takes no new work."""
+        self._draining = True
+        self.lost_at = now
 
     @property
     def flush_at(self) -> float:
