@@ -4,9 +4,11 @@
                                           │ refused                 │ dispatch
     client <─ ANSWER ─ server <─ core <───┴─ scheduler <─ REPORT ── worker <─ WORK
 
-`core` knows sessions, `admission` what is admitted, `scheduler` what becomes of items, `queue` the
-order of waiting, `dispatch` who gets them. `clients`, `workers`, `models` and `lots` are what they
-all look at. `server` has the sockets, `admin` the status pages.
+`core` says what each message means. `sessions` knows who is connected, `admission` what is
+admitted, `scheduler` what becomes of items, `queue` the order of waiting, `dispatch` who gets them,
+`undone` whom a death is charged to, `notices` what clients are told of models. `clients`,
+`workers`, `models` and `lots` are what they all look at. `server` has the sockets, `admin` the
+status pages.
 
 This folder is at the top of the repository and is imported as `zstreamer.broker`.
 """

@@ -26,6 +26,35 @@ _READY = int(protocol.Flag.READY)
 _ONCE = int(protocol.Flag.ONCE)  # an enum's & costs as much as the rest of a small run
 
 
+class QueueFull(Overloaded):
+    """The broker's limits are reached."""
+
+
+class ClientFull(Overloaded):
+    """A client's limits are reached."""
+
+
+class TooMuchAhead(Overloaded):
+    """The answer would come too late."""
+
+
+class Draining(Overloaded):
+    """The broker shuts down."""
+
+
+_REASONS: dict[type, str] = {
+    QueueFull: "queue_full",
+    ClientFull: "client_full",
+    TooMuchAhead: "budget",
+    Draining: "draining",
+}
+
+
+def reason(refusal: ZStreamerError) -> str:
+    """Return what the metrics call a refusal: one of a few words."""
+    return _REASONS.get(type(refusal)) or refusal.code.name.lower()
+
+
 class Admission:
     """Lets items in or refuses them.
 
@@ -57,9 +86,10 @@ class Admission:
         if refusal is not None:
             elsewhere = isinstance(refusal, Overloaded | ModelNotFound | NoWorker)
             wire = errors.refusal(refusal) if elsewhere else errors.to_wire(refusal)
+            self._refused(run, reason(refusal))
             self._answer_error(client, run.ids, wire)
             return False
-        model = self._scheduler.model(run.model)
+        model = self._scheduler.models.named(run.model)
         once, movable = bool(run.flags & _ONCE), bool(run.flags & _READY)
         payloads: list[Buffer] = run.slots  # type: ignore[assignment]  # after `_new_items`
         ids, budgets, priority, lane = run.ids, run.budgets, run.priority, run.lane
@@ -68,6 +98,7 @@ class Admission:
         for part in lot.apart():
             self._scheduler.enqueue(part)
         self._scheduler.counts["items"] += len(lot.ids)
+        model.tally.admit(lot)
         return True
 
     def _new_items(self, client: ClientRecord, run: Run) -> Run:
@@ -92,6 +123,12 @@ class Admission:
         ids, budgets, slots = zip(*rows.values(), strict=True) if rows else ((), (), ())
         return run._replace(ids=list(ids), budgets=list(budgets), slots=list(slots))
 
+    def _refused(self, run: Run, why: str) -> None:
+        """Count a refusal; names that nobody has served are not kept."""
+        model = self._scheduler.models.get(run.model)
+        counts = model.tally.refused if model and model.known else self._scheduler.strangers
+        counts[why] += len(run.ids)
+
     def _answer_error(self, client: ClientRecord, ids: list[int], error: list[object]) -> None:
         self._scheduler.counts["refused items"] += len(ids)
         client.answer(ids, [error] * len(ids))
@@ -103,7 +140,7 @@ class Admission:
         if model is None or not model.known:
             if not 0 < len(run.model) <= protocol.MAX_NAME:
                 return errors.BadRequest(f"model name must have 1 to {protocol.MAX_NAME} letters")
-            full = model is None and self._scheduler.is_full
+            full = model is None and self._scheduler.models.full
             if full or now - self._born >= self._config.model_grace:
                 return self.model_not_found(run.model)
         elif model.broken:
@@ -139,15 +176,15 @@ def refusal(
     wait = predicted_wait(client, model, run)
     items, bytes_ = queued.queued_items + count, queued.queued_bytes + size
     if items > config.max_items or bytes_ > config.max_bytes:
-        return Overloaded("the broker's queue is full", retry_after=wait or 1.0)
+        return QueueFull("the broker's queue is full", retry_after=wait or 1.0)
     if len(client.items) + count > config.client_items or client.bytes + size > config.client_bytes:
-        return Overloaded("this client has too much open work", retry_after=wait or 1.0)
+        return ClientFull("this client has too much open work", retry_after=wait or 1.0)
     largest = max(sizes, default=0)
     if largest > config.max_payload:
         words = f"a payload of {largest} bytes exceeds the limit of {config.max_payload}"
         return errors.TooLarge(words)
     if wait and wait * MARGIN > max(run.budgets, default=0) / 1000:
-        return Overloaded(
+        return TooMuchAhead(
             f"about {wait:.1f} s of work are ahead, more than the budget allows", retry_after=wait
         )
     return None
@@ -172,4 +209,4 @@ def predicted_wait(client: ClientRecord, model: Model | None, run: Run) -> float
 
 def draining() -> Overloaded:
     """Return the refusal of new items while the broker drains."""
-    return Overloaded("the broker is shutting down", retry_after=1.0)
+    return Draining("the broker is shutting down", retry_after=1.0)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from zstreamer.broker.lots import Lot
 from zstreamer.broker.patience import WORDS_AN_ITEM
+from zstreamer.histogram import Sizes
 from zstreamer.wire import protocol
 from zstreamer.wire.protocol import BUNDLE, INLINE, MAX_ROWS, PART, Frames, Slot
 from zstreamer.wire.transfer import Receiver, Sender
@@ -38,10 +39,16 @@ class ClientRecord:
         bytes: payload bytes of its open items.
         noticed: hash of why its items have to wait, as it was told last, by model.
         words: messages that it has sent lately, less what its items pay for; see `patience`.
+
+    Args:
+        id: its own, of 63 random bits.
+        max_payload: bytes of one item.
+        answers: counts how many outcomes each ANSWER carries.
     """
 
-    def __init__(self, id: int, max_payload: int) -> None:
+    def __init__(self, id: int, max_payload: int, answers: Sizes | None = None) -> None:
         self.id = id
+        self._answers = Sizes() if answers is None else answers
         self.session: bytes | None = None
         self.lost_at = 0.0
         self.items: dict[int, Lot] = {}
@@ -77,17 +84,18 @@ class ClientRecord:
         deque(map(self.items.__delitem__, ids), maxlen=0)
         self.bytes -= size
 
-    def answer(self, ids: list[int], slots: Sequence[Slot]) -> None:
-        """Send outcomes of items, now or after the client has resumed."""
+    def answer(self, ids: list[int], slots: Sequence[Slot]) -> int:
+        """Send outcomes of items, now or after the client has resumed; return their bytes."""
         size = _size(slots)
         self.unread += size
         self.words -= WORDS_AN_ITEM * len(ids)
         if size > PART and any(_large(slot) for slot in slots):
             self._answer_large(ids, slots)
-            return
+            return size
         self._ids += ids
         self._slots += slots
         self._size += size
+        return size
 
     def _answer_large(self, ids: list[int], slots: Sequence[Slot]) -> None:
         for id, slot in zip(ids, slots, strict=True):
@@ -166,6 +174,7 @@ class ClientRecord:
         return outcomes
 
     def _answer(self, outcomes: _Outcomes, transfers: list[Slot] | None = None) -> Frames:
+        self._answers.observe(len(outcomes.ids))
         self._kept.append((outcomes, self._told_since))
         self._told_since = 0
         if outcomes.size <= INLINE and not transfers:  # each of them is, and the head holds all

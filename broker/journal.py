@@ -1,12 +1,14 @@
 """What a broker's log says of its workers: who came, is ready, fails, drains, is silent, left.
 
-The core is only looked at, some times a second: so a flood of peers that come and go writes no
-flood of lines, and a worker that greets anew has not left.
+The core is only looked at, some times a second, so a worker that greets anew has not left. Of each
+kind of change many lines may come at once, but few for ever: workers that fail again and again,
+or come and go, write no flood. What is held back is counted, and told later.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 from typing import NamedTuple
 
 from zstreamer.broker.core import BrokerCore
@@ -19,8 +21,12 @@ log = logging.getLogger("zstreamer.broker")
 LOOK = 0.1
 """Seconds between two looks."""
 
-LINES = 50
-"""Lines that one look writes at most."""
+BURST = 100
+REFILL = 0.1
+"""Lines on one kind of change that may come at once, and a second."""
+
+REMINDER = 10.0
+"""Seconds between two lines on how many were held back."""
 
 _STATES = {
     WorkerState.WARM: (logging.INFO, "ready"),
@@ -39,6 +45,37 @@ class _Seen(NamedTuple):
     missing: bool = False
 
 
+class _Kind:
+    """The lines on one kind of change: how many more may be written, and what was held back."""
+
+    def __init__(self, now: float) -> None:
+        self._left = float(BURST)
+        self._at = now
+        self._level = logging.INFO
+        self._held = 0
+        self._last = ""
+        self._tell_at = math.inf
+
+    def write(self, now: float, level: int, line: str) -> None:
+        """Write a line, or count it."""
+        self._left = min(BURST, self._left + (now - self._at) * REFILL)
+        self._at = now
+        if self._left >= 1 and not self._held:
+            self._left -= 1
+            log.log(level, "%s", line)
+            return
+        self._held += 1
+        self._level, self._last = level, line
+        if self._tell_at == math.inf:
+            self._tell_at = now + REMINDER
+
+    def flush(self, now: float) -> None:
+        """Tell what was held back, if it is time for that."""
+        if self._held and now >= self._tell_at:
+            log.log(self._level, "%s (the last of %d such changes)", self._last, self._held)
+            self._held, self._tell_at = 0, math.inf
+
+
 class Journal:
     """Writes a line for each change among a broker's workers."""
 
@@ -46,14 +83,15 @@ class Journal:
         self._core = core
         self._seen: dict[int, _Seen] = {}
         self._look_at = 0.0
-        self._lines = 0
+        self._now = 0.0
+        self._kinds: dict[str, _Kind] = {}
 
     def look(self, now: float) -> None:
         """Tell what has changed since the last look, if that is long enough ago."""
         if now < self._look_at:
             return
         self._look_at = now + LOOK
-        self._lines = 0
+        self._now = now
         here = {worker.id: worker for worker in self._core.workers.values()}
         for worker in here.values():
             before = self._seen.get(worker.id)
@@ -63,8 +101,13 @@ class Journal:
             self._note(before, worker)
         for id in [each for each in self._seen if each not in here]:
             self._absent(self._seen[id])
-        if self._lines > LINES:
-            log.warning("%d more changes among the workers", self._lines - LINES)
+        for kind in self._kinds.values():
+            kind.flush(now)
+
+    def close(self) -> None:
+        """The broker ends: tell what was held back."""
+        for kind in self._kinds.values():
+            kind.flush(math.inf)
 
     def _note(self, before: _Seen, worker: Worker, *, missing: bool = False) -> None:
         """Tell what of a worker has changed, and remember how it is now."""
@@ -91,26 +134,21 @@ class Journal:
         if worker.state in (WorkerState.DRAINING, WorkerState.BROKEN):
             self._tell(logging.INFO, worker, "left")
         else:
+            worker.model.tally.lost += 1
             self._tell(logging.WARNING, worker, "lost")
 
     def _tell(self, level: int, worker: Worker, what: str, why: str = "") -> None:
-        self._lines += 1
-        if self._lines > LINES:
-            return
         info = worker.info
         host, pid, number, device = (
             printable(str(info.get(key, "-")), 100) for key in ("host", "pid", "number", "device")
         )
         reason = why.strip().rpartition("\n")[2]
-        log.log(
-            level,
-            "worker %s model=%s host=%s pid=%s number=%s device=%s workers=%d%s",
-            what,
-            printable(worker.model.name, 100),
-            host,
-            pid,
-            number,
-            device or "-",
-            len(worker.model.workers),
-            f": {printable(reason, 300)}" if reason else "",
+        line = (
+            f"worker {what} model={printable(worker.model.name, 100)} host={host} pid={pid} "
+            f"number={number} device={device or '-'} workers={len(worker.model.workers)}"
         )
+        if reason:
+            line += f": {printable(reason, 300)}"
+        if what not in self._kinds:
+            self._kinds[what] = _Kind(self._now)
+        self._kinds[what].write(self._now, level, line)

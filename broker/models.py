@@ -1,16 +1,31 @@
-"""A model: the name that workers serve and clients ask for, its queue and its suspects."""
+"""Models: the names that workers serve and clients ask for, with their queues and suspects."""
 
 from __future__ import annotations
 
+import math
 from collections import deque
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from zstreamer.broker.lots import Lot
 from zstreamer.broker.queue import FairQueue
+from zstreamer.broker.tally import Bundles, Tally
+from zstreamer.broker.wanted import Load, Wanted
 from zstreamer.wire.protocol import WorkerState
 
 if TYPE_CHECKING:
     from zstreamer.broker.workers import Worker
+
+MAX_MODELS = 4096
+"""Models of which anything is known."""
+
+FORGET = 900.0
+MAX_IDLE = 1000
+"""Seconds after which a model without workers and items is forgotten; of more, the oldest are."""
+
+
+MANY = 2000
+"""Lanes of a queue that one look passes over; with more, it is looked at less often."""
 
 
 class Model:
@@ -31,10 +46,21 @@ class Model:
         trouble: why the last worker that failed to start did so.
         gave_up: that worker will not try again, and none has come since.
         measured_rate: items a second that were answered lately.
+        tally: what has happened to its items.
+        bundles: how many items messages carry, of this and all other models.
+        wanted: how many workers its load wants.
+        oldest: when the item came that has waited longest, in monotonic seconds, as was seen last.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(
+        self, name: str, bundles: Bundles | None = None, latency: float | None = None
+    ) -> None:
         self.name = name
+        self.tally = Tally()
+        self.wanted = Wanted(latency)
+        self.oldest = math.inf
+        self._skip = 0
+        self.bundles = Bundles() if bundles is None else bundles
         self.queue = FairQueue()
         self.workers: dict[bytes, Worker] = {}
         self.open: dict[Worker, None] = {}
@@ -69,6 +95,10 @@ class Model:
     def ready(self) -> bool:
         """Whether any worker answers, as far as is known."""
         return any(w.ready for w in self.workers.values())
+
+    def answers(self, now: float) -> bool:
+        """Whether any worker can answer now; sooner than `ready` it says that none does."""
+        return any(w.answers(now) for w in list(self.workers.values()))
 
     def trouble_now(self, now: float) -> str:
         """Say what is wrong; empty where a worker is ready."""
@@ -137,6 +167,30 @@ class Model:
         self.measured_rate += weight * (rate - self.measured_rate)
         self.forget_speed()
 
+    def look_at_load(self, now: float) -> None:
+        """Find out how old the queue is, and how many workers the load wants."""
+        if self._skip:
+            self._skip -= 1
+        else:
+            self.oldest, looked = self.queue.oldest()
+            self._skip = looked // MANY
+            suspects = (lot.arrived for group in self.suspects for lot in group)
+            self.oldest = min(self.oldest, *suspects, math.inf)
+        warm = [w for w in self.workers.values() if w.state is WorkerState.WARM]
+        timed = [w for w in warm if w.beta or w.alpha]
+        load = Load(
+            self.tally.came,
+            self.tally.answered,
+            self.waiting,
+            max(0.0, now - self.oldest),
+            len(warm),
+            mean([float(bool(w.running)) for w in warm]),
+            max((w.batch_size for w in warm), default=0),
+            mean([w.beta for w in timed]),
+            mean([w.alpha for w in timed]),
+        )
+        self.wanted.look(now, load)
+
     def next_suspects(self) -> list[Lot]:
         """Take out the next group of suspects that still has a caller."""
         while self.suspects:
@@ -155,3 +209,47 @@ class Model:
         if not self.workers:
             return f"no worker is connected for model {self.name!r}{after}"
         return f"the workers for model {self.name!r} are still starting or stopping{after}"
+
+
+class Models(dict[str, Model]):
+    """All models by name, of which those that are of no use any more are forgotten.
+
+    Args:
+        latency: seconds in which items are to be answered, see `Wanted`.
+
+    Attributes:
+        bundles: how many items messages carry.
+    """
+
+    def __init__(self, latency: float | None = None) -> None:
+        super().__init__()
+        self.bundles = Bundles()
+        self._latency = latency
+        self._idle: dict[str, float] = {}
+
+    @property
+    def full(self) -> bool:
+        """Whether there are as many as there may be."""
+        return len(self) >= MAX_MODELS
+
+    def named(self, name: str) -> Model:
+        """Return the model of this name, a new one where there is none."""
+        model = self.get(name)
+        if model is None:
+            model = self[name] = Model(name, self.bundles, self._latency)
+        return model
+
+    def forget_idle(self, now: float) -> None:
+        """Forget models that have had neither worker nor item for long, or are too many."""
+        idle = {name: self._idle.get(name, now) for name, m in self.items() if m.idle}
+        old = [name for name, since in idle.items() if now - since > FORGET]
+        if len(idle) - len(old) > MAX_IDLE:
+            old = sorted(idle, key=idle.__getitem__)[:-MAX_IDLE]
+        for name in old:
+            del self[name], idle[name]
+        self._idle = idle
+
+
+def mean(values: Sequence[float]) -> float:
+    """Return the mean of these; 0 where there are none."""
+    return sum(values) / len(values) if values else 0.0

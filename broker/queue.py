@@ -18,6 +18,7 @@ several items because those of one client are cheaper together, on their way the
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
@@ -271,6 +272,17 @@ class FairQueue:
                 share = self._turns(own + adds)
                 count += sum(min(items, share) for items in others)
         return count
+
+    def oldest(self) -> tuple[float, int]:
+        """Return when the item came that has waited longest, in monotonic seconds (infinite where
+        none waits), and how many lots had to be looked at.
+        """
+        firsts = self._arrived[:1]
+        for level in self._levels.values():
+            firsts += level.returned.lots  # they do not lie in the order of their arrival
+            for client in level.clients.children.values():
+                firsts += (next(iter(lane.lots)) for lane in client.children.values() if lane.lots)
+        return min((lot.arrived for lot in firsts), default=math.inf), len(firsts)
 
     def drain(self) -> list[Lot]:
         """Take out all items, in order."""

@@ -20,24 +20,12 @@ from zstreamer import errors
 from zstreamer.broker import dispatch
 from zstreamer.broker.clients import ClientRecord
 from zstreamer.broker.lots import Lot
-from zstreamer.broker.models import Model
+from zstreamer.broker.models import Model, Models
+from zstreamer.broker.tally import code_name
+from zstreamer.broker.undone import Undone, fate_of, may_have_run, struck_out
 from zstreamer.broker.workers import Worker
-from zstreamer.errors import DeadlineExceeded, NoWorker, WorkerLost, ZStreamerError
+from zstreamer.errors import DeadlineExceeded, NoWorker, ZStreamerError
 from zstreamer.wire.protocol import NO_PAYLOAD, Fate, Report, Slot, WorkerState
-
-MAX_WORDS = 500
-"""Characters of a worker's words for how a model's process ended that a caller is told."""
-
-MAX_STRIKES = 4
-"""A death alone counts 2, a worker lost from sight 1: WorkerLost comes after two deaths alone,
-and an item that takes whole hosts down does not go round for ever."""
-
-MAX_MODELS = 4096
-"""Models of which anything is known."""
-
-FORGET = 900.0
-MAX_IDLE = 1000
-"""Seconds after which a model without workers and items is forgotten; of more, the oldest are."""
 
 MAX_GROUP = 1024
 """Suspects that run as one batch: they share one message, and each may need a frame of its own."""
@@ -46,44 +34,28 @@ MAX_GROUP = 1024
 class Scheduler:
     """The items of all models, wherever they are.
 
+    Args:
+        latency: seconds in which items are to be answered, see `Wanted`.
+
     Attributes:
         queued_items, queued_bytes: what no worker has yet.
         dirty: peers with something to be sent; a dict for its order, which a set has not.
         counts: what has happened how often, for people.
+        bundles: how many items messages carry.
+        strangers: items for models that nobody has served, by why they were refused.
     """
 
-    def __init__(self) -> None:
-        self.models: dict[str, Model] = {}
+    def __init__(self, latency: float | None = None) -> None:
+        self.models = Models(latency)
         self.queued_items = 0
         self.queued_bytes = 0
         self.dirty: dict[ClientRecord | Worker, None] = {}
         self.counts: Counter[str] = Counter()
+        self.bundles = self.models.bundles
+        self.strangers: Counter[str] = Counter()
         self._ticket = 0
         self._use = 0
         self._ready: dict[Model, None] = {}
-        self._idle: dict[str, float] = {}
-
-    @property
-    def is_full(self) -> bool:
-        """Whether there are as many models as there may be."""
-        return len(self.models) >= MAX_MODELS
-
-    def forget_idle(self, now: float) -> None:
-        """Forget models that have had neither worker nor item for long, or are too many."""
-        idle = {name: self._idle.get(name, now) for name, m in self.models.items() if m.idle}
-        old = [name for name, since in idle.items() if now - since > FORGET]
-        if len(idle) - len(old) > MAX_IDLE:
-            old = sorted(idle, key=idle.__getitem__)[:-MAX_IDLE]
-        for name in old:
-            del self.models[name], idle[name]
-        self._idle = idle
-
-    def model(self, name: str) -> Model:
-        """Return the model of this name, a new one where there is none."""
-        model = self.models.get(name)
-        if model is None:
-            model = self.models[name] = Model(name)
-        return model
 
     def touch(self, model: Model, worker: Worker | None = None) -> None:
         """Something changed for this model, or this worker: look at it in the next `dispatch`."""
@@ -109,6 +81,7 @@ class Scheduler:
     def _give_up(self, lot: Lot, ids: set[int]) -> None:
         positions = [i for i, id in enumerate(lot.ids) if id in ids]
         lot.client.end(ids, lot.size_of(ids))
+        lot.model.tally.errors["cancelled"] += len(ids)
         if lot.worker is None:
             self.queued_items -= len(ids)
             if lot.suspect:  # its group drops it when it is next looked at
@@ -123,8 +96,8 @@ class Scheduler:
         self.dirty[worker] = None
         self.touch(lot.model, worker)  # its window may have room again
 
-    def finish(self, lot: Lot, ids: list[int], slots: list[Slot], size: int) -> None:
-        """Some of these items have outcomes: their client gets them.
+    def finish(self, lot: Lot, ids: list[int], slots: list[Slot], size: int) -> int:
+        """Some of these items have outcomes: their client gets them. Returns the outcomes' bytes.
 
         Args:
             lot: what they are in.
@@ -134,9 +107,10 @@ class Scheduler:
         """
         client = lot.client
         client.end(ids, size)
-        client.answer(ids, slots)
+        sent = client.answer(ids, slots)
         self.dirty[client] = None
         self.counts["answered"] += len(ids)
+        return sent
 
     def fail(self, lots: Iterable[Lot], error: ZStreamerError) -> None:
         """All items of these have ended with an error."""
@@ -148,6 +122,7 @@ class Scheduler:
 
     def _end(self, lots: Iterable[Lot], error: list[object]) -> None:
         for lot in lots:
+            lot.model.tally.errors[code_name(error)] += len(lot)
             self.finish(lot, lot.ids, [error] * len(lot), lot.size)
 
     def fail_waiting(self, model: Model, error: ZStreamerError) -> None:
@@ -200,9 +175,9 @@ class Scheduler:
             total = sum(count for _, count in shares)
             lots = model.queue.take(total)
             self._count_out(lots)
-            self._share_out(self._without_late(now, lots), shares)
+            self._share_out(now, self._without_late(now, lots), shares)
 
-    def _share_out(self, lots: list[Lot], shares: list[tuple[Worker, int]]) -> None:
+    def _share_out(self, now: float, lots: list[Lot], shares: list[tuple[Worker, int]]) -> None:
         """Give each worker as many of the items as it is to have, cutting lots where needed."""
         lots.reverse()
         for worker, count in shares:
@@ -210,6 +185,7 @@ class Scheduler:
                 most = min(count, worker.fits(lots[-1]))
                 lot = lots.pop() if len(lots[-1].ids) <= most else lots[-1].take(most)
                 worker.assign(self._ticket + 1, lot)
+                lot.model.tally.queued.observe(now - lot.arrived, len(lot.ids))
                 self._ticket += len(lot.ids)
                 count -= len(lot.ids)
             self._use += 1
@@ -260,34 +236,37 @@ class Scheduler:
         """A worker says what has begun and what is done."""
         model = worker.model
         model.others += worker.hear(report)
+        self.bundles.report.observe(len(report.done))
         if report.begun:
             worker.start(now, report.begun)
         # What is no answer is rare, and much has to be known of it.
         answers = NO_PAYLOAD.isdisjoint(map(type, report.slots))
-        batch = None if answers else _Batch(worker.running.intersection(report.done))
-        for lot, tickets, slots in _by_lot(worker.release(now, report.done), report):
+        undone = None if answers else Undone(worker.running.intersection(report.done))
+        for lot, tickets, slots in _by_lot(worker.release(report.done), report):
             if lot is None:
                 self.counts["fenced"] += len(tickets)
                 for slot in slots:
                     worker.receiver.payload(slot)  # what came in parts for it is of no use
-            elif batch is None:
-                self._answered(worker, lot, tickets, slots)
+            elif undone is None:
+                self._answered(now, worker, lot, tickets, slots)
             else:
                 for ticket, slot in zip(tickets, slots, strict=True):
-                    self._ended(worker, lot, ticket, slot, batch)
+                    self._ended(now, worker, lot, ticket, slot, undone)
         if model.inquest:
             model.inquest.difference_update(report.done)
         worker.late = worker.late and not (report.begun or report.done)
         if not worker.running:
             worker.free_at = now
-        if batch is not None:
-            self._take_back(model, batch.returned)
-            self.fail(batch.twice, _may_have_run())
-            self._died(model, batch.in_company())
-            self._died_alone(model, batch.alone(), batch.how)
+        if undone is not None:
+            self._take_back(model, undone.returned)
+            self.fail(undone.twice, may_have_run())
+            self._died(model, undone.in_company())
+            self._died_alone(model, undone.alone(), undone.how)
         self.touch(model, worker)
 
-    def _answered(self, worker: Worker, lot: Lot, tickets: list[int], slots: list[Slot]) -> None:
+    def _answered(
+        self, now: float, worker: Worker, lot: Lot, tickets: list[int], slots: list[Slot]
+    ) -> None:
         """Outcomes of some of a lot's items have come."""
         ids, size = lot.ids, lot.size
         if tickets != list(range(lot.ticket, lot.ticket + len(ids))):
@@ -302,28 +281,28 @@ class Scheduler:
             size = lot.size_of(ids)
         worker.served += len(ids)
         worker.model.served += len(ids)
-        self.finish(lot, ids, slots, size)
+        tally = worker.model.tally
+        tally.answered += len(ids)
+        tally.total.observe(now - lot.arrived, len(ids))
+        if ids and type(slots[0]) is list:  # errors come one by one, see `_ended`
+            tally.failed(slots[0])
+        tally.bytes_out += self.finish(lot, ids, slots, size)
 
-    def _ended(self, worker: Worker, lot: Lot, ticket: int, slot: Slot, batch: _Batch) -> None:
+    def _ended(
+        self, now: float, worker: Worker, lot: Lot, ticket: int, slot: Slot, undone: Undone
+    ) -> None:
         """One item has come back, with whatever outcome."""
-        fate = slot[0] if type(slot) is list else 0
-        if fate not in _NO_OUTCOME:
-            self._answered(worker, lot, [ticket], [worker.receiver.payload(slot)])
+        fate = fate_of(slot)
+        if fate is None:
+            self._answered(now, worker, lot, [ticket], [worker.receiver.payload(slot)])
             return
         position = ticket - lot.ticket
         worker.bytes -= len(lot.payloads[position])
-        batch.died += fate == Fate.LOST
-        if lot.client.items.get(lot.ids[position]) is not lot:
-            self.counts["unwanted"] += 1
-            return
-        item = lot.pick([position])
-        if fate == Fate.LOST:
-            batch.lost.append((item, _batch_size(slot)))
-            batch.how = _how(slot)
-        elif item.once and ticket in batch.begun:  # it has run, and its answer died with the model
-            batch.twice.append(item)
+        undone.died += fate is Fate.LOST
+        if lot.client.items.get(lot.ids[position]) is lot:
+            undone.add(lot.pick([position]), ticket, slot)
         else:
-            batch.returned.append(item)
+            self.counts["unwanted"] += 1
 
     def worker_gone(self, worker: Worker) -> None:
         """A worker's connection is lost, and with it every ticket it held."""
@@ -369,6 +348,7 @@ class Scheduler:
             if cold and lot.movable and not lot.suspect:
                 self.refuse([lot], NoWorker(model.state_in_words()))
             elif not lot.suspect:
+                model.tally.redispatched += len(lot)
                 self._count_in(lot)
                 model.queue.push_returned(lot)
 
@@ -387,26 +367,22 @@ class Scheduler:
         if first:
             model.suspects.appendleft(group)
         else:
+            model.tally.redispatched += len(group)
             model.suspects.append(group)
 
     def _without_once(self, lots: list[Lot]) -> list[Lot]:
         once = [lot for lot in lots if lot.once]
         if once:
-            self.fail(once, _may_have_run())
+            self.fail(once, may_have_run())
         return [lot for lot in lots if not lot.once]
 
     def _without_struck_out(self, lots: list[Lot], how: str = "") -> list[Lot]:
         left = []
         for lot in lots:
-            if 2 * lot.deaths + lot.losses < MAX_STRIKES:
+            if error := struck_out(lot, how):
+                self.fail([lot], error)
+            else:
                 left.append(lot)
-                continue
-            words = f"the model's process died {lot.deaths} times while it ran this item alone"
-            if how:
-                words += f"; the last time it {how}"
-            if lot.losses:
-                words += f", and {lot.losses} times its worker was lost from sight"
-            self.fail([lot], WorkerLost(words))
         return left
 
     def _without_late(self, now: float, lots: list[Lot]) -> list[Lot]:
@@ -433,44 +409,6 @@ class Scheduler:
             self.queued_bytes -= lot.size
 
 
-class _Batch:
-    """What one REPORT gives back without an answer.
-
-    Attributes:
-        begun: tickets of the REPORT that had begun before it came.
-        lost: items that had begun when the model's process died, and the size of their batch as
-            the worker says, 0 where it does not.
-        returned: items that are to run elsewhere.
-        twice: items that would run a second time there and may not.
-        died: how many had begun, whether still wanted or not.
-        how: words of the worker for how the process ended.
-    """
-
-    def __init__(self, begun: set[int]) -> None:
-        self.begun = begun
-        self.lost: list[tuple[Lot, int]] = []
-        self.returned: list[Lot] = []
-        self.twice: list[Lot] = []
-        self.died = 0
-        self.how = ""
-
-    def alone(self) -> list[Lot]:
-        """Return the lost items of which each was all that ran."""
-        return [item for item, size in self.lost if (size or self.died) == 1]
-
-    def in_company(self) -> list[Lot]:
-        """Return the other lost items."""
-        return [item for item, size in self.lost if (size or self.died) != 1]
-
-
-def _may_have_run() -> WorkerLost:
-    words = "the worker was lost while it may have run this item, which may run only once"
-    return WorkerLost(words)
-
-
-_NO_OUTCOME = (Fate.LOST, Fate.RETURNED, Fate.DROPPED)
-
-
 def _by_lot(
     lots: list[Lot | None], report: Report
 ) -> Iterator[tuple[Lot | None, list[int], list[Slot]]]:
@@ -484,16 +422,3 @@ def _by_lot(
         end = start + len(list(same))
         yield lot, report.done[start:end], report.slots[start:end]
         start = end
-
-
-def _how(lost: Slot) -> str:
-    """How a model's process ended, by a LOST outcome; empty where that does not say it."""
-    words = lost[1] if isinstance(lost, list) and len(lost) > 1 else ""
-    return words[:MAX_WORDS] if isinstance(words, str) else ""
-
-
-def _batch_size(lost: Slot) -> int:
-    """How many items a batch had, some perhaps another broker's, by a LOST outcome; 0 unknown."""
-    details = lost[2] if isinstance(lost, list) else None
-    size = details.get("batch") if isinstance(details, dict) else None
-    return size if isinstance(size, int) else 0

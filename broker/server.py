@@ -16,7 +16,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -24,11 +24,13 @@ import zmq
 
 from zstreamer.broker import descriptors, memory
 from zstreamer.broker.admin import Admin
-from zstreamer.broker.core import BrokerCore, Outgoing, Side
+from zstreamer.broker.core import BrokerCore
 from zstreamer.broker.descriptors import Descriptors
 from zstreamer.broker.journal import Journal
 from zstreamer.broker.patience import DEAF
+from zstreamer.broker.sessions import Outgoing, Side
 from zstreamer.config import BrokerConfig
+from zstreamer.histogram import TURNS, Histogram
 from zstreamer.system import logs
 from zstreamer.system.exitcodes import ExitCode
 from zstreamer.system.logs import Sparing
@@ -89,7 +91,7 @@ class Server:
             Side.CLIENT: transport.router(config.client_endpoint, options),
         }
         self._inboxes = {
-            side: transport.Inbox(socket, self.core.deaf(side))
+            side: transport.Inbox(socket, self.core.sessions.deaf(side))
             for side, socket in self.sockets.items()
         }
         self._handlers: dict[Side, Handler] = {
@@ -102,6 +104,7 @@ class Server:
         self._descriptors = Descriptors()
         self._speakers: dict[int, tuple[Side, bytes]] = {}  # who said HELLO last, by descriptor
         self._sparing = Sparing(LOG_EVERY)
+        self.turns = Histogram(TURNS)
         for socket in (*self.sockets.values(), *self._monitors.values()):
             self.poller.register(socket, zmq.POLLIN)
         if owner is not None:
@@ -125,6 +128,7 @@ class Server:
                 self._send(now, send)
         while self.core.troubles:
             self._report(now, "messages for a peer could not be made", self.core.troubles.pop())
+        self.turns.observe(time.monotonic() - now)
 
     def _read(self, now: float, side: Side) -> None:
         inbox = self._inboxes[side]
@@ -135,6 +139,8 @@ class Server:
             if frames:
                 left -= 1
                 self._hear(now, side, session, frames)
+                if inbox.skipping:  # far more frames than any message may have
+                    self.core.sessions.cut_off(now, side, session)
             else:
                 self._cut(now, side, session)
             if time.monotonic() > end:
@@ -148,7 +154,7 @@ class Server:
         except Exception as error:  # noqa: BLE001  # it is logged, with its traceback
             # One peer's message must not be the end of all the others' work.
             self._report(now, f"a message could not be handled side={side.value}", error)
-            self.core.give_up_on(now, side, session)
+            self.core.sessions.give_up_on(now, side, session)
 
     def _cut(self, now: float, side: Side, session: bytes) -> None:
         """End the connection of a session that is not heard any more.
@@ -156,11 +162,11 @@ class Server:
         The descriptor may have become another's: that of a session that has said HELLO there is
         left alone, and one that has not yet can begin anew.
         """
-        if now < self.core.deaf(side).get(session, 0.0) - DEAF + LAST_WORDS:
+        if now < self.core.sessions.deaf(side).get(session, 0.0) - DEAF + LAST_WORDS:
             return
         descriptor = self._inboxes[side].descriptor
         speaker = self._speakers.get(descriptor)
-        if speaker in (None, (side, session)) or not self.core.knows(*speaker):
+        if speaker in (None, (side, session)) or not self.core.sessions.knows(*speaker):
             self._speakers.pop(descriptor, None)
             descriptors.shut(descriptor)
 
@@ -187,7 +193,7 @@ class Server:
             else:
                 self._probe_at.setdefault(side, now + PROBE_PAUSE)
         if self._probe_at.get(side, math.inf) <= now:
-            for session in self.core.sessions(side):
+            for session in self.core.sessions.of(side):
                 self._send(now, Outgoing(side, session, _PING))
             del self._probe_at[side]
 
@@ -244,10 +250,7 @@ def run(config: BrokerConfig, owner: Owner | None = None) -> int:
         return ExitCode.UNREACHABLE
     memory.keep_free_blocks()
     gc.freeze()
-    with ExitStack() as stack:
-        stack.callback(server.close)
-        stop = stack.enter_context(StopRequests())
-        admin = stack.enter_context(Admin(config, server.core))
+    with StopRequests() as stop, Admin(config, server.core, server.turns) as admin:
         log.info(
             "serving clients=%s workers=%s http=%s max_memory=%dMiB max_bytes=%dMiB",
             config.client_endpoint,
@@ -257,11 +260,17 @@ def run(config: BrokerConfig, owner: Owner | None = None) -> int:
             config.max_bytes // 2**20,
         )
         server.poller.register(stop, zmq.POLLIN)
-        return _serve(server, stop, admin, memory.Guard(limit))
+        journal = Journal(server.core)
+        try:
+            return _serve(server, stop, admin, memory.Guard(limit), journal)
+        finally:
+            journal.close()
+            server.close()
 
 
-def _serve(server: Server, stop: StopRequests, admin: Admin, guard: memory.Guard) -> int:
-    journal = Journal(server.core)
+def _serve(
+    server: Server, stop: StopRequests, admin: Admin, guard: memory.Guard, journal: Journal
+) -> int:
     with server.announced():  # until it drains, so that nobody new comes
         while not stop.requests:
             server.turn()
@@ -277,7 +286,7 @@ def _serve(server: Server, stop: StopRequests, admin: Admin, guard: memory.Guard
     server.core.drain()
     start = time.monotonic()
     end = start + server.config.drain_grace
-    told = start + DRAIN_NOTICE if server.core.client_sessions else start
+    told = start + DRAIN_NOTICE if server.core.sessions.connected else start
     while not server.core.idle or time.monotonic() < told:
         server.turn()
         journal.look(time.monotonic())
@@ -295,7 +304,7 @@ def _log_memory(server: Server, used: int, limit: int) -> None:
         used // 2**20,
         limit // 2**20,
     )
-    for size, who in server.core.largest(5):
+    for size, who in server.core.sessions.largest(5):
         log.critical("holds bytes=%d %s", size, who)
 
 

@@ -66,7 +66,7 @@ def page(
         for position, worker in enumerate(model.workers.values()):
             if name == first and position < skip:
                 continue
-            left -= _WORKER + worker.words
+            left -= _WORKER + worker.named
             if left < 0 and (models or workers):
                 found["next"] = [name, position]
                 break
@@ -109,7 +109,7 @@ def _model(model: Model, workers: Iterable[Worker], now: float) -> dict[str, obj
         "rate": model.measured_rate,
         "capacity": model.rate,
         "trouble": model.trouble_now(now),
-        "ready": model.ready,
+        "ready": model.answers(now),
         "batch_size": max((w.batch_size for w in model.workers.values()), default=0),
         **_signature(model),
         "workers": [_worker(w, now) for w in workers],
@@ -129,7 +129,7 @@ def _worker(worker: Worker, now: float) -> dict[str, object]:
     return {
         **{key: info.get(key) for key in ("host", "pid", "number", "device")},
         "id": worker.id,
-        "state": _state(worker),
+        "state": state(worker),
         "batch_size": worker.batch_size,
         "waiting": worker.waiting,
         "running": len(worker.running),
@@ -141,7 +141,8 @@ def _worker(worker: Worker, now: float) -> dict[str, object]:
     }
 
 
-def _state(worker: Worker) -> str:
+def state(worker: Worker) -> str:
+    """Return the word for how a worker is."""
     if worker.state is WorkerState.WARM and not worker.ready:
         return "stalled" if worker.stalled else "late"
     return WorkerState(worker.state).name.lower()

@@ -35,6 +35,10 @@ is late gets nothing new, and is not ready."""
 STALL = 3.0
 """Seconds of silence after which a worker gets nothing new; it says something every second."""
 
+QUIET, OVER = 1.7, 1.4
+"""Seconds of silence, and of a batch that usually takes less than a third of them, after which a
+probe is told that a worker does not answer."""
+
 MAX_BACKLOG = 10**9
 MAX_MICROSECONDS = MAX_BUDGET * 1000
 """What a worker may say of its backlog and its speed; beyond, it is taken for this."""
@@ -53,9 +57,9 @@ class Worker:
         begun_at: when its model began what it runs, in monotonic seconds.
         late: that has taken suspiciously long.
         info: what people may want to know of it.
-        words, declared: bytes that its host and device, and its inputs and outputs, may take.
+        named, declared: bytes that its host and device, and its inputs and outputs, may take.
         heard: when it said anything last, in monotonic seconds.
-        moved: when it last had no ticket, or said something of one.
+        moved: when it last had no ticket, or said something of the oldest that it has.
         words: messages that it has sent lately, less what its items pay for; see `patience`.
         told: bytes of what it was told besides its items; it is not known to have read them.
         failures: how often its model's process has failed, and `trouble` why the last time.
@@ -80,10 +84,10 @@ class Worker:
         self.window_items = 2 * job.batch_size + job.pool
         self.window_bytes = config.window_bytes
         self.info = info
-        words = ("host", "device")
-        self.words = sum(4 * len(str(info.get(key, ""))) for key in words)
+        names = ("host", "device")
+        self.named = sum(4 * len(str(info.get(key, ""))) for key in names)
         self.declared = sum(
-            len(repr(value).encode()) for key, value in info.items() if key not in words
+            len(repr(value).encode()) for key, value in info.items() if key not in names
         )
         self.state = WorkerState.BOOTING
         self.failures = 0
@@ -93,6 +97,7 @@ class Worker:
         self.begun_at = now
         self.late = False
         self.moved = now
+        self._oldest = 0
         self.told = 0
         self.words = 0
         self.tickets: dict[int, Lot] = {}
@@ -130,6 +135,16 @@ class Worker:
         """Whether it answers, as far as is known."""
         return self.state is WorkerState.WARM and not self.stalled and not self.late
 
+    def answers(self, now: float) -> bool:
+        """Whether it can be relied on now: `ready`, and neither silent nor over its usual time.
+
+        For probes: it says sooner than `ready` that something is wrong, and may take it back.
+        """
+        if not self.ready or now - self.heard > QUIET:
+            return False
+        usual = self.batch_time(len(self.running))
+        return not (self.running and usual) or self.age(now) <= max(OVER, LATE_FACTOR * usual)
+
     def age(self, now: float) -> float:
         """Return the seconds that its running batch has taken, 0 where none runs."""
         return now - self.begun_at if self.running else 0.0
@@ -141,11 +156,18 @@ class Worker:
         usual = self.batch_time(len(self.running))
         return self.age(now) > (max(LATE, LATE_FACTOR * usual) if usual else FIRST_LATE)
 
-    @property
-    def longest_silence(self) -> float:
-        """Seconds that it may hold tickets and say nothing of any of them."""
+    def is_stuck(self, now: float) -> bool:
+        """Whether it says nothing of the oldest ticket that it holds, for longer than it may.
+
+        Batches begin with the oldest item, so one that is passed over has been forgotten. To be
+        asked several times a second, since what is the oldest changes.
+        """
+        oldest = next(iter(self.tickets), 0)
+        if oldest != self._oldest:
+            self._oldest, self.moved = oldest, now
         batches = 1 + self.waiting // self.batch_size
-        return max(self.patience, SLOW * batches * self.batch_time(self.batch_size))
+        longest = max(self.patience, SLOW * batches * self.batch_time(self.batch_size))
+        return bool(oldest) and now - self.moved > longest
 
     @property
     def waiting(self) -> int:
@@ -203,7 +225,7 @@ class Worker:
         before, self.others = self.others, min(report.backlog, MAX_BACKLOG)
         return self.others - before
 
-    def release(self, now: float, tickets: Sequence[int]) -> list[Lot | None]:
+    def release(self, tickets: Sequence[int]) -> list[Lot | None]:
         """Take tickets back and give the window their room; the owner settles `bytes`.
 
         Returns the lot of each, None for one that is not this worker's.
@@ -215,9 +237,12 @@ class Worker:
         if known:
             self.model.out -= known
             self.words -= WORDS_AN_ITEM * known
-            self.moved = now
             self.told = 0  # it has read WORK, and so what came before that
         return lots
+
+    def doubt(self) -> None:
+        """It has not said what it does: what may run only once may have begun."""
+        self.running.update(ticket for ticket, lot in self.tickets.items() if lot.once)
 
     def give_back(self) -> tuple[list[Lot], list[Lot]]:
         """It is lost: return what of its items is still wanted, first what had not begun."""
@@ -239,7 +264,7 @@ class Worker:
         begun = set(tickets)
         if not begun <= self.tickets.keys():
             begun &= self.tickets.keys()
-        if not begun <= self.running:
+        if self._oldest in begun and self._oldest not in self.running:
             self.moved = now
         if begun:
             self.begun_at = now
@@ -250,7 +275,7 @@ class Worker:
         """An item is no longer wanted: take its ticket back if WORK has not left, else say so."""
         lot = self.tickets[ticket]
         if lot.large and self.sender.give_up(lot):
-            self.release(self.moved, [ticket])
+            self.release([ticket])
             self.bytes -= lot.size
         else:
             self._cancels.append(ticket)
@@ -290,6 +315,7 @@ class Worker:
         tickets, budgets = _columns(now, lots)
         payloads: list[Buffer] = [payload for lot in lots for payload in lot.payloads]
         size = sum(lot.size for lot in lots)
+        self.model.bundles.work.observe(len(tickets))
         if protocol.fits_inline(size, len(tickets)):  # the head holds all
             return [protocol.work(flags, tickets, budgets, payloads, [])]  # type: ignore[arg-type]  # list is invariant
         if size <= BUNDLE and len(tickets) <= MAX_ROWS:

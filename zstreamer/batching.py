@@ -16,6 +16,10 @@ from typing import Generic, Protocol, TypeVar
 
 from zstreamer.returns import Returns
 
+WHY = ("full", "all", "hold", "cost", "target", "alone")
+"""Why a batch is no larger: batch_size; nothing more waits; nothing more after a hold; the most
+cost of a batch; the latency target; its items must run apart from others."""
+
 DECAY = 0.97
 """What one batch leaves of the weight of those before it: the last 30 or so count."""
 
@@ -75,12 +79,13 @@ Item = TypeVar("Item", bound=Waiting)
 @dataclass(frozen=True)
 class Plan(Generic[Item]):
     """The batch to run now; where it is empty, look again at ``hold_until`` (monotonic seconds,
-    None: not before the next arrival).
+    None: not before the next arrival). ``why`` says what kept it from being larger.
     """
 
     items: Sequence[Item]
     hold_until: float | None = None
     alone: bool = False
+    why: str = ""
 
 
 class Batcher(Generic[Item]):
@@ -112,6 +117,7 @@ class Batcher(Generic[Item]):
         self._items: dict[int, Item] = {}
         self._groups: deque[list[Item]] = deque()
         self._returns = Returns()
+        self._held = False
 
     def __len__(self) -> int:
         return len(self._items) + sum(map(len, self._groups))
@@ -140,6 +146,7 @@ class Batcher(Generic[Item]):
     def remove(self, ids: Iterable[int]) -> None:
         """These do not wait any more: they run, or are no longer wanted."""
         gone = set(ids)
+        self._held = False
         for id in gone:
             self._items.pop(id, None)
         if self._groups:
@@ -160,15 +167,24 @@ class Batcher(Generic[Item]):
                 empty where those answered then should be waited for. 0 where the model is free.
         """
         if self._groups:
-            return Plan(self._groups[0], alone=True)
+            return Plan(self._groups[0], alone=True, why="alone")
         if not self._items:
             return Plan(())
         batch = self._batch()
         if self._max_latency and len(batch) == len(self._items) < self.batch_size:
             until = self._hold(running)
             if until is not None and (running or until > now):
+                self._held = True
                 return Plan((), None if running else until)
-        return Plan(batch)
+        return Plan(batch, why=self._why(batch))
+
+    def _why(self, batch: Sequence[Item]) -> str:
+        """Say why no further item is in this batch: one of `WHY`."""
+        if len(batch) >= self._batch_size:
+            return "full"
+        if len(batch) == len(self._items):
+            return "hold" if self._held else "all"
+        return "target" if len(batch) >= self.batch_size else "cost"
 
     def _hold(self, running: int) -> float | None:
         """Return until when to wait for callers who are about to return; None for not at all."""

@@ -41,6 +41,7 @@ KiB, MiB, GiB = 2**10, 2**20, 2**30
 
 CLIENTS_ADDRESS, WORKERS_ADDRESS = "tcp://127.0.0.1:7787", "tcp://127.0.0.1:7788"
 TIMEOUT, MAX_TIMEOUT, CONNECT_TIMEOUT = 20.0, 300.0, 5.0
+JOB_TIMEOUT, JOB_PATIENCE, JOB_PRIORITY = 3600.0, 300.0, -1
 HEARTBEAT, SILENCE = 0.5, 2.0
 MAX_PAYLOAD = MAX_BODY = 64 * MiB
 MAX_REQUEST_ITEMS = 4096
@@ -136,6 +137,12 @@ class BrokerConfig(Config):
     drain_grace: float = setting(
         30.0, SECONDS, "Seconds that running work may take after a request to stop."
     )
+    scale_latency: float | None = setting(
+        None,
+        optional(SECONDS, "auto"),
+        "Seconds in which items are to be answered, for zstreamer_wanted_workers; auto: the time "
+        "of four full batches, at least half a second.",
+    )
     log_level: str = setting("info", LOG_LEVEL, "Lowest level that is logged.")
 
     @property
@@ -168,7 +175,12 @@ class WorkerConfig(Config):
 
     program: ClassVar[str] = "worker"
 
-    target: str = setting("", TARGET, "module:Class or module:function.", positional=True)
+    target: str = setting(
+        "",
+        TARGET,
+        "module:Class, module:function, or hf:NAME or hf:FOLDER for a model of the hub.",
+        positional=True,
+    )
     broker: tuple[str, ...] = setting(
         (WORKERS_ADDRESS,), NAMES, "Worker addresses of the brokers, separated by commas."
     )
@@ -206,9 +218,25 @@ class WorkerConfig(Config):
     import_path: tuple[str, ...] = setting(
         (), NAMES, "Folders that the model is imported from first, separated by commas."
     )
+    task: str | None = setting(
+        None,
+        optional(TEXT, "auto"),
+        "Task of an hf: model: embeddings, text-classification, token-classification, fill-mask, "
+        "scores or image-classification; auto: as its own config says.",
+    )
+    trust_remote_code: bool = setting(
+        False, SWITCH, "Run the Python code that an hf: model brings along."
+    )
     drain_grace: float = setting(
         30.0, SECONDS, "Seconds that running work may take after a request to stop."
     )
+    metrics_port: int = setting(
+        0,
+        PORT_OR_NONE,
+        "Port of the first worker's pages /metrics, /healthz and /readyz (HTTP), and those that "
+        "follow for the others; 0 for none.",
+    )
+    metrics_host: str = setting("127.0.0.1", TEXT, "Address that these pages bind.")
     max_payload: int = setting(MAX_PAYLOAD, BYTES, "Largest input or output of one item, in bytes.")
     heartbeat: float = setting(HEARTBEAT, SECONDS, "Seconds between heartbeats.")
     heartbeat_timeout: float = setting(SILENCE, SECONDS, "Seconds of silence until a peer is lost.")
@@ -217,6 +245,8 @@ class WorkerConfig(Config):
     def _check(self) -> None:
         _check_heartbeat(self)
         addresses(self.broker, "broker", 7788)
+        if (self.task or self.trust_remote_code) and not self.target.startswith("hf:"):
+            raise ConfigError("task and trust_remote_code are for hf: models only: leave them out")
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +285,23 @@ class ClientConfig(Config):
 
     def _check(self) -> None:
         addresses(self.address)
+
+
+@dataclass(frozen=True, slots=True)
+class MapConfig(Config):
+    """What `zstreamer map` can be told besides what a client can."""
+
+    program: ClassVar[str] = "map"
+
+    timeout: float = setting(
+        JOB_TIMEOUT, SECONDS, "Seconds that each item may take once it is submitted."
+    )
+    patience: float = setting(
+        JOB_PATIENCE, SECONDS, "Seconds to wait for a broker and a worker that have gone."
+    )
+    chunk: int | None = setting(
+        None, optional(COUNT, "auto"), "Items of one call; auto: fitted to the model's speed."
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,10 @@ def out_of_memory(error: BaseException) -> bool:
     if torch is not None and isinstance(error, torch.cuda.OutOfMemoryError):
         return True
     # An allocation beside torch's own allocator, such as of pinned memory or a library's handle.
-    return _of_a_device(error) and bool(_NO_MEMORY.search(_text(error)))
+    text = _text(error)
+    if type(error) is RuntimeError and _FULL.match(text):
+        return True
+    return (_of_a_device(error) or _library(error) in _LIBRARIES) and bool(_NO_MEMORY.search(text))
 
 
 def _breaks_device(error: BaseException) -> bool:
@@ -84,9 +87,15 @@ def _of_a_device(error: BaseException) -> bool:
         return True
     if type(error) is RuntimeError:
         # At the start only: further behind, the words may be an input's that is repeated there.
-        return bool(_DEVICE.match(_text(error)))
-    library = type(error).__module__.partition(".")[0]
-    return library in _LIBRARIES and bool(_DEVICE_CODE.search(_text(error)))
+        text = message(error)
+        if _REPLICA.match(text):  # torch.nn.DataParallel has put the whole traceback in there
+            text = text.strip().rpartition("\n")[2].removeprefix("RuntimeError: ")
+        return bool(_DEVICE.match(text))
+    return _library(error) in _LIBRARIES and bool(_DEVICE_CODE.search(_text(error)))
+
+
+def _library(error: BaseException) -> str:
+    return type(error).__module__.partition(".")[0]
 
 
 _LIBRARIES = {"cupy", "cupy_backends", "jax", "jaxlib", "numba", "onnxruntime", "tensorflow"}
@@ -94,14 +103,31 @@ _LIBRARIES |= {"torch", "triton", "pycuda", "tensorrt"}
 """Packages whose exceptions may be a device's."""
 
 _DEVICE_CODE = re.compile(
-    r"\b(CUDA|HIP|cuDNN|MIOpen|NCCL|RCCL|cuBLAS|hipBLAS|XPU)\s+(driver )?(error|failure)\b"
-    r"|\b(CUDA_ERROR_|cudaError|hipError|CUBLAS_STATUS_|CUDNN_STATUS_|NCCL_|nccl[A-Z]\w*Error)"
+    r"\b(CUDA|HIP|cuDNN|MIOpen|NCCL|RCCL|XPU|(cu|hip|roc)(BLAS(Lt)?|SOLVER|SPARSE|FFT|RAND))"
+    r"\s+(driver |unknown |runtime )?(error|failure)\b"
+    r"|\b(CUDA_ERROR_|cudaError|hipError|CU[A-Z]+_STATUS_|HIP[A-Z]+_STATUS_|NCCL_|nccl[A-Z]\w*Error)"
+    r"|\bunexpected error from (cuda|hip)"
     r"|\bXid\b|\buncorrectable ECC\b|device-side assert|illegal memory access",
     re.IGNORECASE,
 )
-_DEVICE = re.compile(rf"\W*(Triton Error \[(CUDA|HIP)\]|{_DEVICE_CODE.pattern})", re.IGNORECASE)
+_STEP = r"(\w+:? )?(failed[\w ]*: |synchronize: )?"
+"""What Thrust and CUB say first: ``merge_sort: failed to synchronize: cudaErrorIllegalAddress``."""
 
-_NO_MEMORY = re.compile("out[ _]of[ _]memory|MEMORY_ALLOCATION|_ALLOC_FAILED", re.IGNORECASE)
+_DEVICE = re.compile(
+    rf"\W*{_STEP}(Triton Error \[(CUDA|HIP)\]|{_DEVICE_CODE.pattern})", re.IGNORECASE
+)
+_REPLICA = re.compile(r"Caught \w+ in replica \d+ on device ")
+
+_NO_MEMORY = re.compile(
+    "out[ _]of[ _]memory|RESOURCE_EXHAUSTED|MEMORY_ALLOCATION|_ALLOC_FAILED"
+    "|OOM when allocating|failed to allocate memory",
+    re.IGNORECASE,
+)
+_FULL = re.compile(
+    r"(\[enforce fail at [^\]]*\] .{0,40})?DefaultCPUAllocator: (can't allocate|not enough) memory"
+    r"|(CUDA|HIP|XPU|MPS backend) out of memory"
+)
+"""Allocators of torch that say so in a plain RuntimeError."""
 
 _HARMLESS = re.compile(
     r"invalid (configuration )?argument|invalid (device function|device ordinal|value)"

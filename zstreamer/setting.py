@@ -203,9 +203,12 @@ def _object(value: object) -> dict[str, object]:
 
 
 def _target(value: object) -> str:
-    if isinstance(value, str) and re.fullmatch(r"([\w.]+:[\w.]+)?", value):
+    if isinstance(value, str) and re.fullmatch(r"([\w.]+:[\w.]+)?|hf:.+", value):
         return value
-    raise ValueError("give module:Class or module:function, such as bert_model:ManagedBertModel")
+    raise ValueError(
+        "give module:Class or module:function, such as bert_model:ManagedBertModel, or hf: and a "
+        "model of the Hugging Face hub or a folder"
+    )
 
 
 def choice(*names: str) -> Format[str]:
@@ -232,7 +235,7 @@ def optional(kind: Format[T], none: str) -> Format[T | None]:
 
 
 TEXT = Format("TEXT", _text)
-TARGET = Format("MODULE:NAME", _target)
+TARGET = Format("MODULE:NAME|hf:MODEL", _target)
 COUNT = Format("N", _count(1))
 INDEX = Format("N", _count(0))
 WINDOW = Format("N", _count(1, 50_000))  # as many as one HELLO may name: `messages.MAX_OPEN`

@@ -14,6 +14,7 @@ from zstreamer.config import (
     ClientConfig,
     Config,
     GatewayConfig,
+    MapConfig,
     UpConfig,
     WorkerConfig,
 )
@@ -32,6 +33,7 @@ PROGRAMS: tuple[type[Config], ...] = (
     GatewayConfig,
     UpConfig,
     ClientConfig,
+    MapConfig,
 )
 
 

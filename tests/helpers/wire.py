@@ -20,7 +20,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from zstreamer import codec
-from zstreamer.broker.core import BrokerCore, Outgoing, Side
+from zstreamer.broker.core import BrokerCore
+from zstreamer.broker.sessions import Outgoing, Side
 from zstreamer.client.calls import Call, Watch
 from zstreamer.client.core import ClientCore
 from zstreamer.config import BrokerConfig, WorkerConfig

@@ -11,7 +11,8 @@ import msgpack
 
 from tests.helpers.wire import received
 from tests.hostile import phrases
-from zstreamer.broker.core import BrokerCore, Side
+from zstreamer.broker.core import BrokerCore
+from zstreamer.broker.sessions import Side
 from zstreamer.config import BrokerConfig
 from zstreamer.wire import protocol
 
@@ -57,7 +58,7 @@ class Fuzz:
             name = rng.choice(self._peers[side])
             if rng.random() < 0.002:
                 self.core.on_gone(self.now, side, name)
-            if name in self.core.deaf(side) or rng.random() < 0.001:
+            if name in self.core.sessions.deaf(side) or rng.random() < 0.001:
                 self._peers[side].remove(name)
                 self._new.discard(name)
                 self._peers[side].append(self._name())

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from tests.helpers.cluster import ROOT
@@ -16,6 +17,9 @@ from tests.mutation.changes import Change, changes
 SUITES: dict[str, tuple[str, ...]] = {
     "zstreamer/client/core.py": ("tests/unit/test_client_core.py", "tests/unit/test_cores.py"),
     "broker/core.py": ("tests/unit/test_broker_core.py", "tests/unit/test_broker_bounds.py"),
+    "broker/sessions.py": ("tests/unit/test_broker_core.py", "tests/unit/test_broker_bounds.py"),
+    "broker/notices.py": ("tests/unit/test_broker_core.py", "tests/unit/test_broker_bounds.py"),
+    "broker/undone.py": ("tests/unit/test_broker_core.py", "tests/unit/test_cores.py"),
     "broker/scheduler.py": ("tests/unit/test_broker_core.py", "tests/unit/test_cores.py"),
     "broker/admission.py": ("tests/unit/test_broker_core.py",),
     "broker/queue.py": ("tests/unit/test_queue.py", "tests/unit/test_broker_core.py"),
@@ -50,21 +54,31 @@ def main() -> int:
     parser.add_argument("files", nargs="*", help="files to change (all the pure cores)")
     parser.add_argument("--count", type=int, default=200, help="mutants, chosen at random (200)")
     parser.add_argument("--seed", type=int, default=0, help="of that choice (0)")
+    parser.add_argument(
+        "--from", type=int, default=1, dest="first", help="number to go on from (1)"
+    )
+    parser.add_argument("--every", type=int, default=1, help="only each n-th from there (1)")
+    parser.add_argument("--minutes", type=float, default=1e9, help="begin none after so many")
     options = parser.parse_args()
     files = options.files or list(SUITES)
     found = [(file, change) for file in files for change in changes((ROOT / file).read_text())]
     chosen = random.Random(options.seed).sample(found, min(options.count, len(found)))
-    survivors = []
+    numbered = list(enumerate(chosen, 1))[options.first - 1 :: options.every]
+    end = time.monotonic() + 60 * options.minutes
+    tried = survived = 0
     with tempfile.TemporaryDirectory(prefix="zst-") as folder:
         copy = Path(folder, "copy")
         ignored = shutil.ignore_patterns(".venv*", ".git", "__pycache__", ".*_cache", ".hypothesis")
         shutil.copytree(ROOT, copy, symlinks=True, ignore=ignored)
-        for number, (file, change) in enumerate(chosen, 1):
+        for number, (file, change) in numbered:
+            if time.monotonic() > end:
+                print(f"go on with --from {number}")
+                break
             noticed = is_noticed(copy, file, change)
             print(f"{number:4} {'noticed' if noticed else 'SURVIVED'} {file} {change}", flush=True)
-            if not noticed:
-                survivors.append((file, change))
-    print(f"{len(chosen)} mutants, {len(survivors)} survived")
+            tried += 1
+            survived += not noticed
+    print(f"{tried} mutants, {survived} survived")
     return 0
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -34,13 +33,21 @@ class Change:
     Attributes:
         line: of the original source, from 1.
         before, after: the changed expression or statement.
-        source: the whole file with the change.
     """
 
     line: int
     before: str
     after: str
-    source: str
+    _original: str
+    _number: int
+    _index: int
+
+    @property
+    def source(self) -> str:
+        """The whole file with the change."""
+        tree = ast.parse(self._original)
+        _replace(tree, self._number, self._index)
+        return ast.unparse(tree)
 
     def __str__(self) -> str:
         return f"line {self.line}: {self.before!r} -> {self.after!r}"
@@ -51,10 +58,8 @@ def changes(source: str) -> Iterator[Change]:
     tree = ast.parse(source)
     for number, node in enumerate(ast.walk(tree)):
         for index, new in enumerate(_alternatives(node)):
-            changed = copy.deepcopy(tree)
-            _replace(changed, number, index)
             before, after = (ast.unparse(each).split("\n")[0] for each in (node, new))
-            yield Change(node.lineno, before, after, ast.unparse(changed))  # type: ignore[attr-defined]
+            yield Change(node.lineno, before, after, source, number, index)  # type: ignore[attr-defined]
 
 
 def _replace(tree: ast.AST, number: int, index: int) -> None:

@@ -14,7 +14,9 @@ import pytest
 from tests.helpers import zmtp
 from tests.helpers.cluster import free_port
 from tests.helpers.waiting import until
+from zstreamer import Client
 from zstreamer.client.status import fetch
+from zstreamer.errors import BrokerUnreachable
 from zstreamer.system.exitcodes import ExitCode
 from zstreamer.wire import protocol
 
@@ -92,6 +94,45 @@ def test_a_broker_that_may_open_no_more_says_so_rests_and_still_shows_its_status
         until(lambda: fetch(broker.address))
 
 
+def test_a_client_is_told_that_the_broker_takes_no_connection(tmp_path):
+    with Broker(tmp_path, descriptors=128) as broker:
+        until(lambda: fetch(broker.address))
+        crowd = [
+            socket.create_connection(("127.0.0.1", broker.port), timeout=5) for _ in range(100)
+        ]
+        until(lambda: "file descriptors" in broker.log.read_text())
+        with Client(broker.address, connect_timeout=1) as client:
+            with pytest.raises(BrokerUnreachable, match="no file descriptors left"):
+                client.predict(["x"])
+        for each in crowd:
+            each.close()
+
+
+@pytest.mark.parametrize("spare", [3, 6, 12])
+def test_a_client_that_may_open_no_more_says_so_and_lives(spare):
+    """libzmq alone would end the process: `Too many open files (src/epoll.cpp:38)`."""
+    program = f"""
+import os, resource
+from zstreamer import Client
+resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
+held = []
+while True:
+    try:
+        held.append(os.open("/", os.O_RDONLY))
+    except OSError:
+        break
+for each in held[:{spare}]:
+    os.close(each)
+try:
+    Client("tcp://127.0.0.1:9", connect_timeout=0.5).predict(["x"])
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+    command = [sys.executable, "-c", program]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
+    assert "BrokerUnreachable this process cannot open a connection: it may have 100" in said
+
+
 def cpu_seconds(pid):
     import psutil
 
@@ -113,11 +154,19 @@ def test_a_message_that_never_ends_ends_the_broker_before_the_machine(tmp_path):
 def test_a_head_larger_than_any_costs_its_sender_the_connection(tmp_path):
     with Broker(tmp_path) as broker:
         with zmtp.Peer(broker.port) as peer, pytest.raises(ConnectionError):
-            send_and_read_on(peer, bytes(protocol.MAX_FRAME + 1))
+            send_and_read_on(peer, zmtp.frame(bytes(protocol.MAX_FRAME + 1)))
 
 
-def send_and_read_on(peer, head):
-    peer.socket.sendall(zmtp.frame(head))
+def test_a_message_of_far_too_many_frames_costs_its_sender_the_connection(tmp_path):
+    many = zmtp.frame(b"", zmtp.MORE) * 50_000 + zmtp.frame(b"")
+    with Broker(tmp_path) as broker:
+        with zmtp.Peer(broker.port) as peer, pytest.raises(ConnectionError):
+            send_and_read_on(peer, 5 * many)
+        until(lambda: broker.get("/status")["broker"]["counts"].get("deaf") == 1)
+
+
+def send_and_read_on(peer, data):
+    peer.socket.sendall(data)
     while True:
         peer.receive()
 

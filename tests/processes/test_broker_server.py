@@ -3,8 +3,8 @@
 import pytest
 import zmq
 
-from zstreamer.broker.core import Side
 from zstreamer.broker.server import Server
+from zstreamer.broker.sessions import Side
 from zstreamer.config import BrokerConfig
 from zstreamer.wire import protocol
 from zstreamer.wire.transport import Connection, Options

@@ -23,10 +23,12 @@ def main():
     parser.add_argument("--results", type=Path, help="file of JSON lines to write and resume from")
     parser.add_argument("--seed", type=int, help="run this one seed only")
     parser.add_argument("--trace", action="store_true", help="print what happens in it")
+    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="that run seeds")
     options = parser.parse_args()
     if options.seed is not None:
         return one(options.seed, options.trace)
-    return many(range(options.first, options.first + options.seeds), options.results)
+    seeds = range(options.first, options.first + options.seeds)
+    return many(seeds, options.results, options.processes)
 
 
 def one(seed, trace):
@@ -38,15 +40,15 @@ def one(seed, trace):
     return 1 if outcome.problem else 0
 
 
-def many(seeds, results):
-    """Run seeds on all cores, a line for each chunk; print the sum."""
+def many(seeds, results, processes):
+    """Run seeds in so many processes, a line for each chunk; print the sum."""
     done = read(results)
     chunks = [
         (start, min(CHUNK, seeds.stop - start))
         for start in range(seeds.start, seeds.stop, CHUNK)
         if start not in done
     ]
-    with ProcessPoolExecutor(os.cpu_count()) as pool:
+    with ProcessPoolExecutor(processes) as pool:
         for row in pool.map(run_chunk, chunks):
             done[row["first"]] = row
             if results:

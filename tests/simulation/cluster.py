@@ -1,14 +1,17 @@
 """Brokers, workers and clients of the simulation: the real cores with virtual sockets."""
 
 from collections import Counter
+from enum import Enum
 from itertools import count
 
 from tests.simulation.world import Process, Wire
 from zstreamer import errors, failure
-from zstreamer.broker.core import BrokerCore, Side
+from zstreamer.broker.core import BrokerCore
+from zstreamer.broker.sessions import Side
 from zstreamer.client.calls import Call
 from zstreamer.client.core import ClientCore
 from zstreamer.config import AgentConfig, BrokerConfig
+from zstreamer.wire import protocol
 from zstreamer.wire.link import Close, Connect, Send
 from zstreamer.wire.messages import Kind
 from zstreamer.worker import actions, pipe
@@ -206,6 +209,14 @@ class Peer(Process):
         self.world.after(seconds, self.resume)
 
 
+class Mute(Enum):
+    """What a worker that goes on to say PING keeps to itself."""
+
+    NOT = "nothing"
+    DONE = "outcomes"
+    ALL = "begins and outcomes"
+
+
 class SimChild:
     """A model's process: holds items, claims plans, and runs batches by the runner's rules.
 
@@ -260,6 +271,7 @@ class SimChild:
         self.say(pipe.Claim(self.serial, ids))
         self.running = batch
         for _, payload, _ in batch:
+            self.history.lost[payload] += self.agent.mute is not Mute.NOT
             self.history.begun[payload] += 1
             self.history.begun_at[payload] = self.world.now
         seconds = self.agent.beta + self.agent.alpha * len(batch)
@@ -324,7 +336,7 @@ class SimWorker(Peer):
         self.beta, self.alpha = beta, alpha
         self.child = None
         self.exited = False
-        self.mute = False  # it says PING, and reports nothing
+        self.mute = Mute.NOT
         self.core = WorkerCore(config, world.random.getrandbits(63), world.now, world.random.random)
         self.boot = world.random.uniform(0.05, 0.3)
         self.wake(world.now)
@@ -340,9 +352,23 @@ class SimWorker(Peer):
         for wire in list(self.wires.values()):
             wire.cut(0.001)
 
+    def silence(self, how):
+        """It says PING and no outcome from now on; with ``Mute.ALL`` not what begins either."""
+        self.world.note(self.name, "falls silent but for PING:", how.value)
+        self.mute = how
+
+    def speak(self):
+        """Report again; what it kept to itself is lost."""
+        self.world.note(self.name, "reports again")
+        self.mute = Mute.NOT
+
     def send(self, link, frames):
-        if not (self.mute and frames[0][1] == Kind.REPORT):
-            super().send(link, frames)
+        if self.mute is not Mute.NOT and frames[0][1] == Kind.REPORT:
+            report = protocol.decode(frames)
+            if self.mute is Mute.ALL or not report.begun:
+                return
+            frames = protocol.report(report._replace(done=[], slots=[]), [])
+        super().send(link, frames)
 
     def from_child(self, child, message):
         self.receive(self._from_child, child, message)

@@ -9,10 +9,10 @@ import math
 from unittest import mock
 
 from zstreamer.broker.clients import ClientRecord
-from zstreamer.broker.core import BrokerCore
 from zstreamer.broker.lots import Lot
 from zstreamer.broker.models import Model
 from zstreamer.broker.scheduler import Scheduler
+from zstreamer.broker.sessions import Sessions
 from zstreamer.broker.workers import Worker
 from zstreamer.client.core import ClientCore
 from zstreamer.client.link import ClientLink
@@ -99,7 +99,7 @@ def answers_are_not_kept_until_they_are_read(flush, self):
     return messages
 
 
-@mutant(BrokerCore, "_forget")
+@mutant(Sessions, "forget")
 def a_dead_clients_items_stay(forget, self, client):
     del self.clients[client.id]
 
@@ -203,6 +203,23 @@ def what_waits_for_a_worker_is_not_called_back(call_back, self, model):
 @mutant(Tours, "may_come")
 def a_broker_that_is_out_of_reach_is_not_waited_for(may_come, self, now, link):
     return False
+
+
+@mutant(Worker, "is_stuck")
+def what_a_silent_worker_holds_is_not_taken_back(is_stuck, self, now):
+    return False
+
+
+@mutant(Worker, "doubt")
+def what_a_silent_worker_may_have_run_once_is_run_again(doubt, self):
+    pass
+
+
+@mutant(ClientLink, "call_back")
+def what_is_still_being_sent_to_a_broker_without_a_worker_stays_there(call_back, self, model):
+    waits = set(self._waits)
+    call_back(self, model)
+    self._waits = waits
 
 
 @mutant(Patience, "until")

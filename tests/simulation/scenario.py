@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from tests.simulation.cluster import (
     History,
+    Mute,
     SimBroker,
     SimClient,
     SimWorker,
@@ -12,6 +13,7 @@ from tests.simulation.cluster import (
 )
 from tests.simulation.world import World
 from zstreamer import errors
+from zstreamer.broker.workers import SLOW
 from zstreamer.worker.patience import MAX_PATIENCE
 
 FAULTS_END = 5.0
@@ -30,9 +32,6 @@ TOO_LITTLE_TIME = ("are ahead, more than the budget allows", "not enough time le
 
 LARGE = 5_000_000
 """Bytes of the few payloads that travel in parts."""
-
-SILENT_WORKERS = False
-"""Whether workers fall silent but for PING: not before the broker takes back what they hold."""
 
 NOBODY = "nobody's"
 """A model that no worker serves."""
@@ -78,6 +77,8 @@ class Scenario:
         self.batch = random.choice((1, 2, 4, 8))
         self.beta = random.choice((0.001, 0.01, 0.05, 0.4))
         self.max_latency = random.choice((0.0, 0.0, 0.02))
+        # A short one makes its broker soon miss what a silent worker does not report.
+        self.predict_timeout = random.choice((None, 1.0))
         # Whether each worker is connected to some of the brokers only, and what they serve.
         self.apart = len(names) > 1 and random.random() < 0.6
         self.models = random.choice((["m"], ["m", "n"])) if self.apart else ["m"]
@@ -104,6 +105,7 @@ class Scenario:
             batch_size=self.batch,
             max_latency=self.max_latency,
             boot_attempts=5,
+            predict_timeout=self.predict_timeout,
         )
         alpha = self.random.choice((0.0005, 0.002))
         return SimWorker(
@@ -197,8 +199,8 @@ class Scenario:
             self._drain_broker,
             self._break_model,
         ]
-        if SILENT_WORKERS:
-            kinds.append(self._silence_worker)
+        if self.predict_timeout:  # else it is missed only after the run
+            kinds += [self._silence_worker] * 2
         for _ in range(self.random.choice((0, 1, 1, 2, 3, 6))):
             at = self.random.uniform(0.0, FAULTS_END - 0.01)
             if self.random.random() < 0.5:  # faults in idle moments show little
@@ -233,11 +235,12 @@ class Scenario:
             worker.child.broken = True
 
     def _silence_worker(self):
-        if worker := self._living(self.workers):
+        busy = [worker for worker in self.workers if worker.child and worker.child.running]
+        if worker := self._living(busy or self.workers):
             self._fault("worker silent")
-            self.world.note(worker.name, "reports nothing any more")
             self._lose_running(worker)
-            worker.mute = True
+            worker.silence(self.random.choice((Mute.DONE, Mute.ALL)))
+            self.world.after(self.random.choice((0.3, 2.0, 5.0)), worker.speak)
 
     def _drain_broker(self):
         """One of several, while the others are well and serve all models: nobody is to notice."""
@@ -468,8 +471,11 @@ class Scenario:
         assert self._not_only_drained(), f"{payload!r} saw that a broker drained: {error!r}"
 
     def _hung(self):
-        """Seconds that one worker may have lost to batches that hang."""
-        return self.history.hangs * MAX_PATIENCE
+        """Seconds that one worker may have lost to batches that hang, or to its own silence."""
+        silent = (
+            SLOW * 3 * (self.beta + 0.002 * self.batch) if "worker silent" in self.faults else 0
+        )
+        return self.history.hangs * (self.predict_timeout or MAX_PATIENCE) + silent
 
     def _work(self):
         """Seconds of all the items on one worker, in batches half as full as can be."""

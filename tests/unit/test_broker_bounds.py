@@ -9,9 +9,9 @@ import msgpack
 import pytest
 
 from tests.unit.test_broker_core import Room
-from zstreamer.broker import patience, scheduler
-from zstreamer.broker.core import Side
+from zstreamer.broker import models, patience, snapshot
 from zstreamer.broker.introduction import MAX_BATCH
+from zstreamer.broker.sessions import Side
 from zstreamer.errors import Code
 from zstreamer.setting import WINDOW
 from zstreamer.wire import protocol
@@ -148,9 +148,9 @@ def test_a_session_that_was_refused_again_and_again_is_told_nothing_more(room, s
     for _ in range(patience.MAX_FAULTS):
         say("X", [b"\xc1"])
     assert len(room.take("X")) == patience.MAX_FAULTS
-    assert b"X" in room.core.deaf(side)
+    assert b"X" in room.core.sessions.deaf(side)
     room.turn(patience.DEAF + 1)
-    assert not room.core.deaf(side)
+    assert not room.core.sessions.deaf(side)
 
 
 def test_a_session_that_was_refused_a_few_times_is_as_good_as_before(room):
@@ -161,19 +161,19 @@ def test_a_session_that_was_refused_a_few_times_is_as_good_as_before(room):
     room.turn(patience.DEAF + 1)
     for _ in range(patience.MAX_FAULTS - 1):
         room.from_client("A", [b"\xc1"])
-    assert not room.core.deaf(Side.CLIENT)
+    assert not room.core.sessions.deaf(Side.CLIENT)
 
 
 def test_as_much_is_known_of_sessions_as_can_be_kept(room):
     for number in range(patience.MAX_SESSIONS + 100):
         room.core.on_client(room.now, str(number).encode(), [b"\xc1"])
     room.turn()
-    assert len(room.core.patience[Side.CLIENT]._faults) == patience.MAX_SESSIONS
+    assert len(room.core.sessions.patience[Side.CLIENT]._faults) == patience.MAX_SESSIONS
 
 
 def test_a_session_that_says_hello_for_ever_is_not_heard_any_more(room):
     number = 0
-    while b"W" not in room.core.deaf(Side.WORKER):
+    while b"W" not in room.core.sessions.deaf(Side.WORKER):
         number += 1
         hello = protocol.Hello(
             Role.WORKER, number + 1, {"model": f"m{number}", "batch_size": 1, "pool": 0}
@@ -185,7 +185,7 @@ def test_a_session_that_says_hello_for_ever_is_not_heard_any_more(room):
 def test_status_is_answered_as_fast_as_it_can_be_read_and_no_faster(room):
     room.worker("W")
     asked = 0
-    while b"S" not in room.core.deaf(Side.CLIENT):
+    while b"S" not in room.core.sessions.deaf(Side.CLIENT):
         room.core.on_client(room.now, b"S", protocol.plain(protocol.Status({})))
         asked += 1
     assert asked > 1000
@@ -215,8 +215,8 @@ def test_a_session_that_talks_and_brings_nothing_forward_is_cut_off(room):
     for _ in range(patience.MAX_WORDS + 10):
         room.core.on_client(room.now, b"A", protocol.plain(protocol.Ping()))
         room.core.on_worker(room.now, b"W", protocol.plain(protocol.Ping()))
-    assert b"A" in room.core.deaf(Side.CLIENT)
-    assert b"W" in room.core.deaf(Side.WORKER)
+    assert b"A" in room.core.sessions.deaf(Side.CLIENT)
+    assert b"W" in room.core.sessions.deaf(Side.WORKER)
     room.turn()
     assert isinstance(room.take("A")[-1], protocol.Refuse)
 
@@ -228,7 +228,7 @@ def test_a_session_that_brings_items_may_talk_as_much_as_they_need(room):
         room.core.on_client(room.now, b"A", protocol.submit(0, [run], []))
     for id in range(2 * patience.MAX_WORDS):
         room.core.on_client(room.now, b"A", protocol.plain(protocol.Cancel([id])))
-    assert not room.core.deaf(Side.CLIENT)
+    assert not room.core.sessions.deaf(Side.CLIENT)
 
 
 def test_what_came_before_an_answer_that_was_read_was_read_too(room):
@@ -280,6 +280,23 @@ def test_the_snapshot_of_many_workers_comes_in_pages(room):
     assert sorted(w["id"] for m in models.values() for w in m["workers"]) == list(range(1, 2001))
 
 
+def test_long_names_of_hosts_make_more_pages_and_not_larger_ones(room):
+    info = {"model": "m", "batch_size": 1, "pool": 0, "host": "\u4e2d" * 255, "device": "d" * 255}
+    for number in range(1, 501):
+        hello = protocol.Hello(Role.WORKER, number, info)
+        room.from_worker(f"W{number}", protocol.hello(hello))
+    ask: dict[str, object] = {}
+    sizes = []
+    while ask is not None:
+        room.from_client("S", protocol.plain(protocol.Status(ask)))
+        [page] = room.take("S")
+        sizes.append(len(msgpack.packb(page.info)))
+        following = page.info.get("next")
+        ask = None if following is None else {"from": following}
+    assert len(sizes) > 2
+    assert max(sizes) < snapshot.PAGE
+
+
 def test_a_page_is_asked_for_with_anything_and_begins_at_the_beginning(room):
     room.worker("W")
     for odd in (7, "x", [], ["a"], ["a", "b"], [1, 2], {"a": 1}, None):
@@ -322,7 +339,7 @@ def test_a_backlog_and_a_speed_beyond_all_measure_break_no_snapshot(room):
 def test_a_model_whose_workers_are_gone_is_forgotten_after_a_while(room):
     room.worker("W", model="old")
     room.lose("W", Side.WORKER)
-    room.turn(scheduler.FORGET - 10)
+    room.turn(models.FORGET - 10)
     assert "old" in whole(room)["models"]
     room.turn(20)
     assert whole(room)["models"] == {}
@@ -335,34 +352,34 @@ def test_a_model_with_items_is_not_forgotten(room):
     room.client("A")
     room.lose("W", Side.WORKER)
     room.submit("A", 1, model="old", budget=10_000)
-    room.turn(scheduler.FORGET + 10)
+    room.turn(models.FORGET + 10)
     room.worker("W", model="old")
     assert len(room.work("W")) == 1
 
 
 def test_there_are_so_many_models_and_of_those_without_workers_fewer(room):
-    for number in range(scheduler.MAX_MODELS + 50):
+    for number in range(models.MAX_MODELS + 50):
         name = f"W{number}"
         info = {"model": f"m{number}", "batch_size": 1, "pool": 0}
         room.core.on_worker(
             room.now, name.encode(), protocol.hello(protocol.Hello(Role.WORKER, number + 1, info))
         )
-    assert len(room.core.models) == scheduler.MAX_MODELS
+    assert len(room.core.models) == models.MAX_MODELS
     room.turn()
-    assert isinstance(room.take(f"W{scheduler.MAX_MODELS + 1}")[-1], protocol.Refuse)
-    for number in range(scheduler.MAX_MODELS):
+    assert isinstance(room.take(f"W{models.MAX_MODELS + 1}")[-1], protocol.Refuse)
+    for number in range(models.MAX_MODELS):
         room.core.on_gone(room.now, Side.WORKER, f"W{number}".encode())
     room.turn(1)
-    assert len(room.core.models) == scheduler.MAX_IDLE
+    assert len(room.core.models) == models.MAX_IDLE
     room.worker("W", model="one more")
 
 
 def test_a_client_cannot_name_more_models_into_being_than_there_may_be(room):
     room.client("A")
-    for number in range(scheduler.MAX_MODELS + 10):
+    for number in range(models.MAX_MODELS + 10):
         run = Run(f"m{number}", 0, 0, 0, [number], [1000], [b""])
         room.core.on_client(room.now, b"A", protocol.submit(0, [run], []))
-    assert len(room.core.models) == scheduler.MAX_MODELS
+    assert len(room.core.models) == models.MAX_MODELS
 
 
 # Workers that hold on
@@ -413,6 +430,53 @@ def test_a_worker_that_works_slowly_but_on_keeps_what_it_has(room):
         room.report("W", ticket)
     assert len(room.answers("A")) == 8
     assert room.core.counts["stuck"] == 0
+
+
+def pings(room, seconds, *names):
+    for _ in range(seconds):
+        for name in names:
+            room.from_worker(name, protocol.plain(protocol.Ping()))
+        room.turn(1)
+
+
+def test_a_worker_that_answers_all_but_one_loses_that_one(room):
+    room.worker("W", batch_size=8)
+    room.client("A")
+    room.submit("A", 1, budget=1000)
+    [forgotten] = room.work("W")
+    for id in range(2, 64):
+        room.submit("A", id, budget=1000)
+        room.report("W", *(room.work("W")))
+        pings(room, 1, "W")
+    assert isinstance(room.take("W")[-1], protocol.Refuse)
+    assert len(room.answers("A")) > 50
+    room.report("W", forgotten)
+    assert room.core.counts["stuck"] == 1
+    assert 1 not in room.answers("A")
+
+
+def test_what_a_silent_worker_has_not_said_to_have_begun_does_not_run_a_second_time(room):
+    room.worker("W")
+    room.client("A")
+    room.submit("A", 1, 2, budget=1000, once=True)
+    room.submit("A", 3, budget=1000)
+    assert len(room.work("W")) == 3
+    room.worker("V")
+    pings(room, 65, "W", "V")
+    assert room.codes("A") == dict.fromkeys((1, 2), Code.WORKER_LOST)
+    assert len(room.work("V")) == 1
+
+
+def test_a_worker_that_reads_or_sends_a_large_payload_is_not_silent(room):
+    room.worker("W")
+    room.client("A")
+    room.submit("A", 1, budget=1000)
+    [ticket] = room.work("W")
+    for _ in range(40):
+        pings(room, 2, "W")
+        room.from_worker("W", protocol.part(1, bytes(1000)))
+    room.report("W", ticket, outcome=1)
+    assert len(room.answers("A")[1]) == 40_000
 
 
 def test_the_bounds_that_are_written_twice_are_the_same():

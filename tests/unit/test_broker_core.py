@@ -10,7 +10,8 @@ from hypothesis import strategies as some
 
 from tests.helpers.wire import received
 from zstreamer import errors
-from zstreamer.broker.core import TICK, BrokerCore, Side
+from zstreamer.broker.core import TICK, BrokerCore
+from zstreamer.broker.sessions import Side
 from zstreamer.broker.workers import FIRST_LATE, LATE, STALL
 from zstreamer.config import BrokerConfig
 from zstreamer.errors import Code, to_wire
@@ -872,7 +873,7 @@ def test_a_client_that_reads_nothing_is_reset_and_nobody_else():
     room.turn(2 * TICK)
     assert refusals(room, "A") == [Code.OVERLOADED]
     assert room.answers("B") == {1: bytes(400)}
-    assert set(room.core.client_sessions) == {b"B"}
+    assert set(room.core.sessions.connected) == {b"B"}
     assert room.core.counts["resets"] == 1
 
 
@@ -1068,7 +1069,8 @@ def test_a_worker_whose_batch_takes_suspiciously_long_is_not_ready_and_gets_noth
     room.submit("A", 2, budget=100)
     room.report("W", begun=(tickets := room.work("W")), beta=usual)
     pass_time(bound)
-    assert _state_of(room) == (True, "warm", bound)
+    assert _state_of(room)[1:] == ("warm", bound)
+    assert room.core.models["default"].ready
     pass_time(0.5 + TICK)
     ready, state, age = _state_of(room)
     assert (ready, state) == (False, "late")
@@ -1079,6 +1081,28 @@ def test_a_worker_whose_batch_takes_suspiciously_long_is_not_ready_and_gets_noth
     room.report("W", *tickets, beta=usual)
     assert _state_of(room) == (True, "warm", 0.0)
     assert len(room.work("W")) == 1
+
+
+def test_a_probe_is_told_soon_of_a_batch_that_hangs_and_of_a_worker_that_is_silent(room):
+    def ready():
+        return room.core.models["default"].answers(room.now)
+
+    room.submit("A", 1)
+    room.report("W", *room.work("W"), beta=0.05)
+    room.submit("A", 2, budget=100)
+    assert ready()
+    room.report("W", begun=(tickets := room.work("W")), beta=0.05)
+    for _ in range(3):
+        room.turn(0.5)
+        room.from_worker("W", protocol.plain(protocol.Ping()))
+    assert not ready()
+    assert _state_of(room)[:2] == (False, "warm")  # it may still be given items
+    room.report("W", *tickets, beta=0.05)
+    assert ready()
+    room.turn(1.8)
+    assert not ready()
+    room.from_worker("W", protocol.plain(protocol.Ping()))
+    assert ready()
 
 
 def test_a_pause_of_the_broker_makes_no_worker_late(room):
@@ -1242,6 +1266,14 @@ def test_a_draining_broker_takes_nothing_new_and_ends_when_all_is_answered_and_r
     assert not room.core.idle
     room.from_client("A", protocol.plain(protocol.Ack(2)))
     assert room.core.idle
+
+
+def test_who_comes_to_a_broker_that_drains_knows_it_before_it_may_send(room):
+    room.core.drain()
+    room.from_client("B", protocol.hello(protocol.Hello(Role.CLIENT, 5, {})))
+    notice, welcome = room.take("B")
+    assert notice == protocol.Notice("", to_wire(_draining()))
+    assert isinstance(welcome, protocol.Welcome)
 
 
 def _draining():

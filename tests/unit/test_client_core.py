@@ -675,6 +675,23 @@ def test_nothing_new_goes_to_a_broker_that_drains_where_there_is_another():
     assert len(desk.submitted(desk.links[1])) == 20
 
 
+def test_what_was_sent_to_a_broker_that_had_said_it_drains_has_not_run_there():
+    desk = Desk("tcp://a", "tcp://b")
+    a, b = desk.links
+    call = desk.call("x", once=True)
+    while a.state is not LinkState.CONNECTING:
+        desk.turn(0.01)
+    desk.core.on_connected(desk.now, a)
+    desk.hear(protocol.Notice("", errors.to_wire(errors.Overloaded("draining"))), a)
+    desk.hear(WELCOME, a)
+    desk.turn()
+    assert desk.submitted(a) == [call.first]
+    desk.lose(a)
+    desk.connect(b)
+    desk.turn(MOVE_AFTER)
+    assert desk.submitted(b) == [call.first]
+
+
 # What a broker does not take
 
 
@@ -978,6 +995,26 @@ def test_what_waits_for_a_worker_is_called_back_as_often_as_another_broker_may_h
     desk.hear(protocol.Notice("default", errors.to_wire(NOT_READY)), one)
     desk.turn()
     assert len(desk.take(protocol.Notice, one)) == 1
+
+
+def test_what_is_called_back_while_its_parts_are_leaving_does_not_wait_there_either():
+    desk = two_brokers()
+    call = desk.raw_call(bytes(8 * MiB))
+    for expected in (protocol.Flag.READY, protocol.Flag.READY, 0):
+        desk.turn()
+        (link,) = (link for link in desk.links if link.sent)
+        if expected == 0:  # it is parked, and half of it has left
+            other = next(each for each in desk.links if each is not link)
+            desk.hear(protocol.Notice("default", errors.to_wire(NOT_READY)), link)
+            desk.hear(protocol.Notice("default", []), other)
+            desk.turn()
+        for _ in range(8):
+            desk.hear(protocol.PartOk(1), link)
+            desk.turn()
+        assert flags_to(desk, link) == [protocol.Flag.READY]
+        desk.answer(call.first, outcome=errors.refusal(NOT_READY), link=link)
+    desk.turn()
+    assert other.sent and not link.sent
 
 
 def test_a_broker_that_comes_back_is_asked_for_the_models_that_items_wait_for():

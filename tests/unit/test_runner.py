@@ -331,6 +331,10 @@ Accelerator.__name__ = Accelerator.__qualname__ = "AcceleratorError"
 Accelerator.__module__ = "torch"
 
 
+def jax(text):
+    return type("XlaRuntimeError", (RuntimeError,), {"__module__": "jaxlib.xla_extension"})(text)
+
+
 def chained():
     try:
         raise RuntimeError("CUDA error: unspecified launch failure")
@@ -350,6 +354,13 @@ BREAKING = [
     RuntimeError("NCCL error in: ProcessGroupNCCL.cpp:1234, unhandled system error"),
     RuntimeError("HIP error: the operation cannot be performed in the present state"),
     RuntimeError("Triton Error [CUDA]: an illegal memory access was encountered"),
+    RuntimeError("cusolver error: CUSOLVER_STATUS_EXECUTION_FAILED, when calling …"),
+    RuntimeError("merge_sort: failed to synchronize: cudaErrorIllegalAddress: an illegal memory …"),
+    RuntimeError("CUDA unknown error - this may be due to an incorrectly set up environment"),
+    RuntimeError(
+        "Caught RuntimeError in replica 0 on device 0.\nOriginal Traceback (most recent call "
+        "last):\n  …\nRuntimeError: CUDA error: device-side assert triggered"
+    ),
     Accelerator("CUDA error: unspecified launch failure"),
     chained(),
 ]
@@ -398,6 +409,13 @@ def test_an_error_that_leaves_the_process_whole_is_its_items_error(error):
         RuntimeError("CUDA error: out of memory"),
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
         Accelerator("CUDA error: out of memory"),
+        RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 17 GB)"),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:118] err == 0. DefaultCPUAllocator: "
+            "can't allocate memory: you tried to allocate 4096 bytes"
+        ),
+        jax("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 4096 bytes."),
     ],
     ids=str,
 )

@@ -242,20 +242,30 @@ def test_metrics_count_requests_items_and_what_is_in_flight():
     site.post("/v1/models/default:predict", b"{")
     site.interface.refuse(413)
     text = site.get("/metrics").body.decode()
-    assert 'zstreamer_http_requests_total{route="v1_predict",status="200"} 1.0' in text
-    assert 'zstreamer_http_requests_total{route="v1_predict",status="400"} 1.0' in text
-    assert 'zstreamer_http_requests_total{route="refused",status="413"} 1.0' in text
-    assert 'zstreamer_http_items_total{route="v1_predict"} 3.0' in text
-    assert 'zstreamer_http_request_seconds_count{route="v1_predict"} 2.0' in text
+    requests, predict = "zstreamer_http_requests_total", 'route="v1_predict"'
+    assert f'{requests}{{model="default",{predict},status="200"}} 1.0' in text
+    assert f'{requests}{{model="",{predict},status="400"}} 1.0' in text
+    assert f'{requests}{{model="",route="refused",status="413"}} 1.0' in text
+    assert f'zstreamer_http_items_total{{model="default",{predict}}} 3.0' in text
+    assert f'zstreamer_http_request_seconds_count{{model="default",{predict}}} 1.0' in text
     assert "zstreamer_http_in_flight 2.0" in text  # the one that waits, and this one
 
     response = waiting.failed(Cancelled("the caller disconnected"))
     assert isinstance(response, Response)
     waiting.failed(Cancelled("twice"))
     text = site.get("/metrics").body.decode()
-    assert 'zstreamer_http_requests_total{route="v1_predict",status="499"} 1.0' in text
+    assert f'{requests}{{model="default",{predict},status="499"}} 1.0' in text
     assert "zstreamer_http_in_flight 1.0" in text
     assert header(site.get("/metrics"), "content-type").startswith("text/plain")
+
+
+def test_names_that_no_model_has_make_no_series():
+    site = Site()
+    for number in range(5):
+        waiting = site.begin("POST", f"/v1/models/m{number}:predict", {"instances": [1]})
+        waiting.failed(BrokerUnreachable("no broker answers"))
+    text = site.get("/metrics").body.decode()
+    assert 'zstreamer_http_requests_total{model="",route="v1_predict",status="503"} 5.0' in text
 
 
 def test_metrics_do_not_pile_up_where_nobody_asks():
@@ -283,8 +293,8 @@ def test_several_processes_tell_of_all_where_they_share_a_folder(tmp_path):
         ).stdout.decode()
         for _ in range(2)
     ]
-    assert 'zstreamer_http_requests_total{route="v1_predict",status="200"} 10.0' in told[0]
-    assert 'zstreamer_http_requests_total{route="v1_predict",status="200"} 20.0' in told[1]
+    assert 'zstreamer_http_requests_total{model="default",route="v1_predict",status="200"} 10.0' in told[0]
+    assert 'zstreamer_http_requests_total{model="default",route="v1_predict",status="200"} 20.0' in told[1]
     assert "zstreamer_http_in_flight" in told[1]
 
 

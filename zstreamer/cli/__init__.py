@@ -1,4 +1,4 @@
-"""The `zstreamer` command: broker, worker, gateway, up, call, status and addresses."""
+"""The `zstreamer` command: broker, worker, gateway, up, call, map, status and addresses."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 
 import rich_click as click
 
-from zstreamer.cli import addresses, call, gateway, serve, status
+from zstreamer.cli import addresses, call, gateway, job, serve, status
 from zstreamer.cli.options import PLAIN, example
 from zstreamer.cli.terminal import clean, forgive
 from zstreamer.errors import BrokerUnreachable, ZStreamerError
@@ -21,6 +21,7 @@ COMMANDS: Final = (
     gateway.gateway,
     serve.up,
     call.call,
+    job.map_,
     status.status,
     addresses.command,
 )

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 import rich_click as click
 
+from zstreamer.cli.json_lines import plain
 from zstreamer.cli.options import PLAIN, configured, example
 from zstreamer.cli.terminal import clean
 from zstreamer.config import ClientConfig
@@ -81,10 +82,4 @@ def _shown(answer: object, *, as_json: bool) -> str:
         return "null" if as_json else ""
     if isinstance(answer, str) and not as_json:
         return answer
-    return json.dumps(answer, ensure_ascii=False, default=_plain)
-
-
-def _plain(value: object) -> object:
-    """What stands in JSON for a value that it has no form for, arrays above all."""
-    as_list = getattr(value, "tolist", None)
-    return as_list() if callable(as_list) else repr(value)
+    return json.dumps(answer, ensure_ascii=False, default=plain)

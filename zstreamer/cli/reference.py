@@ -38,6 +38,7 @@ def written_into(page: str) -> str:
 def _heading(program: type[Config]) -> str:
     commands = {
         "client": "`zstreamer call` and `zstreamer status`",
+        "map": "`zstreamer map`, besides those of `call`",
         "up": "`zstreamer up`, besides those of `broker` and `worker`",
     }
     return commands.get(program.program, f"`zstreamer {program.program}`")

@@ -9,6 +9,7 @@ from pathlib import Path
 import rich_click as click
 from click import get_current_context
 
+from zstreamer.cli.hub import found
 from zstreamer.cli.options import PLAIN, configured, example
 from zstreamer.config import BrokerConfig, GatewayConfig, UpConfig, WorkerConfig
 from zstreamer.setting import ConfigError
@@ -44,6 +45,7 @@ def broker(config: BrokerConfig) -> int:
     **PLAIN,
     epilog=example(
         "zstreamer worker bert_model:ManagedBertModel --num 2",
+        "zstreamer worker hf:sentence-transformers/all-MiniLM-L6-v2 --model minilm",
         "zstreamer worker bert_model:ManagedBertModel --broker tcp://10.0.0.5:7788 "
         "--model bert --num 8 --devices 0,1,2,3 --batch-size 64",
     ),
@@ -53,12 +55,13 @@ def worker(config: WorkerConfig) -> int:
     """Run workers that serve one model.
 
     MODULE:NAME is a ManagedModel class, or a function from a list of inputs to a list of outputs;
-    the current folder is on its import path. Ctrl-C drains; a second one ends at once.
+    the current folder is on its import path. hf:MODEL is a model of the Hugging Face hub, or a
+    folder that holds one. Ctrl-C drains; a second one ends at once.
     """
+    logs.start(config.log_level)
     config = _with_current_folder(config)
     from zstreamer.worker import supervisor
 
-    logs.start(config.log_level)
     return supervisor.run(config)
 
 
@@ -67,6 +70,7 @@ def worker(config: WorkerConfig) -> int:
     epilog=example(
         "zstreamer up bert_model:ManagedBertModel --num 2",
         "zstreamer up bert_model:ManagedBertModel --http 8000",
+        "zstreamer up hf:sentence-transformers/all-MiniLM-L6-v2 --http 8000",
         "zstreamer up bert_model:ManagedBertModel --devices 0,1 --num 4 --port 9000",
     ),
 )
@@ -78,6 +82,7 @@ def up(broker_config: BrokerConfig, worker_config: WorkerConfig, config: UpConfi
     HTTP there (--http-port is for the broker's own status pages). Ctrl-C stops the gateway,
     then the workers, then the broker; a second one ends them at once.
     """
+    logs.start(worker_config.log_level)
     address = _reachable(broker_config.worker_endpoint)
     worker_config = _with_current_folder(replace(worker_config, broker=(address,)))
     clients = _reachable(broker_config.client_endpoint)
@@ -129,8 +134,10 @@ def _drained(process: Process, stop: StopRequests) -> int:
 def _with_current_folder(config: WorkerConfig) -> WorkerConfig:
     if not config.target:
         raise ConfigError(
-            "no model given: name it as MODULE:NAME, such as bert_model:ManagedBertModel"
+            "no model given: name it as MODULE:NAME, such as bert_model:ManagedBertModel, or as "
+            "hf:NAME for a model of the hub"
         )
+    config = found(config)
     return replace(config, import_path=(*config.import_path, str(Path.cwd())))
 
 

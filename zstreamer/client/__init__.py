@@ -4,5 +4,7 @@
     results <─ calls          <─ driver                       <─ core <────────── ANSWER <─ broker
 
 `core` decides, `lanes` says what leaves next, `overload` what is too late to be sent, `link` is
-the connection to one broker as the core sees it. `status` asks a broker how it is.
+the connection to one broker as the core sees it. Above it, `job` is the core of `Client.map`:
+`feed` reads the items, `port` makes calls of them, `outputs` and `aio_outputs` are iterated.
+`status` asks a broker how it is.
 """

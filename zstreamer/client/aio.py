@@ -11,13 +11,18 @@ import asyncio
 import contextlib
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Sequence
+from typing import Any
 
 from zstreamer import config, errors
+from zstreamer.client.aio_outputs import AsyncOutputs
 from zstreamer.client.calls import Call, Watch
 from zstreamer.client.driver import LoopDriver
 from zstreamer.client.items import Items
+from zstreamer.client.outputs import Options
+from zstreamer.client.port import ClientPort
 from zstreamer.client.settings import Settings
+from zstreamer.client.tally import Tallies
 from zstreamer.wire import transport
 
 
@@ -43,10 +48,10 @@ class AsyncioDriver(LoopDriver):
         self._schedule()
         return done
 
-    def start(self, call: Call, done: Callable[[Call], None]) -> None:
+    def start(self, call: Call | Watch, done: Callable[[Any], None]) -> None:
         """Submit a call; `done` is called with it when it has ended, and must not raise."""
         call.token = done
-        self.core.submit(call)
+        self.begin(call)
         self._schedule()
 
     def cancel(self, call: Call | Watch) -> None:
@@ -132,6 +137,21 @@ class AsyncClient:
         self._lock = threading.Lock()
         self._closed = False
 
+    @property
+    def open_calls(self) -> int:
+        """How many calls have not ended."""
+        return sum(driver.core.open_calls for driver in list(self._drivers.values()))
+
+    @property
+    def connected(self) -> int:
+        """How many connections to brokers stand."""
+        return sum(driver.connected for driver in list(self._drivers.values()))
+
+    @property
+    def tallies(self) -> Tallies:
+        """What became of its calls; for `zstreamer.metrics`."""
+        return self._settings.tallies
+
     async def predict(
         self,
         items: Items,
@@ -200,6 +220,29 @@ class AsyncClient:
         """
         if not self._closed:  # which has ended it
             self._driver().cancel(call)
+
+    def map(
+        self,
+        items: Iterable[object] | AsyncIterable[object],
+        *,
+        start: int = 0,
+        chunk: int | None = None,
+        progress: bool = False,
+        model: str | None = None,
+        timeout: float = config.JOB_TIMEOUT,
+        patience: float = config.JOB_PATIENCE,
+        priority: int = config.JOB_PRIORITY,
+        idempotent: bool = True,
+        return_exceptions: bool = True,
+    ) -> AsyncOutputs:
+        """Return an asynchronous iterator of outputs; arguments as for `zstreamer.Client.map`.
+
+        The items may be an asynchronous iterable, which a task reads; others are read in a thread,
+        unless they are a list, a tuple or a range.
+        """
+        options = Options(items, start, chunk, patience, progress, return_exceptions)
+        port = ClientPort(self._settings, self._driver, model, timeout, priority, idempotent)
+        return AsyncOutputs(options, port)
 
     async def wait_ready(self, timeout: float | None = None, *, model: str | None = None) -> None:
         """Wait until a warm worker serves the model; as `zstreamer.Client.wait_ready`."""

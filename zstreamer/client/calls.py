@@ -108,6 +108,18 @@ class Call:
             raise self.error
         return [self._result(index, outcome) for index, outcome in enumerate(self.outcomes)]
 
+    def settled(self) -> list[object]:
+        """Return an output or an error for each item, also where the call as a whole failed."""
+        return [
+            self.error if outcome is None else self._result(index, outcome)
+            for index, outcome in enumerate(self.outcomes)
+        ]
+
+    def size(self) -> int:
+        """Return the bytes of the outputs."""
+        outcomes = self.outcomes
+        return sum(len(each) for each in outcomes if isinstance(each, bytes | memoryview | Parts))
+
     def _result(self, index: int, outcome: Slot | Parts) -> object:
         try:
             if type(outcome) is bytes:

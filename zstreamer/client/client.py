@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from zstreamer import config
 from zstreamer.client.future import Future
 from zstreamer.client.items import Items
+from zstreamer.client.outputs import Options, Outputs
+from zstreamer.client.port import ClientPort
 from zstreamer.client.settings import Settings
+from zstreamer.client.tally import Tallies
 from zstreamer.client.threads import ThreadsDriver
 from zstreamer.errors import Cancelled
 from zstreamer.system import native
@@ -73,6 +76,16 @@ class Client:
         """How many calls of this process have not ended."""
         return sum(driver.core.open_calls for driver in list(self._drivers.values()))
 
+    @property
+    def connected(self) -> int:
+        """How many connections of this process to brokers stand."""
+        return sum(driver.connected for driver in list(self._drivers.values()))
+
+    @property
+    def tallies(self) -> Tallies:
+        """What became of the calls of this process; for `zstreamer.metrics`."""
+        return self._settings.tallies
+
     def predict(
         self,
         items: Items,
@@ -119,6 +132,54 @@ class Client:
         """Return at once, with the future of what `predict` would return or raise."""
         call = self._settings.call(items, model, timeout, priority, idempotent, return_exceptions)
         return self._driver().submit(call)
+
+    def map(
+        self,
+        items: Iterable[object],
+        *,
+        start: int = 0,
+        chunk: int | None = None,
+        progress: bool = False,
+        model: str | None = None,
+        timeout: float = config.JOB_TIMEOUT,
+        patience: float = config.JOB_PATIENCE,
+        priority: int = config.JOB_PRIORITY,
+        idempotent: bool = True,
+        return_exceptions: bool = True,
+    ) -> Outputs:
+        """Return an iterator of the outputs, in order, of any number of items.
+
+        A bounded number of items is under way at once, so the items may be more than memory holds:
+        they are read as outputs are taken. What is refused for now (`Overloaded`) or meets a broker
+        or worker that restarts is submitted again later.
+
+        Args:
+            items: an iterable; a thread reads it, unless it is a list, a tuple or a range. A
+                `ZStreamerError` among them is not submitted, and stands in the outputs as it is.
+            start: index of the first item to run; those before it are passed over.
+            chunk: items that are submitted together; None to fit it to speed and size.
+            progress: whether to show a progress bar (needs tqdm).
+            model: which model to call; the client's own where None.
+            timeout: seconds that each item may take once it is submitted.
+            patience: seconds to wait for a broker and a worker that have gone.
+            priority: higher goes first; below that of other calls where not given.
+            idempotent: as for `predict`.
+            return_exceptions: put each failed item's error in its place; where not, the first one
+                is raised. Its ``index`` is that in the whole.
+
+        Returns:
+            An iterator. Its ``index`` is where a later job has to ``start``; its ``close()``
+            gives up what is under way, as happens when nobody holds it any more.
+
+        Raises:
+            TypeError, ValueError: an argument makes no sense.
+            ModuleNotFoundError: ``progress`` is set and tqdm is not installed.
+            ZStreamerError: while it is iterated: what ends the job, with the ``index`` of the
+                next output.
+        """
+        options = Options(items, start, chunk, patience, progress, return_exceptions)
+        port = ClientPort(self._settings, self._driver, model, timeout, priority, idempotent)
+        return Outputs(options, port)
 
     def wait_ready(self, timeout: float | None = None, *, model: str | None = None) -> None:
         """Wait until a warm worker serves the model.
@@ -186,6 +247,7 @@ class Client:
         _orphans.extend(self._drivers.values())
         self._lock = native.lock()  # another thread may have held it when the program forked
         self._drivers = {}
+        self._settings.tallies.begin_anew()
 
 
 _clients: weakref.WeakSet[Client] = weakref.WeakSet()

@@ -73,6 +73,11 @@ class ClientCore(Peer[ClientLink, NoReturn]):
         """Calls and watches that have not ended."""
         return len(self._calls) + len(self._watches)
 
+    def window(self) -> tuple[int, int]:
+        """Return the items and bytes that the brokers grant; zeros before one is reached."""
+        ready = self._ready_links()
+        return sum(link.window_items for link in ready), sum(link.window_bytes for link in ready)
+
     # What the user asks for
 
     def submit(self, call: Call) -> None:
@@ -207,7 +212,7 @@ class ClientCore(Peer[ClientLink, NoReturn]):
                 continue
             index = id - call.first
             link.forget(id, len(call.payloads[index]))
-            if call.once and words:
+            if call.once and words and id not in link.refused:
                 self._fail_item(call, index, WorkerLost(words))
             else:
                 self._tours.start_again(id)
@@ -224,6 +229,7 @@ class ClientCore(Peer[ClientLink, NoReturn]):
         lost = [id for id in link.sent if id not in known]
         words = f"the broker at {link.address} was restarted; this item may have run already"
         self._resend(link, lost, "" if welcome.resumed else words)
+        link.refused.clear()
         for model in {watch.model for watch in self._watches} | self._tours.models():
             link.tell(protocol.Notice(model, []))
 
@@ -259,8 +265,7 @@ class ClientCore(Peer[ClientLink, NoReturn]):
             return
         for link in links:
             if model in link.notices and self._tours.wait_at(link, model):
-                elsewhere = NoWorker("another broker may have a worker")
-                link.tell(protocol.Notice(model, errors.to_wire(elsewhere)))
+                link.call_back(model)
 
     def _has_given_up(self, now: float, link: ClientLink, model: str) -> bool:
         """Whether no worker of this broker will start for a model, or the broker is away."""
@@ -380,6 +385,7 @@ class ClientCore(Peer[ClientLink, NoReturn]):
         if not ready:
             down = now - self._unready_since
             words = f"no broker at {self._addresses()} could be reached for {down:.1f} s"
+            words += f": {trouble}" if (trouble := self._trouble()) else ""
             if isinstance(call, Watch) or not call.sent:
                 return self._refusal() or BrokerUnreachable(f"{words} (budget {seconds})")
             return DeadlineExceeded(f"no answer within {seconds}: {words}")
@@ -407,10 +413,9 @@ class ClientCore(Peer[ClientLink, NoReturn]):
             return
         if now < self._unreachable_at():
             return
-        words = (
-            f"no broker answered at {self._addresses()} within {self._connect_timeout:.3g} s; "
-            "check the address and that `zstreamer broker` runs there"
-        )
+        trouble = self._trouble() or "check the address and that `zstreamer broker` runs there"
+        seconds = f"{self._connect_timeout:.3g} s"
+        words = f"no broker answered at {self._addresses()} within {seconds}; {trouble}"
         timeout = self._connect_timeout
         waiting = [c for c in self._calls.values() if not c.sent and now >= c.submitted + timeout]
         for call in waiting:
@@ -420,6 +425,9 @@ class ClientCore(Peer[ClientLink, NoReturn]):
 
     def _refusal(self) -> errors.ZStreamerError | None:
         return next((link.refusal for link in self.links if link.refusal), None)
+
+    def _trouble(self) -> str:
+        return next((link.trouble for link in self.links if link.trouble), "")
 
     def _addresses(self) -> str:
         return self._whereabouts or ", ".join(link.address for link in self.links)

@@ -22,8 +22,11 @@ from pathlib import Path
 from zstreamer.client.calls import Call, Watch
 from zstreamer.client.core import ClientCore
 from zstreamer.client.settings import Settings
+from zstreamer.errors import BrokerUnreachable
+from zstreamer.system import descriptors
 from zstreamer.wire import lookup
 from zstreamer.wire.connections import Connections
+from zstreamer.wire.link import LinkState
 from zstreamer.wire.transport import Connection
 
 SWEEP = 1.0
@@ -35,6 +38,9 @@ class Driver(ABC):
 
     Args:
         settings: the brokers' addresses, and how long to wait for them.
+
+    Raises:
+        BrokerUnreachable: this process may open no more descriptors.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -43,13 +49,24 @@ class Driver(ABC):
             "pid": os.getpid(),
             "program": Path(sys.argv[0] or "python").name,
         }
+        try:
+            descriptors.require()
+        except OSError as error:
+            raise BrokerUnreachable(error.strerror or "") from error
         now = time.monotonic()
         # random's shared generator is copied by a fork, and all children would jitter alike.
         jitter = random.Random(secrets.randbits(64)).random
+        self._tallies = settings.tallies
+        self._tally = settings.tallies.new()
         id, timeout = secrets.randbits(63), settings.connect_timeout
         self.core = ClientCore(settings.addresses, id, timeout, now, jitter, info)
         self._connections = Connections(self.core, settings.options, self.watch, self.unwatch)
         self._lookup = lookup.started(settings.addresses, lookup.CLIENTS)
+
+    @property
+    def connected(self) -> int:
+        """How many brokers it is connected to."""
+        return sum(link.state is LinkState.READY for link in self.core.links)
 
     @abstractmethod
     def watch(self, connection: Connection) -> None:
@@ -83,11 +100,15 @@ class Driver(ABC):
             for action in core.poll(now):
                 again = self._connections.act(now, action) or again
             for call in core.completed():
+                if isinstance(call, Call):
+                    self._tally.ended(now, call)
                 self.complete(call)
                 again = True  # its caller may have made the next call already
+        self._tallies.look(now, self._tally)
+        wake_at = min(core.wake_at(), self._tally.due)
         if self._lookup is not None and core.open_calls:
-            return min(core.wake_at(), self._lookup.wake_at(now))
-        return core.wake_at()
+            return min(wake_at, self._lookup.wake_at(now))
+        return wake_at
 
     def shut_down(self) -> None:
         """End all calls and close all connections."""
@@ -98,7 +119,10 @@ class Driver(ABC):
         for action in self.core.poll(now):
             self._connections.act(now, action)
         for call in self.core.completed():
+            if isinstance(call, Call):
+                self._tally.ended(now, call)
             self.complete(call)
+        self._tallies.retire(self._tally)
         self._connections.close()
 
 

@@ -70,6 +70,12 @@ class GreenDriver(LoopDriver):
         self._schedule()
         return future
 
+    def start(self, call: Call | Watch, done: Callable[[Call | Watch], None]) -> None:
+        """Submit a call; `done` is called in the hub when it has ended, and must not raise."""
+        call.token = done
+        self.begin(call)
+        self._schedule()
+
     def cancel(self, call: Call | Watch) -> None:
         """Give a call up; from another thread too, since futures are passed around."""
         if get_hub() is self.hub:
@@ -99,11 +105,13 @@ class GreenDriver(LoopDriver):
         gevent.spawn(function)
 
     def complete(self, call: Call | Watch) -> None:
-        """Wake the greenlet that waits for it, or settle its future."""
+        """Wake the greenlet that waits for it, settle its future, or call back."""
         token = call.token
         if isinstance(token, Future):
             if isinstance(call, Call):
                 token.settle(call.results)
+        elif callable(token):
+            token(call)
         elif token is not None:
             # Not from here: its greenlet may close the client or fork before it switches back.
             if not self._ended:

@@ -51,8 +51,9 @@ class Lanes:
         return len(self._again) + sum(map(len, self._lanes.values()))
 
     def push(self, call: Call) -> None:
-        """Take a new call."""
-        call.lane = call.first if len(call.payloads) >= OWN_LANE else 0
+        """Take a new call; those of a job have its lane already."""
+        if not call.lane and len(call.payloads) >= OWN_LANE:
+            call.lane = call.first
         lane = self._lanes.get(call.lane)
         if lane is None:
             lane = self._lanes[call.lane] = deque()

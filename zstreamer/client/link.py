@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from zstreamer.client.calls import Call
-from zstreamer.errors import ZStreamerError
+from zstreamer.errors import NoWorker, ZStreamerError, to_wire
 from zstreamer.wire import protocol
 from zstreamer.wire.link import Link
 from zstreamer.wire.protocol import Flag, Frames, Run, Slot
@@ -33,6 +33,7 @@ class ClientLink(Link[tuple[int, Call]]):
         lost_at: monotonic seconds at which it was READY last, over all attempts since, or first
             tried, or began to drain.
         draining: it takes no new work: it has said so, or its address is gone.
+        refused: items that were sent although it drained; they have not run there.
         notices: by model, why items wait there.
     """
 
@@ -46,6 +47,7 @@ class ClientLink(Link[tuple[int, Call]]):
         self.window_items = 0
         self.window_bytes = 0
         self.max_payload = 0
+        self.refused: set[int] = set()
 
     def _fresh(self) -> None:
         super()._fresh()
@@ -96,6 +98,8 @@ class ClientLink(Link[tuple[int, Call]]):
             self._put(now, call, id, payload, len(payload), wait)
 
     def _put(self, now: float, call: Call, id: int, slot: Slot, size: int, wait: bool) -> None:
+        if self._draining:
+            self.refused.add(id)
         flags = (_ONCE if call.once else 0) | (0 if wait or self._alone else _READY)
         key = (call.model, call.priority, flags, call.lane)
         run = self._runs.get(key)
@@ -136,6 +140,13 @@ class ClientLink(Link[tuple[int, Call]]):
     def give_up(self, call: Call, id: int, size: int) -> bool:
         """Stop sending an item; False where all of it has left."""
         return size > protocol.PART and self.sender.give_up((id, call))
+
+    def call_back(self, model: str) -> None:
+        """Ask for the items of a model that wait for a worker there."""
+        elsewhere = NoWorker("another broker may have a worker")
+        self.tell(protocol.Notice(model, to_wire(elsewhere)))
+        # Those whose parts are still leaving come after this NOTICE, and are not to wait either.
+        self._waits = {i for i in self._waits if i in self.sent and self.sent[i].model != model}
 
     def read(self, now: float, size: int) -> None:
         """One ANSWER of this many bytes was read."""

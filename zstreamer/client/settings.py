@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from zstreamer import codec
 from zstreamer.client.calls import Call, Watch
 from zstreamer.client.items import Items, listed
+from zstreamer.client.tally import Tallies
 from zstreamer.config import addresses
 from zstreamer.errors import BadRequest
 from zstreamer.wire import transport
@@ -17,6 +18,9 @@ from zstreamer.wire.protocol import MAX_BUDGET, MAX_NAME
 
 class Settings:
     """What every client is told, checked once.
+
+    Attributes:
+        tallies: what became of its calls.
 
     Raises:
         ValueError: an address or a time makes no sense; the message says which, and how to fix it.
@@ -40,6 +44,7 @@ class Settings:
         self.timeout = positive_seconds("timeout", timeout)
         self.connect_timeout = positive_seconds("connect_timeout", connect_timeout)
         self.options = transport.Options(heartbeat, heartbeat_timeout)
+        self.tallies = Tallies()
 
     def named(self, model: str | None) -> str:
         """The model of that name, or the client's own where none is given.
@@ -62,11 +67,25 @@ class Settings:
     ) -> Call:
         """Return the call of these items, encoded."""
         rows = listed(items)
-        now, budget = time.monotonic(), self._budget(timeout)
+        budget = self.budget(timeout)
         payloads = self.codec.encode_all(rows, "items[{}]")
+        name = self.named(model)
+        return self.encoded(payloads, name, budget, priority, idempotent, return_exceptions)
+
+    def encoded(
+        self,
+        payloads: list[bytes],
+        model: str,
+        budget: float,
+        priority: int,
+        idempotent: bool,
+        return_exceptions: bool,
+    ) -> Call:
+        """Return the call of items that are payloads already; budget: seconds."""
+        now = time.monotonic()
         return Call(
             payloads,
-            self.named(model),
+            model,
             now + budget,
             now,
             priority,
@@ -78,9 +97,10 @@ class Settings:
     def watch(self, model: str | None, timeout: float | None) -> Watch:
         """Return the wait for a model to be ready."""
         now = time.monotonic()
-        return Watch(self.named(model), now + self._budget(timeout), now)
+        return Watch(self.named(model), now + self.budget(timeout), now)
 
-    def _budget(self, timeout: float | None) -> float:
+    def budget(self, timeout: float | None) -> float:
+        """Return the seconds that a call may take; the client's own where None."""
         budget = self.timeout if timeout is None else positive_seconds("timeout", timeout)
         return min(budget, MAX_BUDGET / 1000)
 

@@ -30,8 +30,8 @@ def fetch(address: str, timeout: float = CONNECT_TIMEOUT) -> dict[str, object]:
     while (left := end - time.monotonic()) > 0:
         try:
             connection = transport.Connection(address, transport.Options())
-        except zmq.ZMQError as error:
-            raise BrokerUnreachable(f"{address}: {error}") from None
+        except (OSError, zmq.ZMQError) as error:
+            raise BrokerUnreachable(f"{address}: {error.strerror or error}") from None
         try:
             snapshot = _ask(connection, min(left, 1.0))
         except protocol.ProtocolError as error:
@@ -54,7 +54,7 @@ def _ask(connection: transport.Connection, timeout: float) -> dict[str, object] 
     while (left := end - time.monotonic()) > 0:
         poller.poll(math.ceil(left * 1000))
         for event in connection.events():
-            if event is transport.Event.DOWN:
+            if event is not transport.Event.UP:
                 return None
             connection.send(protocol.plain(protocol.Status({})))
         for frames in connection.receive():

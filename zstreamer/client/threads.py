@@ -71,6 +71,11 @@ class ThreadsDriver(Driver):
         self._require(self._post(lambda: self.begin(call)))
         return future
 
+    def start(self, call: Call | Watch, done: Callable[[Call | Watch], None]) -> None:
+        """Submit a call; `done` is called in the I/O thread at its end, and must not raise."""
+        call.token = done
+        self._require(self._post(lambda: self.begin(call)))
+
     def cancel(self, call: Call | Watch) -> None:
         """Give a call up."""
         self._post(lambda: self.core.cancel(call))
@@ -146,12 +151,14 @@ class ThreadsDriver(Driver):
             self._inbox.popleft()()
 
     def complete(self, call: Call | Watch) -> None:
-        """Wake the thread that waits for it, or settle its future."""
+        """Wake the thread that waits for it, settle its future, or call back."""
         token = call.token
         if isinstance(token, ThreadWaiter):
             token.wake()
         elif isinstance(token, Future) and isinstance(call, Call):
             token.settle(call.results)
+        elif callable(token):
+            token(call)
 
     def watch(self, connection: transport.Connection) -> None:
         """Have the poller watch the connection's sockets."""

@@ -66,6 +66,14 @@ class Call:
             ]
         return self.outputs
 
+    def settled(self) -> list[object]:
+        """Return an output or an error for each item, also where the call as a whole failed."""
+        return self.results() if self.error is None else [self.error] * len(self.items)
+
+    def size(self) -> int:
+        """Return 0: the outputs have no bytes of their own here."""
+        return 0
+
     def settles(self, index: int, output: object) -> bool:
         """Keep what has become of an item; return whether the call ends with it."""
         self.outputs[index] = output

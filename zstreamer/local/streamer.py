@@ -9,36 +9,31 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import time
 import weakref
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
 
 from zstreamer import pickled
 from zstreamer.client.client import Client
 from zstreamer.client.future import Future
 from zstreamer.client.items import Items
+from zstreamer.client.outputs import Options, Outputs
 from zstreamer.client.status import fetch
-from zstreamer.config import TIMEOUT, BrokerConfig
+from zstreamer.config import JOB_PATIENCE, JOB_PRIORITY, JOB_TIMEOUT, TIMEOUT, BrokerConfig
 from zstreamer.errors import Cancelled
 from zstreamer.local.folder import socket_folder
 from zstreamer.local.held_model import HeldModel
+from zstreamer.local.parts import Parts
 from zstreamer.local.threaded import Batches
+from zstreamer.local.threaded_port import BatchesPort
 from zstreamer.model import PredictFunction
 from zstreamer.system.process import FOLDER_FLAG, Process
 from zstreamer.worker import target
-from zstreamer.worker.forkserver import ForkServer
 
 READY_TIMEOUT = 600.0
 """Seconds that `wait_for_worker_ready` waits for a model to load."""
 
-
 MAX_GRACE = 24 * 3600.0
 """Seconds that a drain may take, however long the calls may."""
-
-QUIET = 0.1
-LAST_ANSWERS = 1.0
-"""Seconds without an answer, or in all, after which the last one has come from ended workers."""
 
 
 class ThreadedStreamer:
@@ -103,6 +98,25 @@ class ThreadedStreamer:
     ) -> Future:
         """Return at once, with the future of what `predict` would return or raise."""
         return self._batches.submit(batch, timeout, priority, return_exceptions)
+
+    def map(
+        self,
+        items: Iterable[object],
+        *,
+        start: int = 0,
+        chunk: int | None = None,
+        progress: bool = False,
+        timeout: float = JOB_TIMEOUT,
+        patience: float = JOB_PATIENCE,
+        priority: int = JOB_PRIORITY,
+        return_exceptions: bool = True,
+    ) -> Outputs:
+        """Return an iterator of the outputs, in order, of any number of items.
+
+        Arguments and errors as for `Client.map`.
+        """
+        options = Options(items, start, chunk, patience, progress, return_exceptions)
+        return Outputs(options, BatchesPort(self._batches, timeout, priority))
 
     def destroy_workers(self) -> None:
         """End the model's thread once the batch that runs is done, and its callers answered.
@@ -213,7 +227,7 @@ class Streamer:
             args=(FOLDER_FLAG, folder),
         )
         self._workers = Process("zstreamer.worker.supervisor", config)
-        self._parts = _Parts(self._owner, self._workers, self._broker, forks, self._client, folder)
+        self._parts = Parts(self._owner, self._workers, self._broker, forks, self._client, folder)
         self._end = weakref.finalize(self, self._parts.end)
         if wait_for_worker_ready:
             try:
@@ -259,6 +273,34 @@ class Streamer:
         self._refuse_closed()
         return self._client.submit(
             batch, timeout=timeout, priority=priority, return_exceptions=return_exceptions
+        )
+
+    def map(
+        self,
+        items: Iterable[object],
+        *,
+        start: int = 0,
+        chunk: int | None = None,
+        progress: bool = False,
+        timeout: float = JOB_TIMEOUT,
+        patience: float = JOB_PATIENCE,
+        priority: int = JOB_PRIORITY,
+        return_exceptions: bool = True,
+    ) -> Outputs:
+        """Return an iterator of the outputs, in order, of any number of items.
+
+        Arguments and errors as for `Client.map`.
+        """
+        self._refuse_closed()
+        return self._client.map(
+            items,
+            start=start,
+            chunk=chunk,
+            progress=progress,
+            timeout=timeout,
+            patience=patience,
+            priority=priority,
+            return_exceptions=return_exceptions,
         )
 
     def destroy_workers(self) -> None:
@@ -321,54 +363,3 @@ class _PrivateClient(Client):
 def _log_level() -> str:
     """Return what the workers log: a line for each batch where this program wants to see it."""
     return "debug" if logging.getLogger("zstreamer").isEnabledFor(logging.DEBUG) else "error"
-
-
-def _await_last_answers(client: Client) -> None:
-    """Pass on the last answers of the workers; what waited will not be answered."""
-    end = time.monotonic() + LAST_ANSWERS
-    before = client.open_calls
-    while before and time.monotonic() < end:
-        time.sleep(QUIET)
-        left = client.open_calls
-        if left == before:
-            return
-        before = left
-
-
-@dataclass(frozen=True)
-class _Parts:
-    """What a `Streamer` has started, and how it ends.
-
-    Attributes:
-        owner: the process id of the program.
-        folder: of the sockets.
-    """
-
-    owner: int
-    workers: Process
-    broker: Process
-    forks: ForkServer | None
-    client: Client
-    folder: str
-
-    def end(self, grace: float = 0.0) -> None:
-        """End everything; grace: seconds that running batches get while anyone waits for them."""
-        client, workers, broker = self.client, self.workers, self.broker
-        if os.getpid() != self.owner:
-            client.close()
-            return
-        workers.terminate()
-        end = time.monotonic() + grace
-        pause = 0.001
-        while client.open_calls and workers.poll() is None and time.monotonic() < end:
-            time.sleep(pause)
-            pause = min(2 * pause, 0.05)
-        if grace:
-            _await_last_answers(client)
-        client.close()
-        broker.terminate()
-        for process in (workers, broker):
-            process.close()
-        if self.forks is not None:
-            self.forks.close()
-        shutil.rmtree(self.folder, ignore_errors=True)

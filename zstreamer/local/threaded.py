@@ -45,7 +45,11 @@ LONGEST = MAX_BUDGET / 1000
 
 
 class Batches:
-    """What `ThreadedStreamer` is made of; see there for the arguments."""
+    """What `ThreadedStreamer` is made of; see there for the arguments.
+
+    Attributes:
+        batch_size: most items that the model is given at once.
+    """
 
     def __init__(
         self,
@@ -60,7 +64,7 @@ class Batches:
         check = self._model.warm_up if self._model.example else None
         self._runner = Runner(self._model.predict, check)
         self._broken = ""
-        self._batch_size = batch_size
+        self.batch_size = batch_size
         self._max_latency = max_latency
         self._timeout = min(positive_seconds("worker_timeout", worker_timeout), LONGEST)
         self._backlog = Backlog()
@@ -112,6 +116,20 @@ class Batches:
         self._watch_for(call)
         self._put(call)
         return future
+
+    def start(
+        self, items: Items, timeout: float, priority: int, done: Callable[[Call], None]
+    ) -> Callable[[], None]:
+        """Submit a call that keeps errors; `done` is called from any thread, and must not raise.
+
+        Returns what cancels it.
+        """
+        call = self._call(items, timeout, priority, True)
+        call.wake = lambda: done(call)
+        self._start("watchdog", self._watch)
+        self._watch_for(call)
+        self._put(call)
+        return partial(self._end, call, Cancelled("the call was cancelled"))
 
     def close(self) -> None:
         """End the threads: what runs is answered, and waited for; what waits is cancelled."""
@@ -207,7 +225,7 @@ class Batches:
 
     def _run(self) -> None:
         batch_time = BatchTime()
-        batcher: Batcher[Item] = Batcher(self._batch_size, self._max_latency, None, batch_time)
+        batcher: Batcher[Item] = Batcher(self.batch_size, self._max_latency, None, batch_time)
         hold: float | None = None
         while True:
             if not self._gather(batcher, hold):

@@ -34,6 +34,7 @@ class ExitCode(IntEnum):
         6,
         "The broker used more memory than max_memory; its log lists the sessions that hold most.",
     )
+    ITEMS = 7, "The job is done, but some of its items failed: their errors are in their places."
     INTERRUPTED = 130, "Ctrl-C or SIGTERM in a command that has nothing to drain."
     UNKNOWN = 255, "Only in logs: another part of a program collected its child's exit code."
 

@@ -60,3 +60,34 @@ def here() -> ThreadWaiter | GreenWaiter:
     """Return what lets the caller wait without stopping other greenlets of its thread."""
     hub = native.hub()
     return ThreadWaiter() if hub is None else GreenWaiter(hub)
+
+
+class Bell:
+    """Wakes one waiter, who may come later, as often as there is something new."""
+
+    def __init__(self) -> None:
+        self._lock = native.lock()
+        self._rung = False
+        self._waiter: ThreadWaiter | GreenWaiter | None = None
+
+    def ring(self) -> None:
+        """End the wait that is under way, or the next one; from any thread."""
+        with self._lock:
+            self._rung = True
+            waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            waiter.wake()
+
+    def wait(self, seconds: float) -> None:
+        """Wait until it rings, for so long at most; only one may wait."""
+        with self._lock:
+            if self._rung or seconds <= 0:
+                self._rung = False
+                return
+            waiter = self._waiter = here()
+        try:
+            waiter.wait(seconds)
+        finally:
+            with self._lock:
+                self._rung = False
+                self._waiter = None

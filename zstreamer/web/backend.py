@@ -21,6 +21,7 @@ from zstreamer.client.aio import AsyncClient
 from zstreamer.client.calls import Call
 from zstreamer.config import GatewayConfig
 from zstreamer.errors import Cancelled, ZStreamerError
+from zstreamer.metrics import ClientCollector
 from zstreamer.sources import resolve
 from zstreamer.web.api.interface import Interface
 from zstreamer.web.api.limits import Limits
@@ -49,6 +50,7 @@ class Backend:
         config = self.config = configured(to)
         self.interface = Interface(limits(config), config.model)
         self.directory = Directory(list(config.broker))
+        self._collector = ClientCollector(registry=self.interface.registry)
         self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncClient] = (
             weakref.WeakKeyDictionary()
         )
@@ -60,6 +62,7 @@ class Backend:
         if client is None:
             config = self.config
             client = AsyncClient(config.broker, connect_timeout=config.connect_timeout)
+            self._collector.add(client)
             self._clients[loop] = client
         return client
 

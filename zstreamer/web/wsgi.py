@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from zstreamer.client.client import Client
 from zstreamer.config import GatewayConfig
 from zstreamer.errors import Cancelled, ZStreamerError
+from zstreamer.metrics import ClientCollector
 from zstreamer.system import native
 from zstreamer.web.api import problem
 from zstreamer.web.api.interface import Interface
@@ -56,6 +57,7 @@ class App:
         self._directory = Directory(config.broker)
         self._read_timeout = config.read_timeout
         self._client = to if isinstance(to, Client) else _client(config)
+        ClientCollector(self._client, registry=self._interface.registry)
         self._serve = CancelOnDisconnect(self._answer)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

@@ -11,10 +11,19 @@ from typing import Any, Generic
 
 import zmq
 
-from zstreamer.wire.link import Close, Connect, L, LinkAction, Peer, Send
+from zstreamer.system.logs import Sparing
+from zstreamer.wire.link import Close, Connect, L, LinkAction, LinkState, Peer, Send
 from zstreamer.wire.transport import Connection, Event, Options
 
 log = logging.getLogger(__name__)
+
+LOG_EVERY = 30.0
+"""Seconds between two lines on connections that fail alike."""
+
+_REJECTED = (
+    "something there takes each connection and ends it again: a broker that has no file "
+    "descriptors left (its log says so), or a server of another kind"
+)
 
 
 class Connections(Generic[L]):
@@ -42,6 +51,7 @@ class Connections(Generic[L]):
         self._unwatch = unwatch
         self._linger = linger
         self._open: dict[L, Connection] = {}
+        self._sparing = Sparing(LOG_EVERY)
 
     def read(self, now: float, ready: Callable[[Connection], bool] | None = None) -> None:
         """Pass on what has come on all connections, or on those that are ``ready``."""
@@ -55,7 +65,9 @@ class Connections(Generic[L]):
                 if event is Event.UP:
                     self._core.on_connected(now, link)
                 elif link in self._open:
-                    self._lost(now, link)
+                    # A broker may have taken it before it sees that it must not.
+                    unheard = event is Event.REJECTED or link.state is LinkState.GREETING
+                    self._lost(now, link, _REJECTED if unheard else "")
 
     def act(self, now: float, action: LinkAction[L]) -> bool:
         """Do what the core asks for; return whether something may have become readable."""
@@ -81,16 +93,18 @@ class Connections(Generic[L]):
     def _connect(self, now: float, link: L) -> None:
         try:
             connection = Connection(link.address, self._options, self._linger)
-        except zmq.ZMQError as error:
-            log.warning("cannot connect address=%s: %s", link.address, error)
-            self._core.on_lost(now, link)
+        except (OSError, zmq.ZMQError) as error:
+            words = error.strerror or str(error)
+            if count := self._sparing.admit(now, f"{link.address} {words}"):
+                log.warning("cannot connect address=%s times=%d: %s", link.address, count, words)
+            self._core.on_failed(now, link, words)
             return
         self._open[link] = connection
         self._watch(connection)
 
-    def _lost(self, now: float, link: L) -> None:
+    def _lost(self, now: float, link: L, why: str = "") -> None:
         self._close(link)
-        self._core.on_lost(now, link)
+        self._core.on_failed(now, link, why)
 
     def _close(self, link: L) -> None:
         connection = self._open.pop(link, None)

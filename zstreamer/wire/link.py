@@ -51,6 +51,7 @@ class Link(ABC, Generic[Row]):
         attempts: connections in a row that have not come to READY.
         refusal: why the broker would not speak with us.
         leaving: its address is none of the brokers' any more.
+        trouble: why the last connection could not be made, where that is known.
         sender: large payloads on their way out; ``Row`` says whose they are.
     """
 
@@ -62,6 +63,7 @@ class Link(ABC, Generic[Row]):
         self.attempts = 0
         self.refusal: ZStreamerError | None = None
         self.leaving = False
+        self.trouble = ""
         self._max_payload = max_payload
         self._fresh()
 
@@ -183,6 +185,11 @@ class Peer(ABC, Generic[L, A]):
         link.retry_at = now + delay
         link.attempts = min(link.attempts + 1, 10)
 
+    def on_failed(self, now: float, link: L, why: str) -> None:
+        """As `on_lost`, with the reason where that is known."""
+        link.trouble = why
+        self.on_lost(now, link)
+
     def on_message(self, now: float, link: L, frames: Frames) -> None:
         """A message has come."""
         if link.state not in (LinkState.GREETING, LinkState.READY):
@@ -203,6 +210,7 @@ class Peer(ABC, Generic[L, A]):
                     link.enter(LinkState.READY, now)
                     link.attempts = 0
                     link.refusal = None
+                    link.trouble = ""
                     self._welcome(now, link, message)
             case protocol.Refuse():
                 self._refused(now, link, errors.from_wire(message.error))

@@ -16,13 +16,15 @@ from typing import TYPE_CHECKING, NamedTuple
 import zmq
 
 from zstreamer import config
+from zstreamer.system import descriptors
 from zstreamer.wire.protocol import MAX_FRAME, MAX_FRAMES, Frames
 
 if TYPE_CHECKING:
     from collections.abc import Container, Sequence
 
 SKIPPED_AT_ONCE = 10_000
-"""Frames that are read in vain before others have their turn, at some 1 µs each."""
+"""Frames that are read in vain before others have their turn, at some 1 µs each. What else the
+same ROUTER has read comes after them: libzmq gives out whole messages only."""
 
 
 class Options(NamedTuple):
@@ -42,19 +44,21 @@ class Event(Enum):
 
     UP = "up"
     DOWN = "down"
+    REJECTED = "rejected"
+    """The other side took it, and ended it before it was up."""
 
 
 _UP = zmq.EVENT_HANDSHAKE_SUCCEEDED
-_DOWN = (
-    zmq.EVENT_DISCONNECTED
-    | zmq.EVENT_CLOSED
-    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+_REJECTED = (
+    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
     | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
     | zmq.EVENT_HANDSHAKE_FAILED_AUTH
 )
+_DOWN = zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED
 
 
 _send = zmq.backend.Socket.send
+_recv = zmq.backend.Socket.recv
 _NOBLOCK, _SNDMORE = int(zmq.NOBLOCK), int(zmq.SNDMORE)  # plain, since enums are slow to combine
 
 
@@ -109,10 +113,12 @@ class Connection:
     """A DEALER's one connection, and the monitor that tells what becomes of it.
 
     Raises:
+        OSError: this process may open no more descriptors.
         zmq.ZMQError: the address is malformed.
     """
 
     def __init__(self, address: str, options: Options, linger: float = 0.0) -> None:
+        descriptors.require()
         self.socket = context().socket(zmq.DEALER)
         _common(self.socket, options)
         # Without IMMEDIATE, messages for a dead broker would reach its successor.
@@ -120,7 +126,7 @@ class Connection:
         self.socket.setsockopt(zmq.RECONNECT_IVL, -1)
         self.socket.setsockopt(zmq.CONNECT_TIMEOUT, 3000)
         self.socket.setsockopt(zmq.LINGER, int(linger * 1000))
-        self.monitor = self.socket.get_monitor_socket(_UP | _DOWN)
+        self.monitor = self.socket.get_monitor_socket(_UP | _REJECTED | _DOWN)
         try:
             self.socket.connect(address)
         except zmq.ZMQError:
@@ -149,7 +155,10 @@ class Connection:
     def events(self) -> Iterator[Event]:
         """Yield what has become of the connection since the last look, until it is closed."""
         while not self.monitor.closed and (told := event(self.monitor)):
-            yield Event.UP if told.kind & _UP else Event.DOWN
+            if told.kind & _UP:
+                yield Event.UP
+            else:
+                yield Event.REJECTED if told.kind & _REJECTED else Event.DOWN
 
     def pending(self) -> bool:
         """Whether anything is to be read; must be asked after each send.
@@ -224,12 +233,15 @@ class Inbox:
     Args:
         socket: the ROUTER.
         deaf: sessions of which nothing is to be read; may change meanwhile.
+
+    Attributes:
+        skipping: the last message goes on with more frames, which are read in vain.
     """
 
     def __init__(self, socket: zmq.Socket[bytes], deaf: Container[bytes] = ()) -> None:
         self._socket = socket
         self._deaf = deaf
-        self._skipping = False
+        self.skipping = False
         self._head: zmq.Frame | None = None
 
     def receive(self) -> tuple[bytes, Frames] | None:
@@ -237,7 +249,7 @@ class Inbox:
 
         A message of a deaf session has no frames, and one of too many has one that is empty.
         """
-        if self._skipping and not self._skip():
+        if self.skipping and not self._skip():
             return None
         try:
             session = self._socket.recv(zmq.NOBLOCK)
@@ -250,7 +262,7 @@ class Inbox:
             return session, []
         frames = _frames(self._socket, head)
         if len(frames) > MAX_FRAMES:
-            self._skipping = bool(self._socket.getsockopt(zmq.RCVMORE))
+            self.skipping = bool(self._socket.getsockopt(zmq.RCVMORE))
             return session, [b""]
         return session, frames
 
@@ -265,10 +277,10 @@ class Inbox:
     def _skip(self) -> bool:
         """Read on to the end of a message and keep nothing; False where that takes longer."""
         for _ in range(SKIPPED_AT_ONCE):
-            if not self._socket.recv(zmq.NOBLOCK, copy=False).more:
-                self._skipping = False
+            if not _recv(self._socket, _NOBLOCK, False).more:
+                self.skipping = False
                 return True
-        self._skipping = True
+        self.skipping = True
         return False
 
 

@@ -15,6 +15,7 @@ import secrets
 import socket as sockets
 import sys
 import time
+from typing import TYPE_CHECKING
 
 import zmq
 
@@ -29,6 +30,9 @@ from zstreamer.worker import actions, pipe
 from zstreamer.worker.core import ChildState, WorkerCore
 from zstreamer.worker.journal import Journal
 from zstreamer.worker.model_process import ModelProcess
+
+if TYPE_CHECKING:
+    from zstreamer.worker.metrics import WorkerPages
 
 log = logging.getLogger("zstreamer.worker.agent")  # run as __main__
 
@@ -56,6 +60,7 @@ class Agent:
         self._child: ModelProcess | None = None
         self._killed = ""
         self._journal = Journal(self.core)
+        self._pages = self._serve_pages() if config.metrics_port else None
         self._owner = owner
         self._stop = stop
         self._poller = poller = zmq.Poller()
@@ -103,6 +108,8 @@ class Agent:
         self._read_child(now)
         self._act_on_core(now)
         self._journal.tell(now)
+        if self._pages is not None:
+            self._pages.turned(now, time.monotonic())
 
     def _act_on_core(self, now: float) -> None:
         while todo := self.core.poll(now):
@@ -157,8 +164,27 @@ class Agent:
             return
         log.info("model process started pid=%d device=%s", self._child.pid, config.device or "-")
 
+    def _serve_pages(self) -> WorkerPages | None:
+        config = self.config
+        from zstreamer.worker.metrics import WorkerPages
+
+        try:
+            pages = WorkerPages(config, self.core)
+        except OSError as error:
+            log.warning(
+                "no HTTP port address=%s:%d: %s; choose another with --metrics-port, or 0",
+                config.metrics_host,
+                config.metrics_port + config.number,
+                error,
+            )
+            return None
+        log.info("pages address=%s:%d", config.metrics_host, pages.port)
+        return pages
+
     def _finish(self) -> int:
         self._journal.close()
+        if self._pages is not None:
+            self._pages.close()
         if self._child is not None:
             self._child.kill()
             self._child.reap()

@@ -22,7 +22,9 @@ from zstreamer.wire.transfer import Parts
 from zstreamer.worker import pipe
 from zstreamer.worker.jobs import Job
 from zstreamer.worker.link import WorkerLink
+from zstreamer.worker.measures import Measures
 from zstreamer.worker.patience import Patience
+from zstreamer.worker.tally import Tally
 
 _ONCE, _ALONE = int(Flag.ONCE), int(Flag.ALONE)  # an enum's & costs a microsecond or two
 
@@ -45,12 +47,16 @@ class Backlog:
         jobs: the items, by the number that they have here.
         time: the model's batch time, learned from what runs.
         patience: how long the model may take for what it does now.
+        tally: what its batches were like.
+        measures: how long items and batches took, and what became of items.
     """
 
     def __init__(self, config: WorkerConfig, now: float) -> None:
         self.jobs: dict[int, Job] = {}
         self.time = BatchTime()
         self.patience = Patience(config.predict_timeout, self.time)
+        self.tally = Tally()
+        self.measures = Measures()
         self._out: list[pipe.PipeMessage] = []
         self._by_ticket: dict[tuple[int, int], Job] = {}
         self._batcher: Batcher[Job] = Batcher(
@@ -64,6 +70,7 @@ class Backlog:
         self._preparing: set[int] = set()
         self._running: list[int] = []
         self._plan: list[int] = []
+        self._why = ""
         self._serial = 0
         self._hold_until = math.inf
         self._free_at = now
@@ -158,6 +165,8 @@ class Backlog:
         self._plan = []
         begun = [self.jobs[id] for id in claim.ids if id in self.jobs]
         self.patience.begin(now, len(claim.ids), begun)
+        self.tally.begun(since, self._why, [job.cost for job in begun])
+        self.measures.begun(since, begun, len(claim.ids))
         for job in begun:
             job.begun = True
             if job.link is not None:
@@ -166,6 +175,7 @@ class Backlog:
 
     def done(self, now: float, done: pipe.Done) -> None:
         """Outcomes have come: of a batch, or of items that could not be decoded or prepared."""
+        self.measures.done(done.outcomes, done.seconds)
         if done.seconds and done.ids:
             self.time.observe(len(done.ids), done.seconds)
         unclaimed = []
@@ -180,8 +190,10 @@ class Backlog:
         if len(unclaimed) < len(done.ids):  # the next batch may have begun already
             self._batcher.ended(now, len(done.ids))
             self.patience.answered(done.seconds)
+            self.tally.failed += sum(type(each) is list for each in done.outcomes)
         if done.ids and self._running and done.ids[0] == self._running[0]:
             self.patience.end()
+            self.tally.ended(now)
             self._running = []
             self._expect_claim(now)
 
@@ -191,6 +203,7 @@ class Backlog:
         batches = dict.fromkeys(self._running, len(self._running))
         batches.update(dict.fromkeys(self._preparing, len(self._preparing)))
         for job in list(self.jobs.values()):
+            self.measures.outcomes["lost" if job.id in batches else "returned"] += 1
             if job.id in batches:
                 self._end(job, [Fate.LOST, how, {"batch": batches[job.id]}])
             else:
@@ -200,6 +213,7 @@ class Backlog:
         self._costed.clear()
         self._preparing.clear()
         self.patience.gone()
+        self.tally.gone(how)
         self._running = []
         self._plan = []
         self._look_at = self._hold_until = math.inf
@@ -233,6 +247,7 @@ class Backlog:
         if plan.hold_until is not None:
             self._hold_until = plan.hold_until
         ids = [job.id for job in plan.items]
+        self._why = plan.why
         if ids != self._plan:
             self._serial += 1
             self._plan = ids
@@ -253,6 +268,7 @@ class Backlog:
             return
         for job in jobs:
             self._end(job, [Fate.DROPPED, why, {}])
+            self.measures.outcomes[why] += 1
         ids = [job.id for job in jobs]
         self._unplan(ids)
         self._out.append(pipe.Drop(ids))

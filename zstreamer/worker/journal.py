@@ -79,7 +79,8 @@ class Journal:
             elif words == "connected" and not link.anew:
                 words = "lost, reconnecting"
             elif not words and link.attempts >= UNANSWERED:
-                words = "no answer yet, still trying; does `zstreamer broker` run there?"
+                trouble = link.trouble or "does `zstreamer broker` run there?"
+                words = f"no answer yet, still trying; {trouble}"
             changed = words != self._told.get(link, "")
             wrong = words not in ("", "connected")
             # Always asked where something is wrong, so that a reminder counts from the last line.

@@ -53,6 +53,11 @@ class Patience:
         self._preparing_since: float | None = None
         self._preparing_left = 0.0
 
+    @property
+    def batch(self) -> tuple[int, float]:
+        """How many items the batch has that runs now, 0 for none; and since when."""
+        return self._count, self._since
+
     def begin(self, now: float, count: int, jobs: Iterable[Job]) -> None:
         """A batch of so many items begins, of which these are still wanted."""
         self._count = count

@@ -24,6 +24,7 @@ import msgpack
 
 from zstreamer import failure
 from zstreamer.model import Loaded
+from zstreamer.setting import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,8 +214,24 @@ def load(description: Description) -> Loaded:
         frozen = _thaw(description.pickled)
         gpu_id = None if device is None else frozen.gpu_ids.get(device, device)
         return Loaded(frozen.source, gpu_id, frozen.args, frozen.kwargs)
+    if description.name.startswith(HUB):
+        return _of_hub(description)
     source = resolve(description.name)
     return Loaded(source, device, description.args, description.kwargs)
+
+
+HUB = "hf:"
+"""What stands before the name of a model of the Hugging Face hub."""
+
+
+def _of_hub(description: Description) -> Loaded:
+    """Load a model of the hub; raises TargetError where it or a package is missing."""
+    try:
+        hub: Any = importlib.import_module("zstreamer.hf")
+        found = hub.model(description.name.removeprefix(HUB), **description.kwargs)
+        return Loaded(found, description.device or None, description.args)
+    except (ConfigError, ImportError) as error:
+        raise TargetError(str(error)) from error
 
 
 def _thaw(pickled: str) -> _Frozen:

@@ -28,10 +28,11 @@ class Exchange:
 
     Attributes:
         route: what the metrics call it.
+        model: which one it has asked, empty for none.
         items: how many it has asked a model for.
     """
 
-    __slots__ = ("_metrics", "_then", "_without_body", "began", "items", "route")
+    __slots__ = ("_metrics", "_then", "_without_body", "began", "items", "model", "route")
 
     _then: Callable[..., Step]
 
@@ -39,6 +40,7 @@ class Exchange:
         self._metrics = metrics
         self._without_body = request.method == "HEAD"
         self.route = "other"
+        self.model = ""
         self.items = 0
         self.began = metrics.begin(self)
 
@@ -52,6 +54,7 @@ class Exchange:
     ) -> Predict:
         """Ask a model; ``then`` says what to do with its outputs, and may raise."""
         self._then = then
+        self.model = model
         self.items = len(items)
         timeout, priority = options
         return Predict(items, model, timeout, priority, inline_errors, self._answered, self._failed)

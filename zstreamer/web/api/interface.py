@@ -34,6 +34,8 @@ from collections.abc import Callable
 from typing import TypeAlias
 from urllib.parse import unquote_plus
 
+from prometheus_client import CollectorRegistry
+
 from zstreamer.web.api import page, problem, v1, v2
 from zstreamer.web.api import snapshot as snapshots
 from zstreamer.web.api.bodies import JSON
@@ -83,6 +85,11 @@ class Interface:
             "/openapi.json": lambda *_: page.openapi(),
             "/": lambda *_: page.response(),
         }
+
+    @property
+    def registry(self) -> CollectorRegistry:
+        """Where collectors are registered whose series `/metrics` is to show too."""
+        return self._metrics.registry
 
     def begin(self, request: Request) -> Step:
         """Return the first step of a request. Never raises.

@@ -24,6 +24,8 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
+from zstreamer.series import GATEWAY
+
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 MANY = 1024
@@ -39,16 +41,25 @@ SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 3
 """Borders of the histogram: from a trivial model to a call that used its whole budget."""
 
 
+ANSWERED = (200, 500, 502)
+"""Statuses that show that the model exists: it, or a worker's death, has answered."""
+
+MAX_MODELS = 1000
+"""Models that are told apart."""
+
+
 class Measured(Protocol):
     """A request on its way.
 
     Attributes:
         route: what the metrics call it.
+        model: which one it has asked, empty for none.
         items: how many it has asked a model for.
         began: what `Metrics.begin` returned.
     """
 
     route: str
+    model: str
     items: int
     began: float
 
@@ -62,30 +73,26 @@ class Metrics:
         self.registry = CollectorRegistry()
         # What is shared is collected from files, so its parts must not be collected again.
         registry = None if self._shared else self.registry
-        name, labels = "zstreamer_http_", ["route"]
-        self._requests = Counter(
-            f"{name}requests", "Requests that ended", [*labels, "status"], registry=registry
-        )
-        self._items = Counter(f"{name}items", "Items asked for", labels, registry=registry)
+        words = {each.name: (each.words, list(each.labels)) for each in GATEWAY}
+
+        def series(name: str) -> tuple[str, str, list[str]]:
+            return name, *words[name if name in words else f"{name}_total"]
+
+        self._requests = Counter(*series("zstreamer_http_requests"), registry=registry)
+        self._items = Counter(*series("zstreamer_http_items"), registry=registry)
         self._seconds = Histogram(
-            f"{name}request_seconds",
-            "From a whole request to its response",
-            labels,
-            registry=registry,
-            buckets=SECONDS,
+            *series("zstreamer_http_request_seconds"), registry=registry, buckets=SECONDS
         )
         self._in_flight = Gauge(
-            f"{name}in_flight",
-            "Requests that have begun and not ended",
-            registry=registry,
-            multiprocess_mode="livesum",
+            *series("zstreamer_http_in_flight"), registry=registry, multiprocess_mode="livesum"
         )
         if not self._shared:
             ProcessCollector(registry=self.registry)
             PlatformCollector(registry=self.registry)
         # Sets and deques are safe among threads without a lock.
         self._open: set[Measured] = set()
-        self._notes: deque[tuple[str, int, int, float]] = deque()
+        self._notes: deque[tuple[str, str, int, int, float]] = deque()
+        self._models: set[str] = {""}
         self._entered = 0.0
         self._shown = -1
 
@@ -100,7 +107,8 @@ class Metrics:
             return
         self._open.discard(exchange)
         now = self._now()
-        self._notes.append((exchange.route, status, exchange.items, now - exchange.began))
+        model = self._named(exchange.model, status)
+        self._notes.append((exchange.route, model, status, exchange.items, now - exchange.began))
         patience = PATIENCE
         if self._shared and not self._open:
             patience = SHORT
@@ -109,25 +117,33 @@ class Metrics:
             self._entered = now
             self.enter()
 
+    def _named(self, model: str, status: int) -> str:
+        """Return the name under which a model is counted: callers may ask for any."""
+        if model not in self._models:
+            if status not in ANSWERED or len(self._models) > MAX_MODELS:
+                return ""
+            self._models.add(model)
+        return model
+
     def refused(self, status: int) -> None:
         """Note a request that a server refused by itself."""
-        self._notes.append(("refused", status, 0, 0.0))
+        self._notes.append(("refused", "", status, 0, 0.0))
 
     def enter(self) -> None:
         """Enter the notes; what another thread takes out at the same time it also enters."""
-        requests: Tally[tuple[str, int]] = Tally()
-        items: Tally[str] = Tally()
+        requests: Tally[tuple[str, str, int]] = Tally()
+        items: Tally[tuple[str, str]] = Tally()
         observe = _Observers(self._seconds)
         with suppress(IndexError):  # empty
             while True:
-                route, status, count, seconds = self._notes.popleft()
-                requests[route, status] += 1
-                items[route] += count
-                observe[route](seconds)
-        for (route, status), number in requests.items():
-            self._requests.labels(route, status).inc(number)
-        for route, number in items.items():
-            self._items.labels(route).inc(number)
+                route, model, status, count, seconds = self._notes.popleft()
+                requests[route, model, status] += 1
+                items[route, model] += count
+                observe[route, model](seconds)
+        for labels, number in requests.items():
+            self._requests.labels(*labels).inc(number)
+        for names, number in items.items():
+            self._items.labels(*names).inc(number)
         self._show_in_flight()
 
     def _show_in_flight(self) -> None:
@@ -146,13 +162,13 @@ class Metrics:
         return generate_latest(self.registry)
 
 
-class _Observers(dict[str, Callable[[float], None]]):
-    """The way to enter seconds for each route: looking it up costs as much as entering them."""
+class _Observers(dict[tuple[str, str], Callable[[float], None]]):
+    """The way to enter seconds for each route and model: to look it up costs as much as that."""
 
     def __init__(self, histogram: Histogram) -> None:
         super().__init__()
         self._histogram = histogram
 
-    def __missing__(self, route: str) -> Callable[[float], None]:
-        self[route] = found = self._histogram.labels(route).observe
+    def __missing__(self, labels: tuple[str, str]) -> Callable[[float], None]:
+        self[labels] = found = self._histogram.labels(*labels).observe
         return found

@@ -33,7 +33,7 @@ log = logging.getLogger("zstreamer.web.gateway.parent")  # run as __main__
 METRICS: Final = "PROMETHEUS_MULTIPROC_DIR"
 """The variable that names the folder through which processes share their metrics."""
 
-NEEDED: Final = ("httptools", "orjson", "prometheus_client")
+NEEDED: Final = ("httptools", "orjson")
 
 FOLDER_FLAG: Final = "--metrics-folder"
 """Tells a server which folder to remove if the gateway cannot do it any more."""

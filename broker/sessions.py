@@ -1,0 +1,249 @@
+"""Who is connected: HELLO and WELCOME, REFUSE, sessions that are lost, and those that are ignored.
+
+A session is one connection of a peer, named by its routing id. A worker's record ends with it; a
+client's waits a short grace for the next one.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import NamedTuple, TypeAlias
+
+from zstreamer import errors
+from zstreamer.broker import introduction
+from zstreamer.broker.clients import ClientRecord
+from zstreamer.broker.notices import Notices
+from zstreamer.broker.patience import Patience
+from zstreamer.broker.scheduler import Scheduler
+from zstreamer.broker.workers import Worker
+from zstreamer.config import BrokerConfig
+from zstreamer.errors import ZStreamerError
+from zstreamer.wire import protocol
+from zstreamer.wire.protocol import Frames, Hello, Role
+
+
+class Side(Enum):
+    """The two ROUTERs."""
+
+    CLIENT = "client"
+    WORKER = "worker"
+
+
+class Outgoing(NamedTuple):
+    """A message for the driver to send."""
+
+    side: Side
+    session: bytes
+    frames: Frames
+
+
+Peer: TypeAlias = ClientRecord | Worker
+
+
+class Sessions:
+    """The sessions of both sides, and what is known of their peers.
+
+    Args:
+        config: limits.
+        epoch: names this start of the broker.
+        scheduler: takes back what a lost worker had, and drops what a client gives up.
+        notices: tells clients that a lost worker was a model's last.
+
+    Attributes:
+        clients: by id, connected or expected back.
+        connected: clients by session.
+        workers: by session.
+        patience: how much longer the broker listens to the sessions of a side that err.
+        out: answers to sessions, which may be unknown; the core sends them.
+    """
+
+    def __init__(
+        self, config: BrokerConfig, epoch: int, scheduler: Scheduler, notices: Notices
+    ) -> None:
+        self.clients: dict[int, ClientRecord] = {}
+        self.connected: dict[bytes, ClientRecord] = {}
+        self.workers: dict[bytes, Worker] = {}
+        self.patience = {side: Patience() for side in Side}
+        self.out: list[Outgoing] = []
+        self._config = config
+        self._epoch = epoch
+        self._scheduler = scheduler
+        self._notices = notices
+
+    def deaf(self, side: Side) -> dict[bytes, float]:
+        """Return the sessions that are not to be heard, as long as they are not."""
+        return self.patience[side].deaf
+
+    def of(self, side: Side) -> list[bytes]:
+        """Return the routing ids of one side, to be probed."""
+        return list(self.connected if side is Side.CLIENT else self.workers)
+
+    def knows(self, side: Side, session: bytes) -> bool:
+        """Whether a session has said HELLO and is not gone."""
+        return session in (self.connected if side is Side.CLIENT else self.workers)
+
+    def largest(self, count: int) -> list[tuple[int, str]]:
+        """Return the bytes that the largest sessions hold here, and who they are."""
+        clients = [
+            (c.held, f"client={c.id} {introduction.words(c.info)}") for c in self.clients.values()
+        ]
+        workers = [
+            (w.held, f"worker={w.id} {introduction.words(w.info)}") for w in self.workers.values()
+        ]
+        return sorted(clients + workers, reverse=True)[:count]
+
+    # Come
+
+    def hello_client(
+        self, now: float, session: bytes, hello: Hello, draining: bool
+    ) -> ClientRecord | None:
+        """Welcome a client, or refuse it and return None."""
+        if not self._acceptable(now, Side.CLIENT, session, hello, Role.CLIENT):
+            return None
+        self.gone(now, Side.CLIENT, session)
+        client = self.clients.get(hello.id)
+        resumed = client is not None
+        if client is None:
+            answers = self._scheduler.bundles.answer
+            client = ClientRecord(hello.id, self._config.max_payload, answers)
+            self.clients[hello.id] = client
+        if client.session is not None:
+            self._replace(now, Side.CLIENT, client.session)
+            self.connected.pop(client.session, None)
+        waits = hello.info.get("open", [])
+        waits_for = {i for i in waits if type(i) is int} if isinstance(waits, list) else set()
+        self._scheduler.cancel(client, [id for id in client.items if id not in waits_for])
+        known = client.resume(session, waits_for)
+        client.info = introduction.kept(hello.info)
+        self.connected[session] = client
+        if draining:  # it is to know before it sends anything
+            self._notices.draining(client)
+        self._welcome(client, self._config.window_items, resumed, known)
+        return client
+
+    def hello_worker(self, now: float, session: bytes, hello: Hello) -> None:
+        """Welcome a worker, or refuse it."""
+        if not self._acceptable(now, Side.WORKER, session, hello, Role.WORKER):
+            return
+        job = introduction.job(hello.info, protocol.MAX_NAME)
+        if isinstance(job, str):
+            self.refuse(now, Side.WORKER, session, errors.BadRequest(job))
+            return
+        models = self._scheduler.models
+        if job.model not in models and models.full:
+            self.refuse(now, Side.WORKER, session, errors.Overloaded("there are too many models"))
+            return
+        for other in [w for w in self.workers.values() if w.id == hello.id]:
+            if other.session != session:
+                self._replace(now, Side.WORKER, other.session)
+            self.gone(now, Side.WORKER, other.session)
+        self.gone(now, Side.WORKER, session)
+        model = models.named(job.model)
+        model.known = True
+        info = introduction.kept(hello.info)
+        worker = Worker(session, hello.id, model, job, self._config, info, now)
+        self.workers[session] = model.workers[session] = worker
+        model.gave_up = False
+        model.queue.fit(job.batch_size)
+        self._welcome(worker, worker.window_items, False, [])
+
+    def _acceptable(self, now: float, side: Side, session: bytes, hello: Hello, role: Role) -> bool:
+        if self.knows(side, session) and not self.patience[side].fault(now, session):
+            self._go_deaf(now, side, session)
+        elif hello.version != protocol.VERSION:
+            words = f"this broker speaks version {protocol.VERSION}, its peer {hello.version}"
+            self.refuse(now, side, session, errors.VersionMismatch(words))
+        elif hello.role != role:
+            words = f"this port is for {side.value}s; check that the two ports are not swapped"
+            self.refuse(now, side, session, errors.BadRequest(words))
+        else:
+            return True
+        return False
+
+    def _welcome(self, peer: Peer, window: int, resumed: bool, known: list[int]) -> None:
+        config = self._config
+        welcome = protocol.Welcome(
+            self._epoch, resumed, known, window, config.window_bytes, config.max_payload
+        )
+        peer.tell(welcome)
+        self._scheduler.dirty[peer] = None
+
+    # Go
+
+    def gone(self, now: float, side: Side, session: bytes) -> None:
+        """A session cannot be reached any more: its connection is closed or silent."""
+        if side is Side.CLIENT:
+            client = self.connected.pop(session, None)
+            if client is not None and client.session == session:
+                client.disconnect()
+                client.lost_at = now
+        elif (worker := self.workers.pop(session, None)) is not None:
+            self._scheduler.worker_gone(worker)
+            self._notices.changed(worker.model, self.clients.values())
+
+    def forget(self, client: ClientRecord) -> None:
+        """A client is not expected back."""
+        self._scheduler.cancel(client, list(client.items))
+        del self.clients[client.id]
+
+    def reset(self, now: float, client: ClientRecord) -> None:
+        """A client does not read what it asked for; it must not cost the others their memory."""
+        self._scheduler.counts["resets"] += 1
+        session = client.session
+        client.disconnect()
+        self.forget(client)
+        if session is not None:
+            self.connected.pop(session, None)
+            error = errors.Overloaded("answers were not read; the connection is reset")
+            self.refuse(now, Side.CLIENT, session, error)
+
+    def expel(self, now: float, worker: Worker, error: ZStreamerError) -> None:
+        """End a worker's session."""
+        self.refuse(now, Side.WORKER, worker.session, error)
+        self.gone(now, Side.WORKER, worker.session)
+
+    def give_up_on(self, now: float, side: Side, session: bytes) -> None:
+        """A message of this session could not be handled: the fault is here, the others go on."""
+        self._scheduler.counts["failures"] += 1
+        error = errors.BadRequest("the broker failed on a message; see its log")
+        self.refuse(now, side, session, error)
+        self.gone(now, side, session)
+
+    # Are refused
+
+    def refuse(self, now: float, side: Side, session: bytes, error: ZStreamerError) -> None:
+        """Say that what a session sent is not taken; one that is refused too often is ignored."""
+        self._scheduler.counts["refused"] += 1
+        frames = protocol.plain(protocol.Refuse(errors.to_wire(error)))
+        self.out.append(Outgoing(side, session, frames))
+        if not self.patience[side].fault(now, session):
+            self._go_deaf(now, side, session)
+
+    def refuse_malformed(self, now: float, side: Side, session: bytes, words: str) -> None:
+        """What a session sent is no message for a broker."""
+        self._scheduler.counts["malformed"] += 1
+        self.refuse(now, side, session, errors.BadRequest(words))
+
+    def refuse_unknown(self, now: float, side: Side, session: bytes) -> None:
+        """A session has not said who it is."""
+        self.refuse(now, side, session, errors.BadRequest("unknown session: HELLO first"))
+
+    def _replace(self, now: float, side: Side, session: bytes) -> None:
+        words = "another connection sent HELLO with the id of this one and replaces it"
+        self.refuse(now, side, session, errors.BadRequest(words))
+
+    def cut_short(self, now: float, side: Side, session: bytes) -> None:
+        """It sends faster than it can be read, and nothing useful."""
+        words = "messages that do no work arrive faster than they can be read"
+        self.refuse(now, side, session, errors.Overloaded(words))
+        self.cut_off(now, side, session)
+
+    def cut_off(self, now: float, side: Side, session: bytes) -> None:
+        """Hear nothing of this session any more: it does what no peer does by mistake."""
+        self.patience[side].give_up(now, session)
+        self._go_deaf(now, side, session)
+
+    def _go_deaf(self, now: float, side: Side, session: bytes) -> None:
+        """It goes on although it was refused again and again: it is ignored from now on."""
+        self._scheduler.counts["deaf"] += 1
+        self.gone(now, side, session)
