@@ -7,7 +7,7 @@ import time
 import pytest
 
 from tests.engines.load import Load
-from tests.helpers.cluster import ROOT
+from tests.helpers.cluster import ROOT, free_port
 
 ray = pytest.importorskip("ray")
 pytestmark = [
@@ -88,6 +88,23 @@ def test_another_job_finds_it(cluster, nodes):
         check=False,
     )
     assert "[42]" in done.stdout, done.stderr[-2000:]
+
+
+def test_ray_serve_has_its_http_interface(cluster):
+    serve = pytest.importorskip("ray.serve")
+    import httpx
+
+    import zstreamer.ray
+
+    port = free_port()
+    serve.start(http_options={"host": "127.0.0.1", "port": port})
+    try:
+        serve.run(zstreamer.ray.serve_app("double"))
+        url = f"http://127.0.0.1:{port}/v1/models/double:predict"
+        answer = httpx.post(url, json={"instances": [21]}, timeout=60)
+        assert answer.json() == {"predictions": [42]}
+    finally:
+        serve.shutdown()
 
 
 def test_it_outlives_the_job_that_has_started_it(nodes):

@@ -10,7 +10,7 @@ import ray
 from ray import cloudpickle
 
 from zstreamer.client.client import Client
-from zstreamer.config import BrokerConfig, WorkerConfig
+from zstreamer.config import BrokerConfig, GatewayConfig, WorkerConfig
 from zstreamer.errors import BrokerUnreachable
 from zstreamer.ray.addresses import Addresses
 from zstreamer.ray.controller import NAMESPACE, Controller
@@ -179,17 +179,10 @@ def serve_app(name: str = "default") -> Application:
 
     from zstreamer.web.asgi import App
 
-    cluster_name = name
+    def build() -> App:
+        addresses = Addresses(f"{name}/controller", NAMESPACE)
+        app = App(GatewayConfig(broker=(addresses.given,), model=name))
+        app.__dict__["_kept"] = addresses  # its files live as long as the app does
+        return app
 
-    class Ingress:
-        """The HTTP interface, in a replica of its own."""
-
-        def __init__(self) -> None:
-            self._cluster = Cluster(cluster_name)
-            self._app = App(self._cluster.client().addresses[0])
-
-        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-            await self._app(scope, receive, send)
-
-    deployment = serve.deployment(name=f"zstreamer-{name}")(serve.ingress(Ingress)(Ingress))
-    return deployment.bind()
+    return serve.deployment(name=f"zstreamer-{name}")(serve.ingress(build)()).bind()

@@ -43,8 +43,8 @@ class Autoscaling:
 def estimated(model: Mapping[str, Any]) -> int:
     """Return how many workers a broker's load wants, from what its snapshot says of the model."""
     warm = sum(worker.get("state") == "warm" for worker in model.get("workers", ()))
-    capacity = model.get("capacity") or 0.0
-    queued, rate = model.get("queued", 0), model.get("rate") or 0.0
+    capacity = float(model.get("capacity") or 0.0)
+    queued, rate = int(model.get("queued", 0)), float(model.get("rate") or 0.0)
     if not warm or not capacity:
         return 1 if queued else 0
     return math.ceil((rate + queued / CLEARED_IN) / (BUSY * capacity / warm))
