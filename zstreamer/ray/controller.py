@@ -59,6 +59,7 @@ class Controller:
         self._model = model
         self._broker, self._worker, self._options = broker, worker, options
         self._scaler = None if autoscaling is None else Scaler(autoscaling)
+        self._node = ray.get_runtime_context().get_node_id()
         self._lock = threading.RLock()
         self._closing = False
         self._rows: dict[str, Row] = {}
@@ -89,6 +90,7 @@ class Controller:
         with self._lock:
             return {
                 "name": self._name,
+                "node": self._node,
                 "wanted": self._wanted,
                 "workers": {number: dict(self._seen.get(number, {})) for number in self._numbers},
                 "draining": sorted(self._draining),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 from ray import cloudpickle
+from ray.exceptions import ActorDiedError, ActorUnavailableError
 
 from zstreamer.client.client import Client
 from zstreamer.config import BrokerConfig, GatewayConfig, WorkerConfig
@@ -18,6 +19,9 @@ from zstreamer.ray.wanted import Autoscaling
 
 if TYPE_CHECKING:
     from ray.serve import Application
+
+RESTART = 60.0
+"""Seconds that Ray may take to start the controller again on another node."""
 
 
 class Cluster:
@@ -44,7 +48,7 @@ class Cluster:
         Raises:
             BrokerUnreachable: no broker runs.
         """
-        rows = ray.get(self._controller.addresses.remote())
+        rows = self._ask("addresses")
         if not rows:
             raise BrokerUnreachable(f"no broker of {self.name!r} runs yet; see its status()")
         return ",".join(row["clients"] for row in rows)
@@ -65,11 +69,11 @@ class Cluster:
         """Have so many workers from now on; those too many are drained."""
         if workers < 1:
             raise ValueError(f"give at least 1 worker, not {workers}")
-        ray.get(self._controller.scale.remote(workers))
+        self._ask("scale", workers)
 
     def status(self) -> dict[str, Any]:
         """Return what is wanted and what there is, in plain values."""
-        found: dict[str, Any] = ray.get(self._controller.status.remote())
+        found: dict[str, Any] = self._ask("status")
         return found
 
     def wait(self, workers: int | None = None, timeout: float = 120.0) -> None:
@@ -95,8 +99,19 @@ class Cluster:
 
     def shutdown(self) -> None:
         """Drain the workers, then the brokers, and end all actors."""
-        ray.get(self._controller.shutdown.remote())
+        self._ask("shutdown")
         ray.kill(self._controller)
+
+    def _ask(self, method: str, *arguments: object) -> Any:
+        """What the controller answers, once Ray has restarted it where its node was lost."""
+        end = time.monotonic() + RESTART
+        while True:
+            try:
+                return ray.get(getattr(self._controller, method).remote(*arguments))
+            except (ActorUnavailableError, ActorDiedError):
+                if time.monotonic() > end:
+                    raise
+            time.sleep(0.2)
 
     def __repr__(self) -> str:
         return f"<Cluster {self.name!r} on Ray>"
