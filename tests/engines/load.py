@@ -36,14 +36,18 @@ class Load:
                 self.worst = max(self.worst, time.monotonic() - start)
 
     def go_on(self, calls, seconds=90.0):
-        """Wait until so many more calls have been answered; return (calls, worst seconds)."""
-        with self._lock:
-            goal, self.worst = self.answered + calls, 0.0
+        """Wait until so many more calls have been answered.
+
+        Returns how many were in all, and the longest since the last time, in seconds.
+        """
+        goal = self.answered + calls
         end = time.monotonic() + seconds
         while self.answered < goal:
             assert time.monotonic() < end, f"{goal - self.answered} calls still open; {self}"
             time.sleep(0.02)
-        return self.answered, self.worst
+        with self._lock:
+            worst, self.worst = self.worst, 0.0
+        return self.answered, worst
 
     def __enter__(self):
         self._pool = ThreadPoolExecutor(self._callers)
