@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import zstreamer  # noqa: E402
+import zstreamer
 
 project = "zstreamer"
 author = "the zstreamer authors"
