@@ -5,24 +5,32 @@
            /readyz?model=NAME asks for one
 /metrics   for Prometheus, see docs/metrics.md
 /status    the snapshot as JSON
+
+Beyond loopback, and where the broker asks for keys, what is not for probes needs a bearer token
+(`zstreamer keys http NAME`).
 """
 
 from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 
 from zstreamer.broker.core import BrokerCore
 from zstreamer.broker.metrics import Metrics
-from zstreamer.config import BrokerConfig
+from zstreamer.config import BrokerConfig, stays_on_machine
 from zstreamer.exposition import CONTENT_TYPE
 from zstreamer.histogram import Histogram
-from zstreamer.system.pages import Page, Pages, Query, words
+from zstreamer.keys.bearer import Callers
+from zstreamer.system.pages import Lock, Page, Pages, Query, words
 
 log = logging.getLogger(__name__)
 
 PUBLISH = 0.5
 """Seconds between two snapshots; the loop makes them, the HTTP threads only read them."""
+
+PROBES = ("/healthz", "/readyz")
+"""Pages that need no token."""
 
 STALE = 5.0
 """Seconds without a new snapshot after which the loop counts as stuck."""
@@ -38,10 +46,18 @@ class Admin:
         config: says where.
         core: what is looked at.
         turns: how long the loop's turns take.
+        callers: returns whose bearer tokens are good now; None where the broker asks for no keys.
     """
 
-    def __init__(self, config: BrokerConfig, core: BrokerCore, turns: Histogram) -> None:
+    def __init__(
+        self,
+        config: BrokerConfig,
+        core: BrokerCore,
+        turns: Histogram,
+        callers: Callable[[], Callers] | None = None,
+    ) -> None:
         self._core = core
+        local = stays_on_machine(f"tcp://{config.host}:{config.http_port}")
         self._next = 0.0
         self._metrics = Metrics(core, turns)
         self.snapshot: dict[str, object] = core.snapshot(time.monotonic())
@@ -58,6 +74,7 @@ class Admin:
                         "/metrics": lambda _: Page(200, self._metrics.text(), CONTENT_TYPE),
                         "/status": lambda _: words(200, self.snapshot),
                     },
+                    None if local or callers is None else Lock(PROBES, callers),
                 )
             except OSError as error:
                 log.warning(

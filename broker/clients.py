@@ -9,6 +9,7 @@ from typing import NamedTuple
 from zstreamer.broker.lots import Lot
 from zstreamer.broker.patience import WORDS_AN_ITEM
 from zstreamer.histogram import Sizes
+from zstreamer.keys.ring import Principal
 from zstreamer.wire import protocol
 from zstreamer.wire.protocol import BUNDLE, INLINE, MAX_ROWS, PART, Frames, Slot
 from zstreamer.wire.transfer import Receiver, Sender
@@ -37,6 +38,7 @@ class ClientRecord:
         lost_at: monotonic seconds at which the last connection was lost.
         items: for each open item the lot that it is in, by id.
         bytes: payload bytes of its open items.
+        principal: whose key it has; None where the broker asks for none.
         noticed: hash of why its items have to wait, as it was told last, by model.
         words: messages that it has sent lately, less what its items pay for; see `patience`.
 
@@ -58,6 +60,7 @@ class ClientRecord:
         self.words = 0
         self.noticed: dict[str, int] = {}
         self.info: dict[str, object] = {}
+        self.principal: Principal | None = None
         self._max_payload = max_payload
         self._ids: list[int] = []
         self._slots: list[Slot] = []

@@ -25,6 +25,7 @@ from zstreamer.broker.scheduler import Scheduler
 from zstreamer.broker.sessions import Outgoing, Peer, Sessions, Side
 from zstreamer.broker.workers import STALL, Worker
 from zstreamer.config import BrokerConfig
+from zstreamer.keys.ring import Principal
 from zstreamer.wire import protocol
 from zstreamer.wire.protocol import Frames, ProtocolError, WorkerState
 
@@ -91,8 +92,10 @@ class BrokerCore:
 
     # What arrives
 
-    def on_client(self, now: float, session: bytes, frames: Frames) -> None:
-        """A message has come from a client's session."""
+    def on_client(
+        self, now: float, session: bytes, frames: Frames, principal: Principal | None = None
+    ) -> None:
+        """A message has come from a client's session; its HELLO with whose key that has."""
         try:
             message = protocol.decode(frames)
         except ProtocolError as error:
@@ -115,7 +118,7 @@ class BrokerCore:
             for run in message.runs:
                 self._submit(now, client, run)
         elif isinstance(message, protocol.Hello):
-            self._hello_client(now, session, message)
+            self._hello_client(now, session, message, principal)
         elif isinstance(message, protocol.Status):
             self._tell_status(now, session, message)
         elif client is None:
@@ -148,8 +151,10 @@ class BrokerCore:
             case _:
                 self.sessions.refuse_malformed(now, Side.CLIENT, session, "not for a broker")
 
-    def on_worker(self, now: float, session: bytes, frames: Frames) -> None:
-        """A message has come from a worker's session."""
+    def on_worker(
+        self, now: float, session: bytes, frames: Frames, principal: Principal | None = None
+    ) -> None:
+        """A message has come from a worker's session; its HELLO with whose key that has."""
         try:
             message = protocol.decode(frames)
         except ProtocolError as error:
@@ -157,7 +162,7 @@ class BrokerCore:
             return
         worker = self.sessions.workers.get(session)
         if isinstance(message, protocol.Hello):
-            self.sessions.hello_worker(now, session, message)
+            self.sessions.hello_worker(now, session, message, principal)
         elif worker is None:
             self.sessions.refuse_unknown(now, Side.WORKER, session)
         else:
@@ -265,8 +270,10 @@ class BrokerCore:
 
     # What the messages mean
 
-    def _hello_client(self, now: float, session: bytes, hello: protocol.Hello) -> None:
-        client = self.sessions.hello_client(now, session, hello, self.draining)
+    def _hello_client(
+        self, now: float, session: bytes, hello: protocol.Hello, principal: Principal | None
+    ) -> None:
+        client = self.sessions.hello_client(now, session, hello, self.draining, principal)
         if client is not None:
             self._notices.hello(client)
 

@@ -6,8 +6,10 @@ as the peer is connected.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
+
+from zstreamer.keys.ring import Principal
 
 MAX_WORDS = 255
 """Characters of a host's name, or a tensor's."""
@@ -28,6 +30,9 @@ MAX_BATCH = 2**20
 PATIENCE = 60.0
 MOST_PATIENCE = 7 * 24 * 3600.0
 """Seconds that a worker may hold tickets without a word about any, where it does not say."""
+
+
+NOT_ITS_ID = "the id of this HELLO is in use by another key"
 
 
 class Job(NamedTuple):
@@ -57,6 +62,22 @@ def job(info: Mapping[str, object], max_name: int) -> Job | str:
     if not isinstance(patience, int | float) or not 0 < patience <= MOST_PATIENCE:
         patience = PATIENCE
     return Job(name, batch, pool, float(patience))
+
+
+def forbidden(job: Job, principal: Principal | None, others: Iterable[Principal | None]) -> str:
+    """Return why a worker's key does not allow what its HELLO asks for; empty where it does.
+
+    Args:
+        job: what it asks for.
+        principal: whose key it has, None where the broker asks for none.
+        others: of those that have its id now, whom it would replace.
+    """
+    if any(other != principal for other in others):
+        return NOT_ITS_ID
+    if principal is None or principal.may_serve(job.model):
+        return ""
+    models = ", ".join(sorted(principal.models))
+    return f"the key {principal.name!r} may serve {models}, and not {job.model!r:.100}"
 
 
 def kept(info: Mapping[str, object]) -> dict[str, object]:

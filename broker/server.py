@@ -22,15 +22,18 @@ from typing import TypeAlias
 
 import zmq
 
-from zstreamer.broker import descriptors, memory
+from zstreamer.broker import descriptors, memory, revocation
 from zstreamer.broker.admin import Admin
 from zstreamer.broker.core import BrokerCore
 from zstreamer.broker.descriptors import Descriptors
+from zstreamer.broker.gate import DOMAINS, Gate
 from zstreamer.broker.journal import Journal
 from zstreamer.broker.patience import DEAF
 from zstreamer.broker.sessions import Outgoing, Side
 from zstreamer.config import BrokerConfig
 from zstreamer.histogram import TURNS, Histogram
+from zstreamer.keys.ring import Principal
+from zstreamer.setting import ConfigError
 from zstreamer.system import logs
 from zstreamer.system.exitcodes import ExitCode
 from zstreamer.system.logs import Sparing
@@ -62,11 +65,13 @@ LOG_EVERY = 10.0
 PROBE_PAUSE = 0.05
 """Seconds between two rounds of probes; many peers often go at once."""
 
-Handler: TypeAlias = Callable[[float, bytes, Frames], None]
+Handler: TypeAlias = Callable[[float, bytes, Frames, Principal | None], None]
 
 _EVENTS = zmq.EVENT_DISCONNECTED | zmq.EVENT_ACCEPTED | zmq.EVENT_ACCEPT_FAILED
 
-_HELLO = bytes([protocol.Kind.HELLO])
+_OTHERS = frozenset(bytes([kind]) for kind in protocol.Kind if kind is not protocol.Kind.HELLO)
+"""The second byte of every message that is no HELLO."""
+
 _PING = protocol.plain(protocol.Ping())
 
 
@@ -74,6 +79,7 @@ class Server:
     """Sockets and timers around one `BrokerCore`.
 
     Raises:
+        ConfigError: the keys cannot be used.
         zmq.ZMQError: an address cannot be bound.
     """
 
@@ -86,9 +92,15 @@ class Server:
         self._check_owner_at = 0.0
         self._turn_at = time.monotonic()
         self._probe_at: dict[Side, float] = {}
+        self.gate = Gate(config.keys) if config.keys else None  # before anybody can come
+        pair = self.gate.lists.pair if self.gate else None
+        self._endpoints = {
+            Side.WORKER: config.worker_endpoint,
+            Side.CLIENT: config.client_endpoint,
+        }
         self.sockets = {
-            Side.WORKER: transport.router(config.worker_endpoint, options),
-            Side.CLIENT: transport.router(config.client_endpoint, options),
+            side: transport.router(endpoint, options, pair, DOMAINS[side])
+            for side, endpoint in self._endpoints.items()
         }
         self._inboxes = {
             side: transport.Inbox(socket, self.core.sessions.deaf(side))
@@ -103,7 +115,10 @@ class Server:
         }
         self._descriptors = Descriptors()
         self._speakers: dict[int, tuple[Side, bytes]] = {}  # who said HELLO last, by descriptor
+        self._revoked: dict[tuple[Side, bytes], float] = {}  # and when their connections end
         self._sparing = Sparing(LOG_EVERY)
+        if self.gate is not None:
+            self.poller.register(self.gate.socket, zmq.POLLIN)
         self.turns = Histogram(TURNS)
         for socket in (*self.sockets.values(), *self._monitors.values()):
             self.poller.register(socket, zmq.POLLIN)
@@ -118,6 +133,8 @@ class Server:
         if now - self._turn_at > PAUSE:
             self.core.on_pause(now - self._turn_at)
         self._turn_at = now
+        if self.gate is not None:
+            self._mind(now, self.gate, asked=self.gate.socket in ready)
         for side, socket in self.sockets.items():
             if socket in ready:
                 self._read(now, side)
@@ -146,24 +163,53 @@ class Server:
             if time.monotonic() > end:
                 return
 
+    def _mind(self, now: float, gate: Gate, *, asked: bool) -> None:
+        """Let in who may come, and end the connections of those who may not any more."""
+        if asked:
+            gate.answer(now)
+        if (change := gate.changes()) is not None:
+            ended = revocation.revoke(self.core.sessions, now, change.gone)
+            self._revoked.update(dict.fromkeys(ended, now + LAST_WORDS))
+            if change.gone:
+                log.info("keys changed or revoked=%d sessions=%d", len(change.gone), len(ended))
+            if change.pair is not None:
+                for side, socket in self.sockets.items():
+                    transport.rebind(socket, self._endpoints[side], change.pair, DOMAINS[side])
+                log.info("the broker's key is now %s", change.pair.public.decode())
+        for who in [each for each, at in self._revoked.items() if at <= now]:
+            del self._revoked[who]
+            for descriptor in [fd for fd, each in self._speakers.items() if each == who]:
+                del self._speakers[descriptor]
+                descriptors.shut(descriptor)
+
     def _hear(self, now: float, side: Side, session: bytes, frames: Frames) -> None:
-        if frames[0][1:2] == _HELLO:  # type: ignore[index]  # heads are bytes
+        greets = frames[0][1:2] not in _OTHERS  # type: ignore[index]  # heads are bytes
+        principal = None
+        if self.gate is not None and (greets or not self.core.sessions.knows(side, session)):
+            principal = self.gate.who(side, self._inboxes[side].user)
+            if principal is None:  # revoked since its handshake: not even looked at
+                self._end(side, session)
+                return
+        if greets:
             self._speakers[self._inboxes[side].descriptor] = side, session
         try:
-            self._handlers[side](now, session, frames)
+            self._handlers[side](now, session, frames, principal)
         except Exception as error:  # noqa: BLE001  # it is logged, with its traceback
             # One peer's message must not be the end of all the others' work.
             self._report(now, f"a message could not be handled side={side.value}", error)
             self.core.sessions.give_up_on(now, side, session)
 
     def _cut(self, now: float, side: Side, session: bytes) -> None:
-        """End the connection of a session that is not heard any more.
+        """End the connection of a session that is not heard any more, once it was told why."""
+        if now >= self.core.sessions.deaf(side).get(session, 0.0) - DEAF + LAST_WORDS:
+            self._end(side, session)
+
+    def _end(self, side: Side, session: bytes) -> None:
+        """End the connection on which the last message came.
 
         The descriptor may have become another's: that of a session that has said HELLO there is
         left alone, and one that has not yet can begin anew.
         """
-        if now < self.core.sessions.deaf(side).get(session, 0.0) - DEAF + LAST_WORDS:
-            return
         descriptor = self._inboxes[side].descriptor
         speaker = self._speakers.get(descriptor)
         if speaker in (None, (side, session)) or not self.core.sessions.knows(*speaker):
@@ -190,12 +236,20 @@ class Server:
                 self._descriptors.accepted(now, event.value)
             elif event.kind == zmq.EVENT_ACCEPT_FAILED:
                 self._descriptors.failed(now)
-            else:
+            elif self._may_be_missed(side, event.value):
                 self._probe_at.setdefault(side, now + PROBE_PAUSE)
         if self._probe_at.get(side, math.inf) <= now:
             for session in self.core.sessions.of(side):
                 self._send(now, Outgoing(side, session, _PING))
             del self._probe_at[side]
+
+    def _may_be_missed(self, side: Side, descriptor: int) -> bool:
+        """Whether a session may have gone with a descriptor: not where nobody said HELLO on it."""
+        speaker = self._speakers.get(descriptor)
+        if speaker is not None and speaker[0] is side:
+            self._revoked.pop(speaker, None)
+            return self.core.sessions.knows(*speaker)
+        return -1 in self._speakers
 
     def owner_gone(self) -> bool:
         """Whether the process that started this one is gone; looks twice a second."""
@@ -226,6 +280,8 @@ class Server:
             socket.disable_monitor()
             self._monitors[side].close(linger=0)
             socket.close(linger=1000)
+        if self.gate is not None:
+            self.gate.close()
 
 
 def run(config: BrokerConfig, owner: Owner | None = None) -> int:
@@ -240,6 +296,9 @@ def run(config: BrokerConfig, owner: Owner | None = None) -> int:
     config = replace(config, max_bytes=min(config.max_bytes, limit // 2))
     try:
         server = Server(config, owner)
+    except ConfigError as error:
+        log.error("cannot use the keys: %s", error)  # noqa: TRY400  # as below
+        return ExitCode.USAGE
     except zmq.ZMQError as error:
         log.error(  # noqa: TRY400  # a traceback would hide the one line that matters
             "cannot bind clients=%s workers=%s: %s; is another broker running there?",
@@ -250,12 +309,15 @@ def run(config: BrokerConfig, owner: Owner | None = None) -> int:
         return ExitCode.UNREACHABLE
     memory.keep_free_blocks()
     gc.freeze()
-    with StopRequests() as stop, Admin(config, server.core, server.turns) as admin:
+    gate = server.gate
+    callers = (lambda: gate.lists.callers) if gate else None
+    with StopRequests() as stop, Admin(config, server.core, server.turns, callers) as admin:
         log.info(
-            "serving clients=%s workers=%s http=%s max_memory=%dMiB max_bytes=%dMiB",
+            "serving clients=%s workers=%s http=%s keys=%s max_memory=%dMiB max_bytes=%dMiB",
             config.client_endpoint,
             config.worker_endpoint,
             admin.port or "none",
+            len(gate.lists.ring) if gate else "none",
             limit // 2**20,
             config.max_bytes // 2**20,
         )

@@ -18,6 +18,7 @@ from zstreamer.broker.scheduler import Scheduler
 from zstreamer.broker.workers import Worker
 from zstreamer.config import BrokerConfig
 from zstreamer.errors import ZStreamerError
+from zstreamer.keys.ring import Principal
 from zstreamer.wire import protocol
 from zstreamer.wire.protocol import Frames, Hello, Role
 
@@ -95,13 +96,21 @@ class Sessions:
     # Come
 
     def hello_client(
-        self, now: float, session: bytes, hello: Hello, draining: bool
+        self,
+        now: float,
+        session: bytes,
+        hello: Hello,
+        draining: bool,
+        principal: Principal | None = None,
     ) -> ClientRecord | None:
         """Welcome a client, or refuse it and return None."""
         if not self._acceptable(now, Side.CLIENT, session, hello, Role.CLIENT):
             return None
-        self.gone(now, Side.CLIENT, session)
         client = self.clients.get(hello.id)
+        if client is not None and client.principal != principal:
+            self.shut_out(now, Side.CLIENT, session, errors.Unauthorized(introduction.NOT_ITS_ID))
+            return None
+        self.gone(now, Side.CLIENT, session)
         resumed = client is not None
         if client is None:
             answers = self._scheduler.bundles.answer
@@ -115,13 +124,16 @@ class Sessions:
         self._scheduler.cancel(client, [id for id in client.items if id not in waits_for])
         known = client.resume(session, waits_for)
         client.info = introduction.kept(hello.info)
+        client.principal = principal
         self.connected[session] = client
         if draining:  # it is to know before it sends anything
             self._notices.draining(client)
         self._welcome(client, self._config.window_items, resumed, known)
         return client
 
-    def hello_worker(self, now: float, session: bytes, hello: Hello) -> None:
+    def hello_worker(
+        self, now: float, session: bytes, hello: Hello, principal: Principal | None = None
+    ) -> None:
         """Welcome a worker, or refuse it."""
         if not self._acceptable(now, Side.WORKER, session, hello, Role.WORKER):
             return
@@ -133,7 +145,11 @@ class Sessions:
         if job.model not in models and models.full:
             self.refuse(now, Side.WORKER, session, errors.Overloaded("there are too many models"))
             return
-        for other in [w for w in self.workers.values() if w.id == hello.id]:
+        others = [w for w in self.workers.values() if w.id == hello.id]
+        if words := introduction.forbidden(job, principal, [w.principal for w in others]):
+            self.refuse(now, Side.WORKER, session, errors.Unauthorized(words))
+            return
+        for other in others:
             if other.session != session:
                 self._replace(now, Side.WORKER, other.session)
             self.gone(now, Side.WORKER, other.session)
@@ -142,6 +158,7 @@ class Sessions:
         model.known = True
         info = introduction.kept(hello.info)
         worker = Worker(session, hello.id, model, job, self._config, info, now)
+        worker.principal = principal
         self.workers[session] = model.workers[session] = worker
         model.gave_up = False
         model.queue.fit(job.batch_size)
@@ -201,6 +218,14 @@ class Sessions:
         """End a worker's session."""
         self.refuse(now, Side.WORKER, worker.session, error)
         self.gone(now, Side.WORKER, worker.session)
+
+    def shut_out(self, now: float, side: Side, session: bytes, error: ZStreamerError) -> None:
+        """End a session for good: it is told why, not heard any more, and not to be resumed."""
+        client = self.connected.get(session) if side is Side.CLIENT else None
+        self.refuse(now, side, session, error)
+        self.cut_off(now, side, session)
+        if client is not None and client.session is None:
+            self.forget(client)
 
     def give_up_on(self, now: float, side: Side, session: bytes) -> None:
         """A message of this session could not be handled: the fault is here, the others go on."""

@@ -11,6 +11,7 @@ from zstreamer.broker.lots import Lot
 from zstreamer.broker.models import Model
 from zstreamer.broker.patience import WORDS_AN_ITEM
 from zstreamer.config import BrokerConfig
+from zstreamer.keys.ring import Principal
 from zstreamer.wire import protocol
 from zstreamer.wire.protocol import (
     BUNDLE,
@@ -57,6 +58,7 @@ class Worker:
         begun_at: when its model began what it runs, in monotonic seconds.
         late: that has taken suspiciously long.
         info: what people may want to know of it.
+        principal: whose key it has; None where the broker asks for none.
         named, declared: bytes that its host and device, and its inputs and outputs, may take.
         heard: when it said anything last, in monotonic seconds.
         moved: when it last had no ticket, or said something of the oldest that it has.
@@ -84,6 +86,7 @@ class Worker:
         self.window_items = 2 * job.batch_size + job.pool
         self.window_bytes = config.window_bytes
         self.info = info
+        self.principal: Principal | None = None
         names = ("host", "device")
         self.named = sum(4 * len(str(info.get(key, ""))) for key in names)
         self.declared = sum(

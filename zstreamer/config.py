@@ -47,6 +47,12 @@ MAX_PAYLOAD = MAX_BODY = 64 * MiB
 MAX_REQUEST_ITEMS = 4096
 """Defaults that several programs, or a program and a class, have in common; seconds and bytes."""
 
+KEYS = optional(TEXT, "none")
+KEYS_HELP = (
+    "Keys: for a broker the folder of `zstreamer keys init`, for others the file that was made "
+    "for them there, or the folder itself; none: the broker asks for none."
+)
+
 LOG_LEVEL = choice("debug", "info", "warning", "error")
 
 
@@ -109,8 +115,11 @@ class BrokerConfig(Config):
         "Host name or address that others reach this broker by, for the address file; auto: what "
         "it binds, or this machine's own address.",
     )
+    keys: str | None = setting(None, KEYS, KEYS_HELP)
     insecure: bool = setting(
-        False, SWITCH, "Bind beyond loopback, although anyone who reaches the ports can use them."
+        False,
+        SWITCH,
+        "Bind beyond loopback without keys, although anyone who reaches the ports can use them.",
     )
     max_items: int = setting(100_000, COUNT, "Items queued in all; more are refused.")
     max_bytes: int = setting(2 * GiB, BYTES, "Payload bytes queued in all.")
@@ -161,11 +170,12 @@ class BrokerConfig(Config):
     def _check(self) -> None:
         _check_heartbeat(self)
         for endpoint in (self.client_endpoint, self.worker_endpoint, self._at(self.http_port)):
-            if not (self.insecure or stays_on_machine(endpoint)):
+            if not (self.insecure or self.keys or stays_on_machine(endpoint)):
                 raise ConfigError(
                     f"refusing to bind {endpoint}: it is reachable from other machines and "
-                    "anyone who reaches it may use it; bind 127.0.0.1, or add --insecure "
-                    "where the network keeps strangers out"
+                    "anyone who reaches it may use it; bind 127.0.0.1, or ask for keys "
+                    "(`zstreamer keys init`, then --keys FOLDER), or add --insecure where the "
+                    "network keeps strangers out"
                 )
 
 
@@ -184,6 +194,7 @@ class WorkerConfig(Config):
     broker: tuple[str, ...] = setting(
         (WORKERS_ADDRESS,), NAMES, "Worker addresses of the brokers, separated by commas."
     )
+    keys: str | None = setting(None, KEYS, KEYS_HELP)
     model: str = setting("default", TEXT, "Name that clients ask for.")
     num: int = setting(1, COUNT, "Worker processes.")
     devices: tuple[str, ...] = setting(
@@ -279,6 +290,7 @@ class ClientConfig(Config):
     address: str = setting(
         CLIENTS_ADDRESS, TEXT, "Client address of the broker; separate several with commas."
     )
+    keys: str | None = setting(None, KEYS, KEYS_HELP)
     model: str = setting("default", TEXT, "Name of the model to call.")
     timeout: float = setting(TIMEOUT, SECONDS, "Seconds that the whole call may take.")
     connect_timeout: float = setting(CONNECT_TIMEOUT, SECONDS, "Seconds to reach the broker.")
@@ -313,9 +325,39 @@ class GatewayConfig(Config):
     broker: tuple[str, ...] = setting(
         (CLIENTS_ADDRESS,), NAMES, "Client addresses of the brokers, separated by commas."
     )
+    keys: str | None = setting(None, KEYS, KEYS_HELP)
     host: str = setting("127.0.0.1", TEXT, "Address to bind; 0.0.0.0 for all.")
     port: int = setting(8000, PORT, "TCP port for HTTP requests.")
     processes: int = setting(1, COUNT, "Processes that share the port.")
+    api_keys: str | None = setting(
+        None,
+        optional(TEXT, "none"),
+        "Folder of `zstreamer keys http`: callers need one of its bearer tokens; none: they need "
+        "none, unless keys is a folder that has some.",
+    )
+    open: tuple[str, ...] = setting(
+        ("/healthz", "/v2/health/live"),
+        NAMES,
+        "Pages that need no token, separated by commas, such as /healthz,/readyz,/metrics.",
+    )
+    probe_port: int = setting(
+        0,
+        PORT_OR_NONE,
+        "A second port, without TLS and tokens, for the pages of --open, which then need a token "
+        "on the first; 0 for none.",
+    )
+    certificate: str | None = setting(
+        None, optional(TEXT, "none"), "TLS certificate, with its chain (PEM); none: no TLS."
+    )
+    private_key: str | None = setting(
+        None, optional(TEXT, "none"), "Private key of the certificate (PEM)."
+    )
+    tls_minimum: str = setting("1.2", choice("1.2", "1.3"), "Oldest version of TLS that is spoken.")
+    client_ca: str | None = setting(
+        None,
+        optional(TEXT, "none"),
+        "Certificates (PEM) of which one must have signed a caller's own; none: they need none.",
+    )
     model: str = setting(
         "default", TEXT, "Model that /stream calls; its warm workers make the gateway ready."
     )
@@ -343,6 +385,10 @@ class GatewayConfig(Config):
 
     def _check(self) -> None:
         addresses(self.broker, "broker")
+        if (self.certificate is None) is not (self.private_key is None):
+            raise ConfigError("TLS needs both: give --certificate and --private-key")
+        if self.client_ca is not None and self.certificate is None:
+            raise ConfigError("client_ca needs TLS: give --certificate and --private-key too")
         if not 0 < self.timeout <= self.max_timeout:
             raise ConfigError(
                 f"timeout is {self.timeout:g} s and max_timeout {self.max_timeout:g} s: "
@@ -357,6 +403,7 @@ class GatewayChildConfig(GatewayConfig):
     program: ClassVar[str] = "gateway-child"
 
     listener: int = setting(0, INDEX, "File descriptor of its listening socket.")
+    probe_listener: int = setting(0, INDEX, "The same of the port for probes; 0 for none.")
 
 
 @dataclass(frozen=True, slots=True)

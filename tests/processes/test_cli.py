@@ -30,7 +30,7 @@ COMMANDS = {
     "up": {one.flag for each in (BrokerConfig, WorkerConfig, UpConfig) for one in settings(each)}
     - {"--broker"},
     "call": {one.flag for one in settings(ClientConfig)},
-    "status": {"--address", "--connect-timeout"},
+    "status": {"--address", "--connect-timeout", "--keys"},
 }
 
 

@@ -586,7 +586,7 @@ def test_a_call_waits_for_a_broker_that_comes_later():
         ({"address": ["tcp://a:1", "tcp://b:65536"]}, "'tcp://b:65536' is not an address"),
         ({"timeout": 0}, "timeout must be a positive number"),
         ({"connect_timeout": "5"}, "connect_timeout must be"),
-        ({"keys": "secret"}, "keys"),
+        ({"keys": "secret"}, "cannot read the key file secret"),
     ],
 )
 def test_arguments_that_make_no_sense_are_refused_with_the_fix(arguments, words):

@@ -293,8 +293,9 @@ def test_several_processes_tell_of_all_where_they_share_a_folder(tmp_path):
         ).stdout.decode()
         for _ in range(2)
     ]
-    assert 'zstreamer_http_requests_total{model="default",route="v1_predict",status="200"} 10.0' in told[0]
-    assert 'zstreamer_http_requests_total{model="default",route="v1_predict",status="200"} 20.0' in told[1]
+    series = 'zstreamer_http_requests_total{model="default",route="v1_predict",status="200"}'
+    assert f"{series} 10.0" in told[0]
+    assert f"{series} 20.0" in told[1]
     assert "zstreamer_http_in_flight" in told[1]
 
 

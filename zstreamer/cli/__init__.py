@@ -1,4 +1,4 @@
-"""The `zstreamer` command: broker, worker, gateway, up, call, map, status and addresses."""
+"""The `zstreamer` command: broker, worker, gateway, up, call, map, status, addresses and keys."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 
 import rich_click as click
 
-from zstreamer.cli import addresses, call, gateway, job, serve, status
+from zstreamer.cli import addresses, call, gateway, job, keys, serve, status
 from zstreamer.cli.options import PLAIN, example
 from zstreamer.cli.terminal import clean, forgive
 from zstreamer.errors import BrokerUnreachable, ZStreamerError
@@ -24,6 +24,7 @@ COMMANDS: Final = (
     job.map_,
     status.status,
     addresses.command,
+    keys.keys,
 )
 
 

@@ -31,10 +31,7 @@ def command(config: ClientConfig, *, as_json: bool) -> int:
     """
     from zstreamer.wire.lookup import resolved
 
-    states = {
-        address: _state(address, config.connect_timeout)
-        for address in resolved(addresses(config.address))
-    }
+    states = {address: _state(address, config) for address in resolved(addresses(config.address))}
     if as_json:
         click.echo(json.dumps(states, indent=2))
     else:
@@ -44,11 +41,11 @@ def command(config: ClientConfig, *, as_json: bool) -> int:
     return ExitCode.OK if up else ExitCode.UNREACHABLE
 
 
-def _state(address: str, timeout: float) -> str:
+def _state(address: str, config: ClientConfig) -> str:
     from zstreamer.client.status import fetch
 
     try:
-        broker = fetch(address, timeout)["broker"]
+        broker = fetch(address, config.connect_timeout, config.keys or "")["broker"]
     except ZStreamerError as error:
         return error.message
     return "draining" if isinstance(broker, dict) and broker.get("draining") else "up"

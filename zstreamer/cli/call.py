@@ -42,6 +42,7 @@ def call(config: ClientConfig, inputs: tuple[str, ...], *, as_json: bool) -> int
         model=config.model,
         timeout=config.timeout,
         connect_timeout=config.connect_timeout,
+        keys=config.keys or "",
     ) as client:
         return _print(client.predict(items, return_exceptions=True), as_json=as_json)
 

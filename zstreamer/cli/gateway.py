@@ -14,6 +14,8 @@ from zstreamer.system import logs
     epilog=example(
         "zstreamer gateway --broker tcp://10.0.0.5:7787",
         "zstreamer gateway --host 0.0.0.0 --port 80 --processes 4",
+        "zstreamer gateway --host 0.0.0.0 --port 443 --api-keys keys "
+        "--certificate cert.pem --private-key key.pem",
     ),
 )
 @configured(GatewayConfig)
@@ -21,7 +23,8 @@ def gateway(config: GatewayConfig) -> int:
     """Serve the models of a cluster over HTTP.
 
     The page at / describes its routes. It binds loopback unless --host says otherwise. It checks
-    and limits requests but has no authentication. Ctrl-C drains it; a second one ends it.
+    and limits requests. --api-keys asks callers for bearer tokens, --certificate is for TLS.
+    Ctrl-C drains it; a second one ends it.
     """
     from zstreamer.web.gateway import parent as server
 

@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 from zstreamer.errors import BadRequest, PredictError, ZStreamerError
 from zstreamer.setting import ConfigError
@@ -173,7 +173,7 @@ def open_output(path: str, *, resume: bool) -> tuple[BinaryIO, int]:
     continued = resume and place.is_file()
     device = place.exists() and not place.is_file()
     try:
-        file = cast(BinaryIO, place.open("wb" if device else "r+b" if continued else "xb"))
+        file = place.open("wb" if device else "r+b" if continued else "xb")
     except FileExistsError:
         raise ConfigError(
             f"{path} is there already: add --resume to continue it, or remove it"

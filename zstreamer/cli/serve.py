@@ -12,6 +12,9 @@ from click import get_current_context
 from zstreamer.cli.hub import found
 from zstreamer.cli.options import PLAIN, configured, example
 from zstreamer.config import BrokerConfig, GatewayConfig, UpConfig, WorkerConfig
+from zstreamer.keys.credentials import given
+from zstreamer.keys.reader import Reader
+from zstreamer.keys.ring import Role
 from zstreamer.setting import ConfigError
 from zstreamer.sources import resolve
 from zstreamer.system import logs
@@ -25,7 +28,8 @@ from zstreamer.system.slots import GLANCE, until_stopped
     **PLAIN,
     epilog=example(
         "zstreamer broker",
-        "zstreamer broker --host 0.0.0.0 --insecure",
+        "zstreamer broker --host 0.0.0.0 --keys keys",
+        "zstreamer broker --host 10.0.0.5 --insecure",
         "zstreamer broker --client-address ipc:///run/zstreamer/clients",
     ),
 )
@@ -33,7 +37,8 @@ from zstreamer.system.slots import GLANCE, until_stopped
 def broker(config: BrokerConfig) -> int:
     """Run the broker between clients and workers.
 
-    It binds loopback only, unless --insecure is given. Ctrl-C drains it; a second one ends it.
+    Beyond loopback it asks for keys, unless --insecure is given. Ctrl-C drains it; a second one
+    ends it.
     """
     from zstreamer.broker import server
 
@@ -60,6 +65,7 @@ def worker(config: WorkerConfig) -> int:
     """
     logs.start(config.log_level)
     config = _with_current_folder(config)
+    given(config.keys or "", Role.WORKER)
     from zstreamer.worker import supervisor
 
     return supervisor.run(config)
@@ -85,6 +91,9 @@ def up(broker_config: BrokerConfig, worker_config: WorkerConfig, config: UpConfi
     logs.start(worker_config.log_level)
     address = _reachable(broker_config.worker_endpoint)
     worker_config = _with_current_folder(replace(worker_config, broker=(address,)))
+    if broker_config.keys:
+        Reader(broker_config.keys)
+        given(broker_config.keys, Role.WORKER)
     clients = _reachable(broker_config.client_endpoint)
     gateway_config = _gateway(config, clients, worker_config) if config.http else None
     click.echo(f"clients connect to {clients}", err=True)
@@ -105,6 +114,7 @@ def _gateway(config: UpConfig, broker: str, worker_config: WorkerConfig) -> Gate
     check_installed()
     flags: dict[str, object] = {
         "broker": broker,
+        "keys": worker_config.keys,
         "host": config.http_host,
         "port": config.http,
         "processes": config.http_processes,

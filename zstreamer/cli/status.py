@@ -40,8 +40,9 @@ def status(config: ClientConfig, *, as_json: bool) -> int:
     from zstreamer.client.status import fetch
     from zstreamer.wire.lookup import resolved
 
+    keys = config.keys or ""
     found = [
-        (address, fetch(address, config.connect_timeout))
+        (address, fetch(address, config.connect_timeout, keys))
         for address in resolved(addresses(config.address))
     ]
     if as_json:

@@ -23,6 +23,7 @@ from zstreamer.client.outputs import Options
 from zstreamer.client.port import ClientPort
 from zstreamer.client.settings import Settings
 from zstreamer.client.tally import Tallies
+from zstreamer.keys.credentials import Keys
 from zstreamer.wire import transport
 
 
@@ -125,7 +126,7 @@ class AsyncClient:
         model: str = "default",
         timeout: float = config.TIMEOUT,
         connect_timeout: float = config.CONNECT_TIMEOUT,
-        keys: object = None,
+        keys: Keys = None,
         heartbeat: float = config.HEARTBEAT,
         heartbeat_timeout: float = config.SILENCE,
     ) -> None:

@@ -16,6 +16,7 @@ from zstreamer.client.settings import Settings
 from zstreamer.client.tally import Tallies
 from zstreamer.client.threads import ThreadsDriver
 from zstreamer.errors import Cancelled
+from zstreamer.keys.credentials import Keys
 from zstreamer.system import native
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ class Client:
         model: which of the served models to call.
         timeout: seconds that a call may take, unless it says otherwise.
         connect_timeout: seconds after which a call that reaches no broker fails.
-        keys: for a later release.
+        keys: the file of the key that the brokers know (`zstreamer keys client NAME`), or the
+            folder where it was made; None for what ZSTREAMER_KEYS says, if it does; "" for none.
         heartbeat, heartbeat_timeout: seconds between pings, and of silence before a broker
             counts as lost.
 
@@ -54,7 +56,7 @@ class Client:
         model: str = "default",
         timeout: float = config.TIMEOUT,
         connect_timeout: float = config.CONNECT_TIMEOUT,
-        keys: object = None,
+        keys: Keys = None,
         heartbeat: float = config.HEARTBEAT,
         heartbeat_timeout: float = config.SILENCE,
     ) -> None:

@@ -130,6 +130,11 @@ class ClientCore(Peer[ClientLink, NoReturn]):
             if not self._ready_links():
                 self._unready_since = now
 
+    def on_denied(self, now: float, link: ClientLink, why: errors.ZStreamerError) -> None:
+        """The connection could not be made: the broker and this peer do not trust each other."""
+        super().on_denied(now, link, why)
+        self._end_refused(why)
+
     # What to do
 
     def poll(self, now: float) -> list[LinkAction[ClientLink]]:
@@ -234,13 +239,20 @@ class ClientCore(Peer[ClientLink, NoReturn]):
             link.tell(protocol.Notice(model, []))
 
     def _refused(self, now: float, link: ClientLink, error: errors.ZStreamerError) -> None:
-        greeting = link.state is LinkState.GREETING
-        self._drop(now, link, error if greeting else None)
-        if greeting and all(other.refusal for other in self.links):
-            for call in [call for call in self._calls.values() if not call.sent]:
-                self._end(call, error)
-            for watch in list(self._watches):
-                self._end_watch(watch, error)
+        final = link.state is LinkState.GREETING or isinstance(error, errors.Unauthorized)
+        self._drop(now, link, error if final else None)
+        if final:
+            self._end_refused(error)
+
+    def _end_refused(self, error: errors.ZStreamerError) -> None:
+        """No broker will speak with this client: end what waits, and what an ended key has sent."""
+        if not all(link.refusal for link in self.links):
+            return
+        ended = isinstance(error, errors.Unauthorized)
+        for call in [call for call in self._calls.values() if ended or not call.sent]:
+            self._end(call, error)
+        for watch in list(self._watches):
+            self._end_watch(watch, error)
 
     def _notice(self, now: float, link: ClientLink, notice: protocol.Notice) -> None:
         if not notice.model:

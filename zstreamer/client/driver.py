@@ -60,7 +60,13 @@ class Driver(ABC):
         self._tally = settings.tallies.new()
         id, timeout = secrets.randbits(63), settings.connect_timeout
         self.core = ClientCore(settings.addresses, id, timeout, now, jitter, info)
-        self._connections = Connections(self.core, settings.options, self.watch, self.unwatch)
+        self._connections = Connections(
+            self.core,
+            settings.options,
+            self.watch,
+            self.unwatch,
+            credentials=settings.credentials,
+        )
         self._lookup = lookup.started(settings.addresses, lookup.CLIENTS)
 
     @property

@@ -12,6 +12,8 @@ from zstreamer.client.items import Items, listed
 from zstreamer.client.tally import Tallies
 from zstreamer.config import addresses
 from zstreamer.errors import BadRequest
+from zstreamer.keys import credentials
+from zstreamer.keys.ring import Role
 from zstreamer.wire import transport
 from zstreamer.wire.protocol import MAX_BUDGET, MAX_NAME
 
@@ -23,7 +25,8 @@ class Settings:
         tallies: what became of its calls.
 
     Raises:
-        ValueError: an address or a time makes no sense; the message says which, and how to fix it.
+        ValueError: an address, a time or a key's file makes no sense; the message says which, and
+            how to fix it.
     """
 
     def __init__(
@@ -32,13 +35,12 @@ class Settings:
         model: str,
         timeout: float,
         connect_timeout: float,
-        keys: object,
+        keys: credentials.Keys,
         heartbeat: float,
         heartbeat_timeout: float,
     ) -> None:
         self.addresses = addresses(address)
-        if keys is not None:
-            raise ValueError("this release has no keys yet; leave keys=None")
+        self.credentials = credentials.given(keys, Role.CLIENT)
         self.codec = codec.PLAIN
         self.model = model
         self.timeout = positive_seconds("timeout", timeout)

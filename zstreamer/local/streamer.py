@@ -330,7 +330,7 @@ class Streamer:
             BrokerUnreachable: the broker does not answer.
         """
         self._refuse_closed()
-        return fetch(self._address)
+        return fetch(self._address, keys="")
 
     def _refuse_closed(self) -> None:
         if not self._end.alive:
@@ -356,7 +356,7 @@ class _PrivateClient(Client):
     """Sends what msgpack cannot carry as pickles, to a private broker and its own workers."""
 
     def __init__(self, address: str, timeout: float) -> None:
-        super().__init__([address], timeout=timeout)
+        super().__init__([address], timeout=timeout, keys="")  # its sockets are private
         self._settings.codec = pickled.private()
 
 

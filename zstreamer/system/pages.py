@@ -7,11 +7,14 @@ import logging
 import socket
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final, NamedTuple, TypeAlias
 from urllib.parse import parse_qsl
+
+from zstreamer.keys.bearer import Callers
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +39,22 @@ def words(status: int, body: Mapping[str, object]) -> Page:
     return Page(status, json.dumps(body, indent=1).encode())
 
 
+class Lock(NamedTuple):
+    """What asks for bearer tokens.
+
+    Args:
+        open_pages: paths that need none.
+        callers: returns whose tokens are good now.
+    """
+
+    open_pages: Collection[str]
+    callers: Callable[[], Callers]
+
+    def admits(self, path: str, authorization: str | None) -> bool:
+        """Whether a request with this Authorization header may see a page."""
+        return path in self.open_pages or self.callers().of(authorization) is not None
+
+
 class Pages:
     """Serves pages until it is closed.
 
@@ -43,13 +62,16 @@ class Pages:
         host: address to bind; `::` is every address of this machine.
         port: to bind.
         pages: by path; called in threads of their own.
+        lock: asks for tokens; None where everybody may see every page.
 
     Raises:
         OSError: the address cannot be bound.
     """
 
-    def __init__(self, host: str, port: int, pages: Mapping[str, Answer]) -> None:
-        self._server = _Server((host, port), pages)
+    def __init__(
+        self, host: str, port: int, pages: Mapping[str, Answer], lock: Lock | None = None
+    ) -> None:
+        self._server = _Server((host, port), pages, lock)
         self._thread = threading.Thread(
             target=self._server.serve_forever, name="pages", daemon=True
         )
@@ -71,8 +93,11 @@ class _Server(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, address: tuple[str, int], pages: Mapping[str, Answer]) -> None:
+    def __init__(
+        self, address: tuple[str, int], pages: Mapping[str, Answer], lock: Lock | None
+    ) -> None:
         self.pages = pages
+        self.lock = lock
         self._open: dict[int, socket.socket] = {}
         self._opening = threading.Lock()
         if ":" in address[0]:
@@ -121,6 +146,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _page(self) -> Page:
         path, _, query = self.path.partition("?")
+        lock = self.server.lock
+        if lock is not None and not lock.admits(path, self.headers.get("Authorization")):
+            return words(401, {"error": "this page needs a token: Authorization: Bearer TOKEN"})
         answer = self.server.pages.get(path)
         if answer is None:
             known = ", ".join(self.server.pages)
@@ -131,6 +159,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(page.status)
         self.send_header("Content-Type", page.kind)
         self.send_header("Content-Length", str(len(page.body)))
+        if page.status == HTTPStatus.UNAUTHORIZED:
+            self.send_header("WWW-Authenticate", 'Bearer realm="zstreamer"')
         self.end_headers()
         if not bare:
             self.wfile.write(page.body)

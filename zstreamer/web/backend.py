@@ -21,8 +21,11 @@ from zstreamer.client.aio import AsyncClient
 from zstreamer.client.calls import Call
 from zstreamer.config import GatewayConfig
 from zstreamer.errors import Cancelled, ZStreamerError
+from zstreamer.keys.folder import HTTP
+from zstreamer.keys.reader import CallersReader
 from zstreamer.metrics import ClientCollector
 from zstreamer.sources import resolve
+from zstreamer.web.api.guard import Guard
 from zstreamer.web.api.interface import Interface
 from zstreamer.web.api.limits import Limits
 from zstreamer.web.api.steps import Predict, Request, Response
@@ -48,8 +51,8 @@ class Backend:
 
     def __init__(self, to: str | GatewayConfig | None) -> None:
         config = self.config = configured(to)
-        self.interface = Interface(limits(config), config.model)
-        self.directory = Directory(list(config.broker))
+        self.interface = Interface(limits(config), config.model, guard(config))
+        self.directory = Directory(list(config.broker), keys=config.keys or "")
         self._collector = ClientCollector(registry=self.interface.registry)
         self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncClient] = (
             weakref.WeakKeyDictionary()
@@ -61,7 +64,9 @@ class Backend:
         client = self._clients.get(loop)
         if client is None:
             config = self.config
-            client = AsyncClient(config.broker, connect_timeout=config.connect_timeout)
+            client = AsyncClient(
+                config.broker, connect_timeout=config.connect_timeout, keys=config.keys or ""
+            )
             self._collector.add(client)
             self._clients[loop] = client
         return client
@@ -154,6 +159,19 @@ def limits(config: GatewayConfig) -> Limits:
         timeout=config.timeout,
         max_timeout=config.max_timeout,
     )
+
+
+def guard(config: GatewayConfig) -> Guard | None:
+    """What asks callers for tokens; None where they need none.
+
+    Raises ConfigError where the folder of tokens cannot be used.
+    """
+    folder = config.api_keys
+    if folder is None and config.keys is not None and any(Path(config.keys, HTTP).glob("*.key")):
+        folder = config.keys
+    if folder is None:
+        return None
+    return Guard(CallersReader(folder), () if config.probe_port else config.open)
 
 
 def configured(to: str | Sequence[str] | GatewayConfig | None) -> GatewayConfig:

@@ -22,6 +22,8 @@ from typing import TypeAlias
 from zstreamer.client import status
 from zstreamer.config import addresses
 from zstreamer.errors import BrokerUnreachable, ZStreamerError
+from zstreamer.keys.credentials import Keys, given
+from zstreamer.keys.ring import Role
 from zstreamer.system import native, waiter
 from zstreamer.web.api.snapshot import Snapshot, merged
 from zstreamer.wire import lookup
@@ -53,13 +55,17 @@ class Directory:
     Args:
         brokers: their client addresses, as `zstreamer.Client` takes them.
         timeout: seconds that a broker has to answer; probes of `/readyz` wait as long.
+        keys: as `zstreamer.Client` takes them.
 
     Raises:
         ValueError: an address makes no sense; the message says how to fix it.
     """
 
-    def __init__(self, brokers: str | Sequence[str], timeout: float = 1.0) -> None:
+    def __init__(
+        self, brokers: str | Sequence[str], timeout: float = 1.0, keys: Keys = None
+    ) -> None:
         self._addresses = addresses(brokers)
+        self._credentials = given(keys, Role.CLIENT)
         self._timeout = timeout
         self._begin_anew()
         _directories.add(self)
@@ -175,7 +181,7 @@ class Directory:
         for address in named.addresses:
             patience = min(SUSPECT, self._timeout) if address in self._silent else self._timeout
             try:
-                found.append(status.fetch(address, patience))
+                found.append(status.fetch(address, patience, self._credentials))
             except ZStreamerError as error:
                 errors.append(error)
                 silent.add(address)

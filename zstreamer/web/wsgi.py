@@ -23,7 +23,7 @@ from zstreamer.web.api import problem
 from zstreamer.web.api.interface import Interface
 from zstreamer.web.api.problem import Refused
 from zstreamer.web.api.steps import Look, Predict, Request, Response, Step
-from zstreamer.web.backend import configured, limits
+from zstreamer.web.backend import configured, guard, limits
 from zstreamer.web.cancel_on_disconnect import CancelOnDisconnect
 from zstreamer.web.directory import Directory
 from zstreamer.web.http.response_head import status_line
@@ -53,8 +53,8 @@ class App:
 
     def __init__(self, to: str | Client | GatewayConfig | None = None) -> None:
         config = configured(to.addresses if isinstance(to, Client) else to)
-        self._interface = Interface(limits(config), config.model)
-        self._directory = Directory(config.broker)
+        self._interface = Interface(limits(config), config.model, guard(config))
+        self._directory = Directory(config.broker, keys=config.keys or "")
         self._read_timeout = config.read_timeout
         self._client = to if isinstance(to, Client) else _client(config)
         ClientCollector(self._client, registry=self._interface.registry)
@@ -154,7 +154,7 @@ class Problems:
 
 
 def _client(config: GatewayConfig) -> Client:
-    return Client(config.broker, connect_timeout=config.connect_timeout)
+    return Client(config.broker, connect_timeout=config.connect_timeout, keys=config.keys or "")
 
 
 def _start(

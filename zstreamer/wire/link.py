@@ -190,6 +190,12 @@ class Peer(ABC, Generic[L, A]):
         link.trouble = why
         self.on_lost(now, link)
 
+    def on_denied(self, now: float, link: L, why: ZStreamerError) -> None:
+        """The connection could not be made: the broker and this peer do not trust each other."""
+        if link.state is not LinkState.DOWN:
+            link.refusal = why
+            self.on_lost(now, link)
+
     def on_message(self, now: float, link: L, frames: Frames) -> None:
         """A message has come."""
         if link.state not in (LinkState.GREETING, LinkState.READY):

@@ -9,6 +9,7 @@ outlived its connection.
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import zmq
 
 from zstreamer import config
+from zstreamer.keys.secrets import Curve, Pair
 from zstreamer.system import descriptors
 from zstreamer.wire.protocol import MAX_FRAME, MAX_FRAMES, Frames
 
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
 SKIPPED_AT_ONCE = 10_000
 """Frames that are read in vain before others have their turn, at some 1 µs each. What else the
 same ROUTER has read comes after them: libzmq gives out whole messages only."""
+
+
+UNBOUND_WITHIN = 2.0
+"""Seconds in which an address that was unbound is free again; mostly a millisecond."""
 
 
 class Options(NamedTuple):
@@ -89,8 +95,41 @@ def _common(socket: zmq.Socket[bytes], options: Options) -> None:
     socket.setsockopt(zmq.IPV6, 1)
 
 
-def router(address: str, options: Options) -> zmq.Socket[bytes]:
+def zap() -> zmq.Socket[bytes]:
+    """Bind the socket at which libzmq asks whether a key may pass; see `zstreamer.broker.zap`.
+
+    Raises:
+        zmq.ZMQError: this process has one already.
+    """
+    socket = context().socket(zmq.REP)
+    socket.setsockopt(zmq.LINGER, 0)
+    try:
+        socket.bind("inproc://zeromq.zap.01")
+    except zmq.ZMQError:
+        socket.close(linger=0)
+        raise
+    return socket
+
+
+def secure(socket: zmq.Socket[bytes], pair: Pair, domain: bytes) -> None:
+    """Have a ROUTER, before it is bound, ask peers for keys and prove its own."""
+    socket.setsockopt(zmq.CURVE_SERVER, 1)
+    socket.setsockopt(zmq.CURVE_SECRETKEY, pair.secret.reveal())
+    socket.setsockopt(zmq.ZAP_DOMAIN, domain)
+    # Without it libzmq would let everybody in where nobody answers for the keys.
+    socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
+
+
+def router(
+    address: str, options: Options, pair: Pair | None = None, domain: bytes = b""
+) -> zmq.Socket[bytes]:
     """Bind a ROUTER.
+
+    Args:
+        address: where.
+        options: its liveness.
+        pair: the broker's own; with it, peers need keys.
+        domain: what ZAP calls this socket.
 
     Raises:
         zmq.ZMQError: the address cannot be bound.
@@ -101,6 +140,8 @@ def router(address: str, options: Options) -> zmq.Socket[bytes]:
     socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
     socket.setsockopt(zmq.BACKLOG, 1024)
     socket.setsockopt(zmq.LINGER, 1000)
+    if pair is not None:
+        secure(socket, pair, domain)
     try:
         socket.bind(address)
     except zmq.ZMQError:
@@ -109,18 +150,61 @@ def router(address: str, options: Options) -> zmq.Socket[bytes]:
     return socket
 
 
+def rebind(socket: zmq.Socket[bytes], address: str, pair: Pair, domain: bytes) -> None:
+    """Have a ROUTER prove another key to those who come from now on; others stay connected."""
+    bound = socket.getsockopt(zmq.LAST_ENDPOINT)
+    socket.unbind(bound.rstrip(b"\0") if isinstance(bound, bytes) else address)
+    secure(socket, pair, domain)
+    end = time.monotonic() + UNBOUND_WITHIN
+    while True:
+        try:
+            socket.bind(address)
+        except zmq.ZMQError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.001)  # libzmq closes the former listener in a thread of its own
+        else:
+            return
+
+
 class Connection:
     """A DEALER's one connection, and the monitor that tells what becomes of it.
+
+    Args:
+        address: the broker's.
+        options: its liveness.
+        linger: seconds that what was sent last gets to leave when it is closed.
+        curve: the keys of both sides, where the broker asks for them.
+
+    Attributes:
+        failed: how its handshake failed, as the monitor told it.
 
     Raises:
         OSError: this process may open no more descriptors.
         zmq.ZMQError: the address is malformed.
     """
 
-    def __init__(self, address: str, options: Options, linger: float = 0.0) -> None:
+    def __init__(
+        self, address: str, options: Options, linger: float = 0.0, curve: Curve | None = None
+    ) -> None:
+        self.failed: Monitored | None = None
+        self._open(address, options, linger, zmq.DEALER, curve)
+
+    def _open(
+        self,
+        address: str,
+        options: Options,
+        linger: float,
+        kind: zmq.SocketType,
+        curve: Curve | None,
+    ) -> None:
         descriptors.require()
-        self.socket = context().socket(zmq.DEALER)
+        self.socket = context().socket(kind)
         _common(self.socket, options)
+        if curve is not None:
+            self.socket.setsockopt(zmq.CURVE_PUBLICKEY, curve.pair.public)
+            self.socket.setsockopt(zmq.CURVE_SECRETKEY, curve.pair.secret.reveal())
+            self.socket.setsockopt(zmq.CURVE_SERVERKEY, curve.server)
         # Without IMMEDIATE, messages for a dead broker would reach its successor.
         self.socket.setsockopt(zmq.IMMEDIATE, 1)
         self.socket.setsockopt(zmq.RECONNECT_IVL, -1)
@@ -158,6 +242,8 @@ class Connection:
             if told.kind & _UP:
                 yield Event.UP
             else:
+                if told.kind & _REJECTED:
+                    self.failed = told
                 yield Event.REJECTED if told.kind & _REJECTED else Event.DOWN
 
     def pending(self) -> bool:
@@ -273,6 +359,14 @@ class Inbox:
             return int(self._head.get(zmq.SRCFD))  # type: ignore[union-attr]  # or it raises
         except (zmq.ZMQError, AttributeError):
             return -1
+
+    @property
+    def user(self) -> str:
+        """Whose key the connection of the last message has; empty where it has none."""
+        try:
+            return str(self._head.get("User-Id"))  # type: ignore[union-attr]  # or it raises
+        except (zmq.ZMQError, AttributeError):
+            return ""
 
     def _skip(self) -> bool:
         """Read on to the end of a message and keep nothing; False where that takes longer."""

@@ -20,6 +20,9 @@ from typing import TYPE_CHECKING
 import zmq
 
 from zstreamer.config import AgentConfig
+from zstreamer.keys import credentials
+from zstreamer.keys.ring import Role
+from zstreamer.setting import ConfigError
 from zstreamer.system import cpus, logs
 from zstreamer.system.exitcodes import ExitCode
 from zstreamer.system.process import OWNER_CHECK, Owner, read_config
@@ -70,6 +73,7 @@ class Agent:
             watch=lambda each: each.register(poller),
             unwatch=lambda each: each.unregister(poller),
             linger=LINGER,
+            credentials=credentials.given(config.keys or "", Role.WORKER),
         )
         self._lookup = lookup.started(config.broker, lookup.WORKERS)
         self._poller.register(owner, zmq.POLLIN)
@@ -207,7 +211,12 @@ def main() -> int:
     logs.start(config.log_level)
     gc.freeze()
     with StopRequests() as stop:
-        return Agent(config, owner, stop).run()
+        try:
+            agent = Agent(config, owner, stop)
+        except ConfigError as error:
+            log.error("cannot use the key: %s", error)  # noqa: TRY400  # the reason is in the line
+            return ExitCode.USAGE
+        return agent.run()
 
 
 if __name__ == "__main__":

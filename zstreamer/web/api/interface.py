@@ -30,7 +30,7 @@ any more: that is how the metrics know what is in flight.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TypeAlias
 from urllib.parse import unquote_plus
 
@@ -40,6 +40,7 @@ from zstreamer.web.api import page, problem, v1, v2
 from zstreamer.web.api import snapshot as snapshots
 from zstreamer.web.api.bodies import JSON
 from zstreamer.web.api.exchange import Exchange
+from zstreamer.web.api.guard import Guard
 from zstreamer.web.api.infer import VERSION
 from zstreamer.web.api.json import dumps
 from zstreamer.web.api.limits import DEFAULT, Limits
@@ -66,10 +67,17 @@ class Interface:
         default_model: the model that ``/stream`` calls and the page suggests. ``/readyz`` and
             ``/v2/health/ready`` ask for a warm worker of it, or of any model where the broker
             knows none of this name; ``/readyz?model=NAME`` asks for one.
+        guard: whose requests are answered; None for everybody's.
     """
 
-    def __init__(self, limits: Limits = DEFAULT, default_model: str = "default") -> None:
+    def __init__(
+        self,
+        limits: Limits = DEFAULT,
+        default_model: str = "default",
+        guard: Guard | None = None,
+    ) -> None:
         self.limits = limits
+        self._guard = guard
         self.default_model = v1.checked(default_model)
         self._metrics = Metrics()
         self._signatures = Signatures()
@@ -99,6 +107,12 @@ class Interface:
         """
         return Exchange(self._metrics, request).first(self._route, request)
 
+    def begin_open(self, request: Request, pages: Collection[str]) -> Step:
+        """The same for a port that has some pages alone, and answers everybody."""
+        if request.path not in pages:
+            return self.refuse(404, "this port has these pages: " + ", ".join(sorted(pages)))
+        return Exchange(self._metrics, request).first(self._route_open, request)
+
     def refuse(self, why: int | Exception, detail: str = "") -> Response:
         """Return the response to a request that a server refuses by itself. Never raises.
 
@@ -112,6 +126,11 @@ class Interface:
         return response
 
     def _route(self, exchange: Exchange, request: Request) -> Step:
+        if self._guard is not None:
+            self._guard.check(request)
+        return self._route_open(exchange, request)
+
+    def _route_open(self, exchange: Exchange, request: Request) -> Step:
         path = request.path
         if path.startswith(_V1):
             return self._v1(exchange, request, path[len(_V1) :])

@@ -12,9 +12,11 @@ import logging
 import resource
 import shutil
 import socket
+import ssl
 import sys
 
 from zstreamer.config import GatewayChildConfig
+from zstreamer.setting import ConfigError
 from zstreamer.system import logs
 from zstreamer.system.exitcodes import ExitCode
 from zstreamer.system.process import Owner, owned, read_config
@@ -22,6 +24,7 @@ from zstreamer.system.signals import StopRequests
 from zstreamer.system.slots import GLANCE
 from zstreamer.web.backend import Backend
 from zstreamer.web.gateway.parent import FOLDER_FLAG
+from zstreamer.web.gateway.tls import HANDSHAKE, Certificates
 from zstreamer.web.http.asyncio_driver import AsyncioConnection, Service
 from zstreamer.web.http.shared import Bounds
 
@@ -50,6 +53,42 @@ class GatewayChild:
             backend.directory,
             Bounds(config.max_body, config.keep_alive, config.read_timeout),
         )
+        self._certificates = Certificates(config) if config.certificate else None
+        self._probes = self._service_of(config.open) if config.probe_listener else None
+        self._server: asyncio.Server | None = None
+
+    def _service_of(self, pages: tuple[str, ...]) -> Service:
+        backend, config = self._backend, self.config
+        bounds = Bounds(config.max_body, config.keep_alive, config.read_timeout)
+        return Service(backend.interface, backend.client(), backend.directory, bounds, pages)
+
+    async def _listen(self, context: ssl.SSLContext | None) -> None:
+        """Accept connections; those of before go on with the certificate that they began with."""
+        loop = asyncio.get_running_loop()
+        before = self._server
+        self._server = await loop.create_server(
+            lambda: AsyncioConnection(self._service),
+            sock=self._listener.dup(),
+            backlog=self.config.backlog,
+            ssl=context,
+            ssl_handshake_timeout=None if context is None else HANDSHAKE,
+        )
+        if before is not None:
+            before.close()
+
+    async def _listen_anew(self, certificates: Certificates) -> None:
+        try:
+            context = certificates.context()
+        except ConfigError as error:  # perhaps one of two files; the other will change too
+            log.warning("the certificate of before stays: %s", error)
+            return
+        await self._listen(context)
+        log.info("the certificate was read again")
+
+    async def _listen_for_probes(self, service: Service) -> asyncio.Server:
+        listener = socket.socket(fileno=self.config.probe_listener)
+        loop = asyncio.get_running_loop()
+        return await loop.create_server(lambda: AsyncioConnection(service), sock=listener)
 
     async def run(self, stop: StopRequests) -> ExitCode:
         """Serve until a request to stop, then until all connections are done."""
@@ -59,17 +98,22 @@ class GatewayChild:
         watched += [] if self._owner is None else [self._owner]
         for each in watched:
             loop.add_reader(each, woken.set)
-        server = await loop.create_server(
-            lambda: AsyncioConnection(self._service),
-            sock=self._listener,
-            backlog=self.config.backlog,
-        )
+        certificates, probes = self._certificates, self._probes
+        await self._listen(certificates.context() if certificates else None)
+        probing = await self._listen_for_probes(probes) if probes else None
         try:
             while not (stop.requests or self._abandoned()):
                 await _either(woken, GLANCE)
-            server.close()
+                if certificates is not None and certificates.changed():
+                    await self._listen_anew(certificates)
+            if self._server is not None:
+                self._server.close()
+            self._listener.close()
             return await self._drain(stop, woken)
         finally:
+            if probing is not None and probes is not None:
+                probing.close()
+                probes.close()
             for each in watched:
                 loop.remove_reader(each)
             self._service.close()

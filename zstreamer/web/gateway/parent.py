@@ -18,15 +18,19 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
+from itertools import zip_longest
 from typing import Final
 
-from zstreamer.config import GatewayChildConfig, GatewayConfig
+from zstreamer.config import GatewayChildConfig, GatewayConfig, stays_on_machine
+from zstreamer.keys.credentials import given
+from zstreamer.keys.ring import Role
 from zstreamer.setting import ConfigError
 from zstreamer.system import logs, slots
 from zstreamer.system.exitcodes import ExitCode
 from zstreamer.system.process import Owner, Process, owned, read_config
 from zstreamer.system.signals import StopRequests
 from zstreamer.system.slots import ProcessSlot
+from zstreamer.web.gateway.tls import Certificates
 
 log = logging.getLogger("zstreamer.web.gateway.parent")  # run as __main__
 
@@ -59,24 +63,54 @@ def run(config: GatewayConfig, owner: Owner | None = None) -> int:
     the second ends at once. Where ``owner`` is given, its death ends the gateway at once.
 
     """
+    _check(config)
     try:
         listeners = listen(config)
+        probes = listen(config, config.probe_port) if config.probe_port else []
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
         log.error("cannot bind http://%s: %s", config.address, reason)  # noqa: TRY400  # one line
         return ExitCode.UNREACHABLE
     brokers = ",".join(config.broker)
-    log.info("serving http://%s broker=%s processes=%d", config.address, brokers, len(listeners))
+    scheme = "https" if config.certificate else "http"
+    log.info(
+        "serving %s://%s broker=%s processes=%d", scheme, config.address, brokers, len(listeners)
+    )
     with StopRequests() as stop, _metrics_of(config.processes) as env:
-        servers = [_slot(config, each, env) for each in listeners]
+        pairs = zip_longest(listeners, probes)
+        servers = [_slot(config, each, probe, env) for each, probe in pairs]
         slots.serve(servers, stop, owner)
-        for listener in listeners:
+        for listener in (*listeners, *probes):
             listener.close()
         codes = slots.drain(servers, stop, owner, config.drain_grace + DRAIN_MARGIN)
     return ExitCode.NOT_DRAINED if any(codes) else ExitCode.OK
 
 
-def _slot(config: GatewayConfig, listener: socket.socket, env: Mapping[str, str]) -> ProcessSlot:
+def _check(config: GatewayConfig) -> None:
+    """Find what would end every server at once, and say what a careful person wants to know.
+
+    Raises ConfigError where keys, tokens or certificates cannot be used.
+    """
+    from zstreamer.web.backend import guard  # needs what `check_installed` looks for
+
+    given(config.keys or "", Role.CLIENT)
+    asks = guard(config) is not None
+    if config.certificate:
+        Certificates(config).context()
+    if stays_on_machine(f"tcp://{config.address}"):
+        return
+    if not (asks or config.client_ca):
+        log.warning("anyone who reaches %s may call the models: see --api-keys", config.address)
+    elif asks and not config.certificate:
+        log.warning("tokens come in clear text to %s: see --certificate", config.address)
+
+
+def _slot(
+    config: GatewayConfig,
+    listener: socket.socket,
+    probe: socket.socket | None,
+    env: Mapping[str, str],
+) -> ProcessSlot:
     """The place of one server.
 
     Its socket outlives the processes, so that clients wait, and are not refused, while another is
@@ -85,10 +119,14 @@ def _slot(config: GatewayConfig, listener: socket.socket, env: Mapping[str, str]
     start = partial(
         Process,
         "zstreamer.web.gateway.child",
-        GatewayChildConfig(**asdict(config), listener=listener.fileno()),
+        GatewayChildConfig(
+            **asdict(config),
+            listener=listener.fileno(),
+            probe_listener=probe.fileno() if probe else 0,
+        ),
         args=[FOLDER_FLAG, env[METRICS]] if METRICS in env else [],
         env=env,
-        pass_fds=(listener.fileno(),),
+        pass_fds=tuple(each.fileno() for each in (listener, probe) if each),
     )
     return ProcessSlot("gateway process", start, after=partial(_forget_metrics, env))
 
@@ -100,13 +138,15 @@ def _forget_metrics(env: Mapping[str, str], pid: int) -> None:
         mark_process_dead(pid, env[METRICS])  # type: ignore[no-untyped-call]
 
 
-def listen(config: GatewayConfig) -> list[socket.socket]:
+def listen(config: GatewayConfig, port: int = 0) -> list[socket.socket]:
     """Bind and listen: a socket for each process, among which Linux deals out connections.
+
+    port: in place of the configuration's own.
 
     Raises:
         OSError: the address is taken, or is not this machine's.
     """
-    place = (config.host, config.port)
+    place = (config.host, port or config.port)
     family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
     if config.processes == 1 or sys.platform != "linux":
         shared = socket.create_server(place, family=family, backlog=config.backlog)

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable, Collection
+from functools import partial
 from typing import cast
 
 from zstreamer.client.aio import AsyncClient
@@ -19,7 +21,7 @@ from zstreamer.errors import Cancelled, ZStreamerError
 from zstreamer.web.api.interface import Interface
 from zstreamer.web.api.problem import Refused
 from zstreamer.web.api.snapshot import Snapshot
-from zstreamer.web.api.steps import Look, Predict, Response, Step
+from zstreamer.web.api.steps import Look, Predict, Request, Response, Step
 from zstreamer.web.directory import Directory
 from zstreamer.web.http.connection import JOINED, Connection, Overdue
 from zstreamer.web.http.response_head import head
@@ -38,15 +40,25 @@ class Service:
         client: for predictions.
         directory: for questions about models.
         bounds: what clients may take.
+        pages: the only ones that are served, to everybody; None: all, to whom the interface lets.
 
     Attributes:
+        begin: what to do with a request.
         buffer: where what comes on any connection is put.
         shared: what the connections share.
     """
 
     def __init__(
-        self, interface: Interface, client: AsyncClient, directory: Directory, bounds: Bounds
+        self,
+        interface: Interface,
+        client: AsyncClient,
+        directory: Directory,
+        bounds: Bounds,
+        pages: Collection[str] | None = None,
     ) -> None:
+        self.begin: Callable[[Request], Step] = interface.begin
+        if pages is not None:
+            self.begin = partial(interface.begin_open, pages=pages)
         self.loop = asyncio.get_running_loop()
         self.interface = interface
         self.client = client
@@ -125,13 +137,13 @@ class AsyncioConnection(asyncio.BufferedProtocol):
         if self._serving:
             return
         self._serving = True
-        core, interface = self._core, self._service.interface
+        core, service = self._core, self._service
         try:
             while (following := core.next()) is not None:
                 if type(following) is Refused:
-                    self._respond(interface.refuse(following))
+                    self._respond(service.interface.refuse(following))
                 else:
-                    self._follow(interface.begin(following))  # type: ignore[arg-type]  # the rest
+                    self._follow(service.begin(following))  # type: ignore[arg-type]  # the rest
         finally:
             self._serving = False
         if core.waiting is not self._paused:
@@ -229,6 +241,7 @@ class AsyncioConnection(asyncio.BufferedProtocol):
 
     def _close(self) -> None:
         if self._core.finish():
-            self._transport.write_eof()
+            if self._transport.can_write_eof():  # TLS cannot; its client reads until the end
+                self._transport.write_eof()
         else:
             self._transport.close()

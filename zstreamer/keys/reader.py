@@ -1,0 +1,203 @@
+"""Keeps the lists of a folder of keys as they are now, read by a thread that looks twice a second.
+
+A file that is gone takes its key with it. One that is there and cannot be read, such as while an
+editor writes it, leaves its key as it was; a new one has to be good before it lets anybody in.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Generic, NamedTuple, TypeVar
+
+from zstreamer.keys import folder
+from zstreamer.keys.bearer import Caller, Callers
+from zstreamer.keys.files import check_folder
+from zstreamer.keys.folder import BROKER, HTTP, LISTS, Folder
+from zstreamer.keys.ring import Principal, Ring, Role
+from zstreamer.keys.secrets import Pair
+from zstreamer.setting import ConfigError
+
+log = logging.getLogger(__name__)
+
+LOOK = 0.25
+"""Seconds between two looks at the files."""
+
+E = TypeVar("E")
+_State = tuple[int, int, int]
+
+
+class Lists(NamedTuple):
+    """What a folder says at one moment.
+
+    Attributes:
+        ring: clients and workers that may pass.
+        callers: whose bearer tokens are good, at the broker's status pages.
+        pair: the broker's own.
+    """
+
+    ring: Ring
+    callers: Callers
+    pair: Pair
+
+
+class _Entries(Generic[E]):
+    """The entries of one list, each read again when its file has changed.
+
+    Args:
+        place: the folder of the list.
+        read: reads one file.
+    """
+
+    def __init__(self, place: Path, read: Callable[[Path], E]) -> None:
+        self._place = place
+        self._read = read
+        self._known: dict[Path, tuple[_State, E | None]] = {}
+        self._bad: set[Path] = set()
+
+    def look(self, strict: bool) -> bool:
+        """Read what has changed; return whether anything has.
+
+        Args:
+            strict: raise ConfigError for a file that is not good, in place of logging it.
+        """
+        files = {path: _state(path) for path in self._place.glob("*.key")}
+        changed = False
+        for path in [each for each in self._known if files.get(each) is None]:
+            changed = self._known.pop(path)[1] is not None or changed
+            self._bad.discard(path)
+        for path, state in files.items():
+            before = self._known.get(path)
+            if state is None or (before is not None and before[0] == state):
+                continue
+            try:
+                self._known[path] = state, self._read(path)
+                self._bad.discard(path)
+                changed = True
+            except ConfigError as error:
+                if strict:
+                    raise
+                if path not in self._bad:
+                    log.error("a key is not as it should be: %s", error)  # noqa: TRY400
+                self._bad.add(path)
+        return changed
+
+    def __call__(self) -> list[E]:
+        return [entry for _, entry in self._known.values() if entry is not None]
+
+
+class Reader:
+    """The lists of one folder.
+
+    Args:
+        path: the folder of `zstreamer keys`.
+
+    Attributes:
+        lists: what holds now; replaced as a whole, so any thread may read it.
+
+    Raises:
+        ConfigError: a file is missing, loose or not what it should be.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self._folder = Folder(path)
+        self._folder.check()
+        self._lists = {
+            role: _Entries(self._folder.path / name, _principals(self._folder, role))
+            for role, name in LISTS.items()
+        }
+        self._http: _Entries[Caller] = _Entries(self._folder.path / HTTP, folder.caller)
+        self._own = self._folder.path / BROKER
+        self._own_state: _State | None = None
+        self._own_is_bad = False
+        self._pair = self._own_pair()
+        self.lists = Lists(Ring(), Callers(), self._pair)
+        self.look(strict=True)
+
+    def start(self) -> None:
+        """Look again and again, in a thread that ends with the program."""
+        threading.Thread(target=self._run, name="keys", daemon=True).start()
+
+    def look(self, strict: bool = False) -> bool:
+        """Read what has changed; return whether anything has."""
+        changed = [each.look(strict) for each in self._lists.values()]
+        changed += [self._http.look(strict), self._look_at_own()]
+        if any(changed) or strict:
+            principals = [each for entries in self._lists.values() for each in entries()]
+            self.lists = Lists(Ring(principals), Callers(self._http()), self._pair)
+        return any(changed)
+
+    def _look_at_own(self) -> bool:
+        state = _state(self._own)
+        if state == self._own_state:
+            return False
+        try:
+            found = self._own_pair()
+        except ConfigError as error:
+            if not self._own_is_bad:
+                log.error("the broker keeps its key of before: %s", error)  # noqa: TRY400
+            self._own_is_bad = True
+            return False
+        self._own_state, self._own_is_bad = state, False
+        before, self._pair = self._pair, found
+        return before.public != found.public
+
+    def _own_pair(self) -> Pair:
+        pair = self._folder.broker().pair
+        assert pair is not None  # noqa: S101  # `Folder.broker` has seen to it
+        return pair
+
+    def _run(self) -> None:
+        while True:
+            time.sleep(LOOK)
+            try:
+                self.look()
+            except Exception:
+                log.exception("the keys could not be read; those of before hold")
+
+
+class CallersReader:
+    """Whose bearer tokens are good, for a gateway: looks at the files when it is asked.
+
+    Args:
+        path: a folder of `zstreamer keys`, or the http folder of one alone.
+
+    Raises:
+        ConfigError: a file is missing, loose or not what it should be.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        given = Path(path)
+        check_folder(given)
+        place = given / HTTP
+        self._entries = _Entries(place if place.is_dir() else given, folder.caller)
+        self._looking = threading.Lock()
+        self._looked = time.monotonic()
+        self._entries.look(strict=True)
+        self._callers = Callers(self._entries())
+
+    def __call__(self) -> Callers:
+        """Return those of now, at most `LOOK` seconds old."""
+        if time.monotonic() - self._looked > LOOK and self._looking.acquire(blocking=False):
+            try:
+                self._looked = time.monotonic()
+                if self._entries.look(strict=False):
+                    self._callers = Callers(self._entries())
+            finally:
+                self._looking.release()
+        return self._callers
+
+
+def _principals(of: Folder, role: Role) -> Callable[[Path], Principal]:
+    return lambda path: of.entry(path, role).principal
+
+
+def _state(path: Path) -> _State | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino, found.st_size
