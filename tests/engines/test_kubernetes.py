@@ -110,12 +110,25 @@ def test_keda_scales_on_the_workers_that_are_wanted():
 
 
 def test_keys_are_mounted_and_insecure_is_not_said():
+    folder = "/etc/zstreamer/keys"
     for each in of("keys"):
         if each["kind"] in ("Deployment", "StatefulSet"):
-            [container] = each["spec"]["template"]["spec"]["containers"]
-            assert "--keys=/etc/zstreamer/keys" in container["args"]
+            pod = each["spec"]["template"]["spec"]
+            [container] = pod["containers"]
             assert "--insecure" not in container["args"]
-            assert container["volumeMounts"][-1]["mountPath"] == "/etc/zstreamer/keys"
+            mounts = {each["mountPath"]: each["name"] for each in container["volumeMounts"]}
+            if container["name"] == "broker":
+                assert f"--keys={folder}" in container["args"]
+                assert mounts == {
+                    f"{folder}/broker.key_secret": "broker",
+                    f"{folder}/clients": "clients",
+                    f"{folder}/workers": "workers",
+                }
+            else:
+                assert f"--keys={folder}/key_secret" in container["args"]
+                assert folder in mounts
+            modes = [v["secret"]["defaultMode"] for v in pod["volumes"] if "secret" in v]
+            assert modes and set(modes) == {0o440}, "what others may read is refused"
 
 
 def test_only_workers_reach_the_port_for_workers():
@@ -151,5 +164,4 @@ def test_every_flag_is_one_that_its_program_has():
                 [container] = each["spec"]["template"]["spec"]["containers"]
                 _, program = container["command"]
                 flags = {a.partition("=")[0] for a in container["args"] if a.startswith("--")}
-                # Keys come with a release of their own.
-                assert flags - {"--keys"} <= known[program]
+                assert flags <= known[program]

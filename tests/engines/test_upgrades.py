@@ -1,7 +1,7 @@
 """An older version against this one: `scripts/engines upgrades`.
 
-ZSTREAMER_OLD names the older commit; otherwise it is the last tag, or where there is none the commit
-200 before this one.
+ZSTREAMER_OLD names the older commit; otherwise it is the last tag, or where there is none
+the commit 200 before this one.
 """
 
 import contextlib
