@@ -117,13 +117,16 @@ class Mixed:
         assert old.wait(40) == 0
         self.warm()
 
+    def kill(self, name):
+        self.running[name].kill()
+        self.running[name].wait()
+
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        for process in self.running.values():
-            process.kill()
-            process.wait()
+        for name in self.running:
+            self.kill(name)
 
 
 NAMES = ("broker0", "worker0", "broker1", "worker1")
@@ -160,7 +163,7 @@ def test_a_cluster_is_upgraded_and_taken_back_under_load(tmp_path, pythons, befo
                 before_it = counted[0]
                 until(lambda least=before_it + 20: counted[0] >= least)
                 # A worker that dies takes nobody's answer with it, whatever the versions.
-                mixed.running["worker1"].kill()
+                mixed.kill("worker1")
                 mixed.start("worker1", before if name != "worker1" else after)
                 mixed.warm()
                 load.go_on(100)

@@ -166,7 +166,7 @@ def test_the_version_is_written_in_one_place(wheel, sdist):
     version = zstreamer.__version__
     assert wheel.name.split("-")[1] == version
     assert sdist.name == f"zstreamer-{version}.tar.gz"
-    assert version not in (ROOT / "pyproject.toml").read_text().partition("[project.scripts]")[0]
+    assert 'version = "' not in (ROOT / "pyproject.toml").read_text().partition("[tool")[0]
     chart = (ROOT / "deploy" / "helm" / "zstreamer" / "Chart.yaml").read_text()
     assert f'appVersion: "{version}"' in chart, "the chart runs the image of this version"
 

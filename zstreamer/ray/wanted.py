@@ -42,7 +42,7 @@ class Autoscaling:
 
 def estimated(model: Mapping[str, Any]) -> int:
     """Return how many workers a broker's load wants, from what its snapshot says of the model."""
-    warm = sum(worker.get("state") == "warm" for worker in model.get("workers", ()))
+    warm: int = sum(worker.get("state") == "warm" for worker in model.get("workers", ()))
     capacity = float(model.get("capacity") or 0.0)
     queued, rate = int(model.get("queued", 0)), float(model.get("rate") or 0.0)
     if not warm or not capacity:
