@@ -16,6 +16,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -42,6 +43,7 @@ from zstreamer.system.logs import Sparing
 from zstreamer.system.process import FOLDER_FLAG, OWNER_CHECK, Owner, read_config
 from zstreamer.system.signals import StopRequests
 from zstreamer.wire import protocol, transport
+from zstreamer.wire.address_file import AddressFile
 from zstreamer.wire.protocol import Frames
 
 log = logging.getLogger(__name__)
@@ -268,6 +270,22 @@ class Server:
         self._check_owner_at = self._turn_at + OWNER_CHECK
         return self._owner.gone()
 
+    def announced(self) -> AbstractContextManager[object]:
+        """Have the address file there for as long as the block lasts, where there is to be one.
+
+        Raises:
+            ConfigError: it cannot be written.
+        """
+        if self.config.address_file is None:
+            return nullcontext()
+        clients, workers = (
+            self.sockets[side].getsockopt_string(zmq.LAST_ENDPOINT)
+            for side in (Side.CLIENT, Side.WORKER)
+        )
+        file = AddressFile(self.config.address_file, clients, workers, self.config.advertise)
+        log.info("announcing clients=%s workers=%s", file.clients, file.workers)
+        return file
+
     def close(self) -> None:
         """Close all sockets; answers on their way get a second."""
         for side, socket in self.sockets.items():
@@ -337,19 +355,20 @@ def _serve(
     journal: Journal,
     terms: TermsFile | None,
 ) -> int:
-    while not stop.requests:
-        server.turn()
-        now = time.monotonic()
-        journal.look(now)
-        admin.publish(now)
-        if terms is not None and terms.changed(now):
-            server.core.sessions.tenants.agree(terms.terms, now)
-            log.info("tenants changed tables=%d", len(terms.terms))
-        if used := guard.exceeded(now):
-            _log_memory(server, used, guard.limit)
-            return ExitCode.MEMORY
-        if server.owner_gone():
-            return ExitCode.OK
+    with server.announced():  # until it drains, so that nobody new comes
+        while not stop.requests:
+            server.turn()
+            now = time.monotonic()
+            journal.look(now)
+            admin.publish(now)
+            if terms is not None and terms.changed(now):
+                server.core.sessions.tenants.agree(terms.terms, now)
+                log.info(logs.event("tenants changed", tables=len(terms.terms)))
+            if used := guard.exceeded(now):
+                _log_memory(server, used, guard.limit)
+                return ExitCode.MEMORY
+            if server.owner_gone():
+                return ExitCode.OK
     log.info(logs.event("draining", grace=f"{server.config.drain_grace:g}s"))
     server.core.drain()
     start = time.monotonic()

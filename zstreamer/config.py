@@ -117,6 +117,17 @@ class BrokerConfig(Config):
         optional(TEXT, "none"),
         "ZeroMQ endpoint for workers, in place of host and worker port.",
     )
+    address_file: str | None = setting(
+        None,
+        optional(TEXT, "none"),
+        "File to write the broker's addresses to, for file:PATH; removed when the broker ends.",
+    )
+    advertise: str | None = setting(
+        None,
+        optional(TEXT, "auto"),
+        "Host name or address that others reach this broker by, for the address file; auto: what "
+        "it binds, or this machine's own address.",
+    )
     keys: str | None = setting(None, KEYS, KEYS_HELP)
     insecure: bool = setting(
         False,
@@ -463,14 +474,19 @@ def addresses(
     """
     listed = given.split(",") if isinstance(given, str) else given
     found = tuple(stripped for each in listed if (stripped := each.strip()))
-    fix = f"give tcp://HOST:{port} or ipc://PATH"
+    fix = f"give tcp://HOST:{port}, tcp+dns://NAME:{port}, file:/PATH or ipc://PATH"
     if not found:
         raise ConfigError(f"no {name} to connect to: {fix}")
     for each in found:
-        match = re.fullmatch(r"tcp://.+:(\d{1,5})|ipc://.+", each)
+        match = re.fullmatch(r"tcp(?:\+dns)?://.+:(\d{1,5})|ipc://.+|file:/.+", each)
         if match is None or not 0 < int(match[1] or 1) < 65536:
             raise ConfigError(f"{name} {each!r} is not an address: {fix}")
     return found
+
+
+def is_looked_up(address: str) -> bool:
+    """Whether an address names brokers that may change: a DNS name, or files."""
+    return address.startswith(("tcp+dns:", "file:"))
 
 
 def _check_heartbeat(config: BrokerConfig | WorkerConfig) -> None:

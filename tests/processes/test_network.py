@@ -7,6 +7,8 @@ import re
 import shutil
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -15,7 +17,7 @@ from tests.helpers.waiting import until
 from zstreamer.system.exitcodes import ExitCode
 
 NETWORK = "10.213.57"
-HOSTS = {"broker": 1, "worker": 2, "web": 3}
+HOSTS = {"broker": 1, "worker": 2, "web": 3, "spare": 4}
 
 
 def ip(*arguments, check=True):
@@ -83,6 +85,13 @@ class Network:
         self._processes.append(process)
         return process
 
+    def name_hosts(self, text):
+        """What /etc/hosts holds on every host from now on."""
+        for host in HOSTS:
+            path = Path("/etc/netns", self.name(host), "hosts")  # `ip netns exec` mounts it
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+
     def cut(self, host):
         """Pull a host's plug: what it sends and what is sent to it is lost without a word."""
         self.inside("switch", "link", "set", f"{host}0", "down")
@@ -101,6 +110,7 @@ class Network:
                 pass
         for host in ("switch", *HOSTS):
             ip("netns", "del", self.name(host), check=False)
+            shutil.rmtree(Path("/etc/netns", self.name(host)), ignore_errors=True)
 
 
 @pytest.fixture
@@ -198,3 +208,34 @@ def test_a_broker_does_not_bind_a_network_unless_told_so_in_so_many_words(networ
     _, words = broker.communicate(timeout=20)
     assert broker.returncode == ExitCode.USAGE
     assert re.search(r"refusing to bind.*--insecure", " ".join(words.split()))
+
+
+def test_a_broker_that_comes_back_under_another_address_is_followed(network):
+    """Packets to the old one vanish; the name says where the new one is."""
+    network.name_hosts(f"127.0.0.1 localhost\n{NETWORK}.1 zs-broker\n")
+    start = ("-m", "zstreamer", "broker", "--insecure", "--host")
+    network.start("broker", *start, f"{NETWORK}.1", "--log-level", "warning")
+    by_name = (*WORKER[:-4], "--broker", "tcp+dns://zs-broker:7788", *WORKER[-2:])
+    network.start("worker", *by_name)
+    name = "tcp+dns://zs-broker:7787"
+    web = network.start("web", "-c", WEB, name, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def ask(first, count):
+        web.stdin.write(f"{first} {count}\n")
+        web.stdin.flush()
+
+    def answered(first, count):
+        assert json.loads(web.stdout.readline()) == [2 * n for n in range(first, first + count)]
+
+    ask(0, 50)
+    answered(0, 50)
+    network.cut("broker")
+    ask(100, 50)  # into the void
+    spare = network.start("spare", *start, f"{NETWORK}.4", stderr=subprocess.PIPE)
+    network.name_hosts(f"127.0.0.1 localhost\n{NETWORK}.4 zs-broker\n")
+    assert "serving" in spare.stderr.readline()
+    moved_at = time.monotonic()
+    answered(100, 50)
+    assert time.monotonic() - moved_at < 4.0  # 2 s, and a busy machine
+    ask(200, 50)
+    answered(200, 50)

@@ -3,6 +3,7 @@
 import contextlib
 import email
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+import zstreamer
 from tests.helpers.cluster import free_port
 from tests.helpers.waiting import until
 
@@ -154,6 +156,31 @@ def tracked(*folders):
             for name in names:
                 if "__pycache__" not in parent:
                     yield Path(parent, name).relative_to(ROOT)
+
+
+def test_the_index_takes_what_is_published(wheel, sdist):
+    assert "PASSED" in finish(sys.executable, "-m", "twine", "check", "--strict", wheel, sdist)
+
+
+def test_the_version_is_written_in_one_place(wheel, sdist):
+    version = zstreamer.__version__
+    assert wheel.name.split("-")[1] == version
+    assert sdist.name == f"zstreamer-{version}.tar.gz"
+    assert 'version = "' not in (ROOT / "pyproject.toml").read_text().partition("[tool")[0]
+    chart = (ROOT / "deploy" / "helm" / "zstreamer" / "Chart.yaml").read_text()
+    assert f'appVersion: "{version}"' in chart, "the chart runs the image of this version"
+
+
+def test_the_changelog_says_what_is_new():
+    """Headings are versions, newest first, each with kinds of changes that have entries."""
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    versions = re.findall(r"^## (.+)$", text, re.MULTILINE)
+    assert versions[0] == "Unreleased"
+    for each in versions[1:]:
+        assert re.fullmatch(r"\d+\.\d+\.\d+ \(\d{4}-\d\d-\d\d\)", each)
+    kinds = re.findall(r"^### (.+)$", text, re.MULTILINE)
+    assert set(kinds) <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+    assert not re.search(r"^### .+\n\n(?!- )", text, re.MULTILINE)
 
 
 def test_an_sdist_can_be_built_from(sdist):

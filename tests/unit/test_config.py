@@ -162,7 +162,7 @@ def test_unusable_variable_and_key_are_named(file):
     [
         ("[worker]\nbatchsize = 3", "has batchsize in .worker., .* did you mean batch_size?"),
         ("[wroker]\nnum = 3", "has a table .wroker., .* did you mean worker?"),
-        ("[broker]\nzzz = 3", "known are client_address, "),
+        ("[broker]\nzzz = 3", "known are address_file, "),
         ("worker = 3", "outside a table"),
         ("[worker", "is not valid TOML"),
     ],

@@ -9,7 +9,7 @@ from typing import Final
 
 import rich_click as click
 
-from zstreamer.cli import call, doctor, gateway, hold, job, keys, serve, status, top
+from zstreamer.cli import addresses, call, doctor, gateway, hold, job, keys, serve, status, top
 from zstreamer.cli.options import PLAIN, example
 from zstreamer.cli.terminal import clean, forgive
 from zstreamer.errors import BrokerUnreachable, ZStreamerError
@@ -28,6 +28,7 @@ COMMANDS: Final = (
     doctor.doctor,
     hold.drain,
     hold.resume,
+    addresses.command,
     keys.keys,
 )
 

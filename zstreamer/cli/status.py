@@ -58,9 +58,10 @@ def status(config: ClientConfig, *, as_json: bool, watch: bool) -> int:
 
 def _fetched(config: ClientConfig) -> list[tuple[str, Row]]:
     from zstreamer.client.status import fetch
+    from zstreamer.wire.lookup import resolved
 
     keys = config.keys or ""
-    places = addresses(config.address)
+    places = resolved(addresses(config.address))
     return [(each, fetch(each, config.connect_timeout, keys, look=True)) for each in places]
 
 

@@ -32,6 +32,7 @@ class Client:
 
     Args:
         address: the broker's client address, or several as a list or with commas between.
+            ``tcp+dns://NAME:PORT`` and ``file:PATH`` name brokers that may change.
         model: which of the served models to call.
         timeout: seconds that a call may take, unless it says otherwise.
         connect_timeout: seconds after which a call that reaches no broker fails.

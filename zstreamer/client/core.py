@@ -23,8 +23,9 @@ from zstreamer.client.calls import Call, Watch
 from zstreamer.client.lanes import Lanes
 from zstreamer.client.link import ClientLink
 from zstreamer.client.tour import Tours
+from zstreamer.config import is_looked_up
 from zstreamer.errors import BrokerUnreachable, DeadlineExceeded, NoWorker, WorkerLost
-from zstreamer.wire import protocol
+from zstreamer.wire import membership, protocol
 from zstreamer.wire.link import Close, LinkAction, LinkState, Peer
 from zstreamer.wire.protocol import Frames
 
@@ -36,7 +37,8 @@ class ClientCore(Peer[ClientLink, NoReturn]):
     """All calls of one client, and its relations to its brokers.
 
     Args:
-        addresses: one for each broker; any of them can take any call.
+        addresses: one for each broker; any of them can take any call. Those that are looked up
+            come with `on_addresses`.
         id: 63 random bits, new for each client and after each fork.
         connect_timeout: seconds after which a call that no broker could be sent to fails.
         now: monotonic seconds.
@@ -53,8 +55,8 @@ class ClientCore(Peer[ClientLink, NoReturn]):
         jitter: Callable[[], float],
         info: dict[str, object] | None = None,
     ) -> None:
-        alone = len(addresses) == 1
-        links = [ClientLink(address, now, alone) for address in addresses]
+        self._alone = len(addresses) == 1 and not is_looked_up(addresses[0])
+        links = [self._link(now, each) for each in addresses if not is_looked_up(each)]
         super().__init__(protocol.Role.CLIENT, id, links, jitter, info)
         self._connect_timeout = connect_timeout
         self._next_id = 1
@@ -138,6 +140,8 @@ class ClientCore(Peer[ClientLink, NoReturn]):
     def poll(self, now: float) -> list[LinkAction[ClientLink]]:
         """Do what is due, feed the windows, and return what the driver must do now."""
         self._check_deadlines(now)
+        for link in self._leave(now):
+            self._move(link)
         for link in self.links:
             if now >= self._gives_up_at(link):
                 self._move(link)
@@ -170,6 +174,13 @@ class ClientCore(Peer[ClientLink, NoReturn]):
 
     def _ready_links(self) -> list[ClientLink]:
         return [link for link in self.links if link.state is LinkState.READY]
+
+    def _link(self, now: float, address: str) -> ClientLink:
+        return ClientLink(address, now, self._alone)
+
+    def _may_leave(self, link: ClientLink) -> bool:
+        """Not while answers are to come: a broker that ends on request sends them first."""
+        return link.state is not LinkState.READY or not link.sent
 
     def _wanted(self, link: ClientLink) -> bool:
         """While there is anything to do, or was."""
@@ -245,8 +256,7 @@ class ClientCore(Peer[ClientLink, NoReturn]):
 
     def _notice(self, now: float, link: ClientLink, notice: protocol.Notice) -> None:
         if not notice.model:
-            link.draining = bool(notice.error)
-            link.lost_at = now
+            link.drain(now, bool(notice.error))
             return
         error = errors.from_wire(notice.error) if notice.error else None
         if error is None:
@@ -296,15 +306,15 @@ class ClientCore(Peer[ClientLink, NoReturn]):
             return
         self._tours.feed(now, self.links)
         links = self._ready_links()
-        links = [link for link in links if not link.draining] or links
-        if links:
+        taking = [link for link in links if not link.draining]
+        if links := taking or ([] if membership.awaited(self.links) else links):
             self._lanes.feed(now, links)
 
     def _answer(self, now: float, link: ClientLink, answer: protocol.Answer, size: int) -> None:
         failed: dict[Call, None] = {}
         sent_at = 0.0
         sent = link.sent
-        elsewhere = len(self.links) > 1
+        elsewhere = not self._alone
         for id, slot in zip(answer.ids, answer.slots, strict=True):
             outcome = link.receiver.take(slot) if type(slot) is int else slot
             call = sent.pop(id, None)
@@ -432,4 +442,4 @@ class ClientCore(Peer[ClientLink, NoReturn]):
         return next((link.trouble for link in self.links if link.trouble), "")
 
     def _addresses(self) -> str:
-        return ", ".join(link.address for link in self.links)
+        return self._whereabouts or ", ".join(link.address for link in self.links)

@@ -26,6 +26,7 @@ from zstreamer.client.core import ClientCore
 from zstreamer.client.settings import Settings
 from zstreamer.errors import BrokerUnreachable
 from zstreamer.system import descriptors, logs
+from zstreamer.wire import lookup
 from zstreamer.wire.connections import Connections
 from zstreamer.wire.link import LinkState
 from zstreamer.wire.tags import line, tag
@@ -86,6 +87,7 @@ class Driver(ABC):
             self.unwatch,
             credentials=settings.credentials,
         )
+        self._lookup = lookup.started(settings.addresses, lookup.CLIENTS)
 
     @property
     def connected(self) -> int:
@@ -115,6 +117,8 @@ class Driver(ABC):
         """Do everything that can be done now; return when to come back (monotonic seconds)."""
         core = self.core
         now = time.monotonic()
+        if self._lookup is not None and (found := self._lookup.news(now)):
+            core.on_addresses(now, *found)
         again = True
         while again:
             self._connections.read(now)
@@ -129,7 +133,10 @@ class Driver(ABC):
                 self.complete(call)
                 again = True  # its caller may have made the next call already
         self._tallies.look(now, self._tally)
-        return min(core.wake_at(), self._tally.due)
+        wake_at = min(core.wake_at(), self._tally.due)
+        if self._lookup is not None and core.open_calls:
+            return min(wake_at, self._lookup.wake_at(now))
+        return wake_at
 
     def _tell(self, now: float, call: Call) -> None:
         """Log the end of a call, with what its items are called in the logs of all."""
@@ -147,6 +154,8 @@ class Driver(ABC):
 
     def shut_down(self) -> None:
         """End all calls and close all connections."""
+        if self._lookup is not None:
+            self._lookup.close()
         self.core.close()
         now = time.monotonic()
         for action in self.core.poll(now):

@@ -32,7 +32,7 @@ class ClientLink(Link[tuple[int, Call]]):
         sent: items sent on it that have no answer, by id; they outlive its connections.
         lost_at: monotonic seconds at which it was READY last, over all attempts since, or first
             tried, or began to drain.
-        draining: it takes no new work.
+        draining: it takes no new work: it has said so, or its address is gone.
         refused: items that were sent although it drained; they have not run there.
         notices: by model, why items wait there.
     """
@@ -51,7 +51,7 @@ class ClientLink(Link[tuple[int, Call]]):
 
     def _fresh(self) -> None:
         super()._fresh()
-        self.draining = False
+        self._draining = False
         self.notices: dict[str, ZStreamerError] = {}
         self._waits: set[int] = set()  # transfers whose items stay although no worker is ready
         self._runs: dict[tuple[str, int, int, int], Run] = {}
@@ -62,6 +62,16 @@ class ClientLink(Link[tuple[int, Call]]):
         self._acked = 0
         self._unacked_bytes = 0
         self.ack_at = float("inf")
+
+    @property
+    def draining(self) -> bool:
+        """Whether new work goes to others."""
+        return self._draining or self.leaving
+
+    def drain(self, now: float, drains: bool = True) -> None:
+        """The broker has said that it takes no new work, or that it does again."""
+        self._draining = drains
+        self.lost_at = now
 
     @property
     def flush_at(self) -> float:
@@ -88,7 +98,7 @@ class ClientLink(Link[tuple[int, Call]]):
             self._put(now, call, id, payload, len(payload), wait)
 
     def _put(self, now: float, call: Call, id: int, slot: Slot, size: int, wait: bool) -> None:
-        if self.draining:
+        if self._draining:
             self.refused.add(id)
         flags = (_ONCE if call.once else 0) | (0 if wait or self._alone else _READY)
         key = (call.model, call.priority, flags, call.lane)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from threading import Lock
@@ -28,6 +28,11 @@ def lock() -> Lock:
 def start_thread(function: Callable[[], None]) -> None:
     """Run a function in a daemon thread of the operating system."""
     _original("_thread", "start_new_thread")(function, ())
+
+
+def getaddrinfo(host: str, port: int, *, type: int) -> list[tuple[Any, ...]]:
+    """`socket.getaddrinfo` that blocks its thread: gevent's own would make a hub there."""
+    return _original("socket", "getaddrinfo")(host, port, type=type)  # type: ignore[return-value]
 
 
 class Thread:

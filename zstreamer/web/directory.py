@@ -27,6 +27,7 @@ from zstreamer.keys.credentials import Keys, given
 from zstreamer.keys.ring import Role
 from zstreamer.system import native, waiter
 from zstreamer.web.api.snapshot import Snapshot, merged
+from zstreamer.wire import lookup
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +78,7 @@ class Directory:
         self._found: Snapshot | ZStreamerError = BrokerUnreachable("no broker has been asked yet")
         self._found_at = -STALE  # of a monotonic clock, which may begin at 0
         self._silent: set[str] = set()
+        self._lookup = lookup.Lookup(self._addresses, lookup.CLIENTS)
 
     def get(self, oldest: float = math.inf) -> Snapshot:
         """Return the snapshot; blocks the thread, or the greenlet alone, while it is fetched.
@@ -179,7 +181,10 @@ class Directory:
 
     def _ask_all(self) -> Snapshot | ZStreamerError:
         found, errors, silent = [], [], set()
-        for address in self._addresses:
+        named = self._lookup.look()
+        if not named.addresses:
+            return BrokerUnreachable(f"no broker was found at {named.words}")
+        for address in named.addresses:
             patience = min(SUSPECT, self._timeout) if address in self._silent else self._timeout
             try:
                 found.append(status.fetch(address, patience, self._credentials))

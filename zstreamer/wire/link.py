@@ -18,7 +18,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 from zstreamer import errors
 from zstreamer.errors import ZStreamerError
-from zstreamer.wire import protocol
+from zstreamer.wire import membership, protocol
 from zstreamer.wire.protocol import Frames, ProtocolError
 from zstreamer.wire.transfer import Receiver, Sender
 
@@ -50,6 +50,7 @@ class Link(ABC, Generic[Row]):
         retry_at: when DOWN, the monotonic seconds of the next attempt.
         attempts: connections in a row that have not come to READY.
         refusal: why the broker would not speak with us.
+        leaving: its address is none of the brokers' any more.
         trouble: why the last connection could not be made, where that is known.
         sender: large payloads on their way out; ``Row`` says whose they are.
     """
@@ -61,6 +62,7 @@ class Link(ABC, Generic[Row]):
         self.retry_at = now
         self.attempts = 0
         self.refusal: ZStreamerError | None = None
+        self.leaving = False
         self.trouble = ""
         self._max_payload = max_payload
         self._fresh()
@@ -77,6 +79,11 @@ class Link(ABC, Generic[Row]):
         self.since = now
         if state is LinkState.DOWN:
             self._fresh()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether messages can be sent."""
+        return self.state is LinkState.READY
 
     @property
     @abstractmethod
@@ -149,9 +156,15 @@ class Peer(ABC, Generic[L, A]):
         self._role = role
         self._jitter = jitter
         self._info = info or {}
+        self._whereabouts = ""
         self._actions: list[LinkAction[L] | A] = []
 
     # What a connection has done
+
+    def on_addresses(self, now: float, addresses: Sequence[str], words: str = "") -> None:
+        """The brokers' addresses are now these; ``words`` say how they were found."""
+        membership.update(self.links, addresses, lambda address: self._link(now, address))
+        self._whereabouts = words
 
     def on_connected(self, now: float, link: L) -> None:
         """The connection is open: say HELLO."""
@@ -244,11 +257,27 @@ class Peer(ABC, Generic[L, A]):
     def _send(self, link: L, messages: Sequence[Frames]) -> None:
         self._actions.extend(Send(link, frames) for frames in messages)
 
+    def _leave(self, now: float) -> list[L]:
+        """Drop the links of brokers that are gone from the addresses; return them."""
+        gone = membership.remove(self.links, self._may_leave)
+        for link in gone:
+            if link.state is not LinkState.DOWN:
+                self._drop(now, link)
+        return gone
+
     def _take_actions(self) -> list[LinkAction[L] | A]:
         actions, self._actions = self._actions, []
         return actions
 
     # What clients and workers add
+
+    @abstractmethod
+    def _link(self, now: float, address: str) -> L:
+        """Return a new link that is down."""
+
+    @abstractmethod
+    def _may_leave(self, link: L) -> bool:
+        """Whether nothing is open any more on a link that is leaving, or it is lost."""
 
     @abstractmethod
     def _wanted(self, link: L) -> bool:

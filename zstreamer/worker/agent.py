@@ -28,7 +28,7 @@ from zstreamer.system import cpus, logs, resources
 from zstreamer.system.exitcodes import ExitCode
 from zstreamer.system.process import OWNER_CHECK, Owner, read_config
 from zstreamer.system.signals import StopRequests
-from zstreamer.wire import transport
+from zstreamer.wire import lookup, transport
 from zstreamer.wire.connections import Connections
 from zstreamer.worker import actions, pipe
 from zstreamer.worker.core import ChildState, WorkerCore
@@ -79,6 +79,7 @@ class Agent:
             linger=LINGER,
             credentials=credentials.given(config.keys or "", Role.WORKER),
         )
+        self._lookup = lookup.started(config.broker, lookup.WORKERS)
         self._poller.register(owner, zmq.POLLIN)
         self._poller.register(stop, zmq.POLLIN)
 
@@ -109,6 +110,8 @@ class Agent:
         now = time.monotonic()
         if now - begun - wait > PAUSE:
             self.core.on_pause(now - begun - wait)
+        if self._lookup is not None and (found := self._lookup.news(now)):
+            self.core.on_addresses(now, *found)
         self._connections.read(now, lambda each: each.socket in ready or each.monitor in ready)
         self._read_child(now)
         self._act_on_core(now)

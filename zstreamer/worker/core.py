@@ -16,7 +16,7 @@ import math
 from collections.abc import Callable
 from enum import Enum
 
-from zstreamer.config import WorkerConfig
+from zstreamer.config import WorkerConfig, is_looked_up
 from zstreamer.wire import protocol
 from zstreamer.wire.link import LinkState, Peer
 from zstreamer.wire.protocol import Frames, WorkerState
@@ -67,10 +67,10 @@ class WorkerCore(Peer[WorkerLink, ChildAction]):
         info: dict[str, object] | None = None,
         measure: Callable[[], dict[str, object]] = dict,
     ) -> None:
-        links = [WorkerLink(a, now, config.max_payload) for a in config.broker]
-        super().__init__(protocol.Role.WORKER, id, links, jitter, info)
         self.config = config
         self._measure = measure
+        links = [self._link(now, each) for each in config.broker if not is_looked_up(each)]
+        super().__init__(protocol.Role.WORKER, id, links, jitter, info)
         self.state = WorkerState.BOOTING
         self.text = ""
         self.child = ChildState.NONE
@@ -157,6 +157,7 @@ class WorkerCore(Peer[WorkerLink, ChildAction]):
 
     def poll(self, now: float) -> list[Action]:
         """Do what is due and return what the driver must do now."""
+        self._leave(now)
         for link in self.links:
             self._check(now, link)
         self._check_child(now)
@@ -186,6 +187,13 @@ class WorkerCore(Peer[WorkerLink, ChildAction]):
         return wake
 
     # Links
+
+    def _link(self, now: float, address: str) -> WorkerLink:
+        return WorkerLink(address, now, self.config.max_payload)
+
+    def _may_leave(self, link: WorkerLink) -> bool:
+        """Not while it answers: its clients may still wait there."""
+        return link.state is not LinkState.READY
 
     def _wanted(self, _link: WorkerLink) -> bool:
         return not self._exiting

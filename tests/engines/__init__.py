@@ -1,0 +1,1 @@
+"""Clusters on the engines that place processes; `scripts/engines` runs them."""
