@@ -52,6 +52,12 @@ MESSAGES_A_TURN = 256
 SECONDS_A_TURN = 0.02
 """What is read from one socket before the other one and the sends have their turn."""
 
+ENDED_FOR = 5.0
+"""Seconds for which messages that a session left behind do not end a connection again."""
+
+MAX_ENDED = 10_000
+"""Sessions of which that is known."""
+
 LAST_WORDS = 0.25
 """Seconds in which a session may read why it is not heard any more, before its connection ends."""
 
@@ -121,6 +127,7 @@ class Server:
             side: descriptors.place(socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0"))
             for side, socket in self.sockets.items()
         }
+        self._ended: dict[bytes, float] = {}  # when; the latest is last
         self._speakers: dict[int, tuple[Side, bytes]] = {}  # who said HELLO last, by descriptor
         self._revoked: dict[tuple[Side, bytes], float] = {}  # and when their connections end
         self._sparing = Sparing(LOG_EVERY)
@@ -200,7 +207,7 @@ class Server:
         if self.gate is not None and (greets or not self.core.sessions.knows(side, session)):
             principal = self.gate.who(side, self._inboxes[side].user)
             if principal is None:  # revoked since its handshake: not even looked at
-                self._end(side, session)
+                self._end(now, side, session)
                 return
         if greets:
             self._speakers[self._inboxes[side].descriptor] = side, session
@@ -214,14 +221,21 @@ class Server:
     def _cut(self, now: float, side: Side, session: bytes) -> None:
         """End the connection of a session that is not heard any more, once it was told why."""
         if now >= self.core.sessions.deaf(side).get(session, 0.0) - DEAF + LAST_WORDS:
-            self._end(side, session)
+            self._end(now, side, session)
 
-    def _end(self, side: Side, session: bytes) -> None:
+    def _end(self, now: float, side: Side, session: bytes) -> None:
         """End the connection on which the last message came.
 
         The descriptor may have become another's: that of a session that has said HELLO there is
-        left alone, and one that has not yet can begin anew.
+        left alone. One that has not yet can begin anew; so that it need not again and again, what
+        else has come of the ended session before ends nothing for a while.
         """
+        if now < self._ended.get(session, -math.inf) + ENDED_FOR:
+            return
+        if len(self._ended) >= MAX_ENDED:
+            del self._ended[next(iter(self._ended))]
+        self._ended.pop(session, None)
+        self._ended[session] = now
         descriptor = self._inboxes[side].descriptor
         speaker = self._speakers.get(descriptor)
         if speaker in (None, (side, session)) or not self.core.sessions.knows(*speaker):

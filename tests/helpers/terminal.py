@@ -13,6 +13,11 @@ PATIENCE = 60
 """Seconds for a command to end, and for a terminal to show what it is to show."""
 
 
+def _heed_ctrl_c():
+    """A shell has what it starts in the background ignore Ctrl-C, and tests may be started so."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Wrong(Exception):
     """The page does not hold."""
 
@@ -30,6 +35,7 @@ class Terminal:
             stdout=self._output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            preexec_fn=_heed_ctrl_c,
         )
 
     def printed(self):

@@ -208,8 +208,10 @@ def _is_open(call: Call, index: int) -> bool:
 def _most_telling(said: dict[ClientLink, ZStreamerError]) -> ZStreamerError:
     """Return what the caller hears: first what another attempt may change."""
     refusals = list(said.values())
-    if busy := [error for error in refusals if isinstance(error, Overloaded)]:
-        return min(reversed(busy), key=lambda error: error.retry_after)
+    busy = [(link, error) for link, error in said.items() if isinstance(error, Overloaded)]
+    if busy:  # a broker that drains has no idea of how much work is ahead elsewhere
+        _, error = min(reversed(busy), key=lambda each: (each[0].draining, each[1].retry_after))
+        return error
     if no_worker := [error for error in refusals if isinstance(error, NoWorker)]:
         return no_worker[-1]
     unknown = [error for error in refusals if isinstance(error, ModelNotFound)]
