@@ -35,7 +35,7 @@ class Terminal:
             stdout=self._output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=_heed_ctrl_c,
+            preexec_fn=_heed_ctrl_c,  # noqa: PLW1509  # it takes no lock
         )
 
     def printed(self):
