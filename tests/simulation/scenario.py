@@ -473,7 +473,7 @@ class Scenario:
     def _hung(self):
         """Seconds that one worker may have lost to batches that hang, or to its own silence."""
         silent = (
-            SLOW * 3 * (self.beta + 0.002 * self.batch) if "worker silent" in self.faults else 0
+            SLOW * 6 * (self.beta + 0.002 * self.batch) if "worker silent" in self.faults else 0
         )
         return self.history.hangs * (self.predict_timeout or MAX_PATIENCE) + silent
 
