@@ -56,7 +56,7 @@ _REASONS: dict[type, str] = {
 
 def reason(refusal: ZStreamerError) -> str:
     """Return what the metrics call a refusal: one of a few words."""
-    return _REASONS.get(type(refusal)) or refusal.code.name.lower()
+    return _REASONS.get(type(refusal)) or refusal.kind
 
 
 class Admission:

@@ -101,12 +101,12 @@ class Model:
         return any(w.answers(now) for w in list(self.workers.values()))
 
     def trouble_now(self, now: float) -> str:
-        """Say what is wrong; empty where a worker is ready."""
-        if self.ready:
+        """Say what is wrong; empty where a worker answers."""
+        if self.answers(now):
             return ""
         if not self.warm:
             return self.trouble
-        ages = [w.age(now) for w in self.workers.values() if w.late]
+        ages = [w.age(now) for w in list(self.workers.values()) if w.late or w.is_over(now)]
         if ages:
             return f"a batch has run for {max(ages):.0f} s: its predict may have hung"
         return "its workers are silent: their processes or their machine may be frozen"

@@ -151,10 +151,12 @@ class Worker:
 
         For probes: it says sooner than `ready` that something is wrong, and may take it back.
         """
-        if not self.ready or now - self.heard > QUIET:
-            return False
-        usual = self.batch_time(len(self.running))
-        return not (self.running and usual) or self.age(now) <= max(OVER, LATE_FACTOR * usual)
+        return self.ready and now - self.heard <= QUIET and not self.is_over(now)
+
+    def is_over(self, now: float) -> bool:
+        """Whether its running batch has taken longer than usual, though it need not have hung."""
+        usual = self.batch_time(len(self.running)) if self.running else 0.0
+        return bool(usual) and self.age(now) > max(OVER, LATE_FACTOR * usual)
 
     def age(self, now: float) -> float:
         """Return the seconds that its running batch has taken, 0 where none runs."""

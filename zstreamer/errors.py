@@ -52,6 +52,12 @@ class ZStreamerError(Exception):
         super().__init__(message)
         self.message = message
 
+    @property
+    def kind(self) -> str:
+        """What metrics and logs call it, such as ``overloaded``."""
+        code: Code | None = getattr(self, "code", None)  # none where a later broker has made it up
+        return "error" if code is None else code.name.lower()
+
     def details(self) -> dict[str, object]:
         """What travels beside code and message; plain values only."""
         return {}

@@ -271,8 +271,8 @@ def test_a_model_whose_only_worker_hangs_is_not_ready_and_its_batch_has_an_age(s
         until(lambda: not shared.model("gate")["ready"], 10)
         model = shared.model("gate")
         assert "a batch has run for" in model["trouble"]
-        assert [each["state"] for each in model["workers"]] == ["late"]
-        assert model["workers"][0]["batch_age"] > 3
+        assert model["workers"][0]["batch_age"] > 1
+        until(lambda: shared.model("gate")["workers"][0]["state"] == "late", 10)
         gate.open()
         assert hung.result(20)[0][0] == "hung"
         until(lambda: shared.model("gate")["ready"])

@@ -141,7 +141,7 @@ class Driver(ABC):
     def _tell(self, now: float, call: Call) -> None:
         """Log the end of a call, with what its items are called in the logs of all."""
         items = range(call.first, call.first + len(call.outcomes))
-        outcome = "ok" if call.error is None else call.error.code.name.lower()
+        outcome = "ok" if call.error is None else call.error.kind
         log.debug(
             logs.event(
                 "call ended",

@@ -60,7 +60,7 @@ class Tally:
         """A call has ended."""
         error = call.error
         model = self._named("" if isinstance(error, ModelNotFound) else call.model)
-        outcome = "ok" if error is None else error.code.name.lower()
+        outcome = "ok" if error is None else error.kind
         seconds = max(0.0, now - call.submitted)
         apart = error is None and call.keep_errors
         items = _outcomes(call) if apart else {outcome: len(call.outcomes)}
