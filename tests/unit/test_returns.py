@@ -187,7 +187,7 @@ def test_callers_who_were_away_once_are_waited_for_again(pause):
     loop = Loop()
     loop.bursts(8)
     loop.batch(8, [pause + 0.0001 * n for n in range(8)])
-    loop.bursts(8, batches=2)
+    loop.bursts(8, batches=10)
     assert loop.hold_after_batch(8, waiting=8).items == 16
 
 
