@@ -62,7 +62,7 @@ class Admin:
         callers: Callable[[], Callers] | None = None,
     ) -> None:
         self._core = core
-        self._orders = Orders(config.operator_token)
+        self._orders = Orders(config.operator_token, keys=config.keys is not None)
         self._live = Live(core, self._orders.by_token)
         local = stays_on_machine(f"tcp://{config.host}:{config.http_port}")
         self._next = 0.0

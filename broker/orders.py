@@ -1,7 +1,7 @@
 """Orders of operators, on their way from the HTTP threads to the loop, and who may give them.
 
 Anyone who reaches the HTTP port may read. To give an order takes the operator's token; where the
-broker has none, a program on this machine may, but no page in a browser on it.
+broker has none, and asks for no keys, a program on this machine may, but no page in a browser.
 """
 
 from __future__ import annotations
@@ -33,10 +33,12 @@ class Orders:
 
     Args:
         token: what an operator must know; empty for none.
+        keys: whether the broker asks for keys; then being on its machine is not enough.
     """
 
-    def __init__(self, token: str) -> None:
+    def __init__(self, token: str, *, keys: bool = False) -> None:
         self._token = token
+        self._keys = keys
         self._orders: queue.SimpleQueue[_Order] = queue.SimpleQueue()
 
     @property
@@ -79,6 +81,8 @@ class Orders:
             given = request.headers.get("Authorization", "").encode()
             right = hmac.compare_digest(given, f"Bearer {self._token}".encode())
             return "" if right else "the operator's token is missing or wrong"
+        if self._keys:
+            return "this broker asks for keys: start it with --operator-token, and send the token"
         peer = ipaddress.ip_address(request.peer.partition("%")[0])
         local = (getattr(peer, "ipv4_mapped", None) or peer).is_loopback
         if not local or any(each in request.headers for each in (*_FORWARDED, *_BROWSER)):

@@ -31,6 +31,10 @@ def revoke(
     for client in sessions.clients.values():
         if client.principal is not None:
             client.principal = changed.get(client.principal.key, client.principal)
+    away = [c for c in sessions.clients.values() if c.session is None and c.principal is not None]
+    for client in away:  # it may not come back, and nobody waits for its items
+        if client.principal is not None and client.principal.key in gone:
+            sessions.forget(client)
     ended = [
         (Side.CLIENT, session, client.principal)
         for session, client in sessions.connected.items()

@@ -14,7 +14,6 @@ It may be the same file as that of `--config`.
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -32,6 +31,14 @@ LOOK = 0.5
 
 _KEYS = {each.name for each in fields(Terms)}
 _COUNTS = {"open_items", "max_priority"}
+_BOUNDS = {
+    "weight": (1e-3, 1e3),
+    "items_per_second": (1e-3, 1e12),
+    "bytes_per_second": (1e-3, 1e15),
+    "open_items": (1, 2**31),
+    "queue_share": (1e-6, 1.0),
+    "max_priority": (-(2**31), 2**31),
+}
 
 
 def read(path: Path) -> dict[str, Terms]:
@@ -61,16 +68,13 @@ def _value(key: str, value: object, place: str) -> float:
     if key not in _KEYS:
         known = ", ".join(sorted(_KEYS))
         raise ConfigError(f"{place} has {key}, which nothing reads; known are {known}")
+    least, most = _BOUNDS[key]
+    if key in _COUNTS and type(value) is not int:
+        raise ConfigError(f"{place}: {key} is {value!r:.50}; give a whole number")
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if key in _COUNTS:
-        if not number or value != int(value) or (key == "open_items" and value < 1):  # type: ignore[operator,call-overload]  # a number
-            raise ConfigError(f"{place}: {key} is {value!r}; give a whole number")
-        return int(value)  # type: ignore[call-overload,no-any-return]  # a number
-    if not number or not 0 < value < math.inf:  # type: ignore[operator]  # a number
-        raise ConfigError(f"{place}: {key} is {value!r}; give a number above 0")
-    if key == "queue_share" and value > 1:  # type: ignore[operator]  # a number
-        raise ConfigError(f"{place}: {key} is {value!r}; give a share, from 0 to 1")
-    return float(value)  # type: ignore[arg-type]  # a number
+    if not number or not least <= value <= most:  # type: ignore[operator]  # a number
+        raise ConfigError(f"{place}: {key} is {value!r:.50}; give {least:g} to {most:g}")
+    return int(value) if key in _COUNTS else float(value)  # type: ignore[call-overload,arg-type]  # a number
 
 
 class TermsFile:

@@ -179,7 +179,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         size = self.headers.get("Content-Length", "")
         post = self.server.posts.get(self.path)
-        if post is None or not size.isdigit() or int(size) > MAX_BODY:
+        number = size.isascii() and size.isdigit() and len(size) <= 9  # int() of more may raise
+        if post is None or not number or int(size) > MAX_BODY:
             self.close_connection = True  # the body stays unread
             error = f"send at most {MAX_BODY} bytes, with Content-Length"
             if post is None:
