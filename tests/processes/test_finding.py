@@ -1,5 +1,7 @@
 """Brokers that are found by a file, and followed when they move."""
 
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -11,7 +13,9 @@ import pytest
 from tests.helpers.cluster import ROOT
 from tests.helpers.waiting import until
 from zstreamer import Client, aio
+from zstreamer.config import AgentConfig, BrokerConfig
 from zstreamer.errors import BrokerUnreachable
+from zstreamer.system.process import Process
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -23,18 +27,30 @@ class Machine:
         self.folder = folder
         self.programs = []
 
-    def start(self, *arguments):
-        command = [sys.executable, "-m", "zstreamer", *map(str, arguments), "--log-level", "error"]
-        program = subprocess.Popen(command, cwd=ROOT)
+    def start(self, module, config):
+        program = Process(
+            module, config
+        )  # subprocess, under gevent, would reap all others' children
         self.programs.append(program)
         return program
+
+    def worker(self, address):
+        settings = {"target": "tests.helpers.models:double", "import_path": (str(ROOT),)}
+        config = AgentConfig(broker=(address,), log_level="error", **settings)
+        return self.start("zstreamer.worker.supervisor", config)
 
     def broker(self, host="127.0.0.1", name="broker"):
         """Start a broker on free ports; returns it once its file is there."""
         path = self.folder / name
         before = path.read_text() if path.exists() else ""
-        endpoints = "--client-address", f"tcp://{host}:*", "--worker-address", f"tcp://{host}:*"
-        broker = self.start("broker", *endpoints, "--http-port", 0, "--address-file", path)
+        config = BrokerConfig(
+            client_address=f"tcp://{host}:*",
+            worker_address=f"tcp://{host}:*",
+            http_port=0,
+            address_file=str(path),
+            log_level="error",
+        )
+        broker = self.start("zstreamer.broker", config)
         until(lambda: path.exists() and path.read_text() != before)
         return broker
 
@@ -57,7 +73,7 @@ def machine(tmp_path):
 def test_a_broker_that_moves_is_followed_under_load(machine):
     address = f"file:{machine.folder}/broker"
     first = machine.broker()
-    machine.start("worker", "tests.helpers.models:double", "--broker", address)
+    machine.worker(address)
     stop = threading.Event()
     answered = [0]
 
@@ -77,7 +93,7 @@ def test_a_broker_that_moves_is_followed_under_load(machine):
                     assert first.wait(30) == 0
                     first = machine.broker("127.0.0.2")
                 else:  # it stands still, as where its machine is gone, and another takes its place
-                    first.send_signal(19)
+                    os.kill(first.pid, signal.SIGSTOP)
                     machine.broker("127.0.0.3")
                 moved_at, goal = time.monotonic(), answered[0] + 100
                 until(lambda goal=goal: answered[0] >= goal, 10)
@@ -93,7 +109,7 @@ async def test_asyncio_finds_a_broker_that_is_not_there_yet(machine):
     async with aio.Client(address, timeout=30.0, connect_timeout=20.0) as client:
         call = client.submit([21])
         machine.broker(name="late")
-        machine.start("worker", "tests.helpers.models:double", "--broker", address)
+        machine.worker(address)
         assert await call == [42]
 
 
