@@ -155,7 +155,8 @@ def test_a_closed_loop_runs_only_in_its_rounds(middle, size, number):
         assert through.round(0.2).rate > 0
     assert sample.rate > 0
     assert sample.cpu > 0
-    assert sample.bundles.answer >= 1
+    # Items and messages are counted at two moments: one that is on its way may be missing.
+    assert sample.bundles.answer >= 0.9
     assert set(through.busy) == {middle, "clients", "workers"}
 
 

@@ -19,13 +19,18 @@ from zstreamer.system.process import Process
 ROOT = Path(__file__).parents[2]
 
 
+_GIVEN = set()
+
+
 def free_port():
-    """A free port of 127.0.0.1, below those that the system gives to outgoing connections."""
+    """A free port, below those that the system gives to outgoing connections; never one twice."""
     while True:
-        port = random.randrange(20000, 32000)
+        port = random.SystemRandom().randrange(20000, 32000)
         with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
+            probe.bind(("0.0.0.0", port))
+            if port not in _GIVEN:
+                _GIVEN.add(port)
+                return port
 
 
 class Gated:

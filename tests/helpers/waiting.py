@@ -6,11 +6,14 @@ import time
 import psutil
 
 
-def until(condition, seconds=20.0, pause=0.01):
-    """Wait until the condition is true and return its value; there is no event to wait for."""
+def until(condition, seconds=20.0, pause=0.01, said=str):
+    """Wait until the condition is true and return its value; there is no event to wait for.
+
+    What `said` returns belongs to the failure's message.
+    """
     end = time.monotonic() + seconds
     while not (found := condition()):
-        assert time.monotonic() < end, f"it did not happen within {seconds:g} s"
+        assert time.monotonic() < end, f"it did not happen within {seconds:g} s {said()}"
         time.sleep(pause)
     return found
 

@@ -96,12 +96,17 @@ def test_a_worker_says_why_it_is_not_ready(cluster, ports):
     port = free_port()
     cluster.worker("Broken", model="broken", metrics_port=port, boot_attempts=50)
 
-    def body():
-        with contextlib.suppress(OSError):
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5)
-            except urllib.error.HTTPError as error:
-                return error.read().decode()
-        return ""
+    seen = []
 
-    until(lambda: "the weights are missing" in body(), 20)
+    def told():
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5)
+        except urllib.error.HTTPError as error:
+            seen.append(error.read().decode())
+        except OSError as error:
+            seen.append(str(error))
+        else:
+            seen.append("ready")
+        return "the weights are missing" in seen[-1]
+
+    until(told, 20, said=lambda: set(seen))
