@@ -1,6 +1,5 @@
 """/readyz of broker, worker and gateway: red soon after nobody answers, green soon again."""
 
-import contextlib
 import os
 import signal
 import time

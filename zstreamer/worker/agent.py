@@ -186,7 +186,7 @@ class Agent:
         try:
             pages = WorkerPages(config, self.core)
         except OSError as error:
-            log.error(
+            log.error(  # noqa: TRY400  # the cause is one line
                 "no HTTP port address=%s:%d: %s; choose another with --metrics-port, or 0",
                 config.metrics_host,
                 config.metrics_port + config.number,
