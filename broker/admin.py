@@ -6,7 +6,7 @@
 /metrics   for Prometheus, see docs/metrics.md
 /status    the snapshot as JSON
 /          the page for people, see `zstreamer.broker.live`
-/operator  POST {"action": "drain" or "resume", "name": …}, see `zstreamer.broker.orders`
+/operator  POST {"action": "drain", "resume" or "route", "name": …}, see `zstreamer.broker.orders`
 
 Beyond loopback, and where the broker asks for keys, what is not for probes needs a bearer token
 (`zstreamer keys http NAME`).

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from zstreamer import errors
 from zstreamer.broker.clients import ClientRecord
+from zstreamer.broker.family import Family
 from zstreamer.broker.lots import Lot
 from zstreamer.broker.models import Model
 from zstreamer.broker.scheduler import Scheduler
@@ -82,12 +83,20 @@ class Admission:
         run = self._new_items(client, run)
         if run.priority != (priority := client.tenant.priority(run.priority)):
             run = run._replace(priority=priority)
+        if versions := self._scheduler.versions:
+            taken = [self._take(now, client, *part) for part in versions.split(run)]
+            return any(taken)
+        return self._take(now, client, run)
+
+    def _take(
+        self, now: float, client: ClientRecord, run: Run, family: Family | None = None
+    ) -> bool:
         refusal = self._refusal(now, client, run)
         if isinstance(refusal, Overloaded | TooLarge) and run.lane == 0 and len(run.ids) > 1:
             # Many small calls in one run: what fits for some need not wait for all.
             rows = zip(run.ids, run.budgets, run.slots, strict=True)
             singles = [run._replace(ids=[i], budgets=[b], slots=[s]) for i, b, s in rows]
-            taken = [self.submit(now, client, single) for single in singles]
+            taken = [self._take(now, client, single, family) for single in singles]
             return any(taken)
         if refusal is not None:
             elsewhere = isinstance(refusal, Overloaded | ModelNotFound | NoWorker)
@@ -100,12 +109,15 @@ class Admission:
         once, movable = bool(run.flags & _ONCE), bool(run.flags & _READY)
         columns = run.ids, run.budgets, payloads
         lot = Lot(client, model, *columns, now, run.priority, run.lane, once=once, movable=movable)
+        lot.family = family
         client.open(lot)
         client.tenant.admit(len(lot.ids), lot.size)
         for part in lot.apart():
             self._scheduler.enqueue(part)
         self._scheduler.counts["items"] += len(lot.ids)
         model.tally.admit(lot)
+        if family is not None:
+            self._scheduler.versions.shadow(now, lot)
         if (followed := self._scheduler.bundles.followed) is not None:
             items = line(tag(client.id, id) for id in run.ids)
             followed.append(event("items came", model=run.model, items=items))

@@ -66,6 +66,7 @@ class BrokerCore:
         if config.log_level == "debug":
             self.scheduler.bundles.followed = deque(maxlen=MAX_FOLLOWED)
         self.admission = Admission(config, self.scheduler, now)
+        self.scheduler.versions.max_payload = config.max_payload
         self._notices = Notices(self.scheduler)
         self.sessions = Sessions(config, epoch, self.scheduler, self._notices)
         self.troubles: list[Exception] = []
@@ -244,6 +245,11 @@ class BrokerCore:
             if worker.model.state_in_words() != before:
                 self._notices.changed(worker.model, self.clients.values())
 
+    def look_at_versions(self) -> None:
+        """Workers or routes may have changed so that other versions are given items now."""
+        for front in self.scheduler.versions.look():
+            self._notices.changed(front, self.clients.values())
+
     @property
     def idle(self) -> bool:
         """Whether every item is answered and every answer read."""
@@ -386,12 +392,15 @@ class BrokerCore:
         for model in self.models.values():
             model.measure(seconds, RATE_WEIGHT)
             model.look_at_load(now)
+        self.look_at_versions()
         self.scheduler.models.forget_idle(now)
+        self.scheduler.versions.forget_idle()
         for patience in self.sessions.patience.values():
             patience.forget(now)
         if now - self.born >= self.config.model_grace:
             for model in [m for m in self.models.values() if not m.known]:
-                del self.models[model.name]
+                if model.family is None:
+                    del self.models[model.name]
                 self.scheduler.fail_waiting(model, self.admission.model_not_found(model.name))
 
     def _look_at_workers(self, now: float) -> None:

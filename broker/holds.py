@@ -1,7 +1,8 @@
 """Workers that an operator keeps from new items, by name: drained until they are resumed.
 
-A name is a worker's ``host:pid``, its host, or ``model NAME`` for all workers of a model. It holds
-for workers that come later, too: one that loses its connection comes back drained.
+A name is a worker's ``host:pid``, its host, ``model NAME`` for all workers of a model, or
+``model NAME@VERSION`` for those of a version (``model NAME@`` for those that announce none). It
+holds for workers that come later, too: one that loses its connection comes back drained.
 """
 
 from __future__ import annotations
@@ -48,7 +49,9 @@ class Holds:
 def names(worker: Worker) -> tuple[str, ...]:
     """Return the names by which an operator may call a worker, its own first."""
     host = str(worker.info.get("host", "-"))
-    return f"{host}:{worker.info.get('pid', '-')}", host, f"model {worker.model.name}"
+    own = f"{host}:{worker.info.get('pid', '-')}"
+    version = worker.info.get("version") or ""
+    return own, host, f"model {worker.serves}", f"model {worker.serves}@{version}"
 
 
 def named(workers: Iterable[Worker], name: str) -> list[Worker]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from zstreamer.keys.ring import Principal
+from zstreamer.setting import VERSION, VERSION_WORDS
 
 MAX_WORDS = 255
 """Characters of a host's name, or a tensor's."""
@@ -43,12 +44,14 @@ class Job(NamedTuple):
         batch_size: items.
         pool: items beyond two batches that it wants to choose from.
         patience: seconds that it may hold tickets without a word about any.
+        version: of the model; empty where it says none.
     """
 
     model: str
     batch_size: int
     pool: int
     patience: float
+    version: str = ""
 
 
 def job(info: Mapping[str, object], max_name: int) -> Job | str:
@@ -61,7 +64,12 @@ def job(info: Mapping[str, object], max_name: int) -> Job | str:
     patience = info.get("patience")
     if not isinstance(patience, int | float) or not 0 < patience <= MOST_PATIENCE:
         patience = PATIENCE
-    return Job(name, batch, pool, float(patience))
+    version = info.get("version") or ""
+    if not isinstance(version, str) or (version and not VERSION.fullmatch(version)):
+        return f"a version has {VERSION_WORDS}"
+    if version and len(name) + 1 + len(version) > max_name:
+        return f"a model's name and its version must have {max_name - 1} characters at most"
+    return Job(name, batch, pool, float(patience), version)
 
 
 def forbidden(job: Job, principal: Principal | None, others: Iterable[Principal | None]) -> str:
@@ -129,6 +137,7 @@ _KEPT: dict[str, Callable[[object], bool]] = {
     "number": _number,
     "device": _word,
     "release": _word,
+    "version": _word,
     "program": _word,
     "server": _word,
     "example": lambda value: isinstance(value, str) and len(value) <= MAX_EXAMPLE,

@@ -21,6 +21,7 @@ from zstreamer.wire.protocol import PART
 
 if TYPE_CHECKING:
     from zstreamer.broker.clients import ClientRecord
+    from zstreamer.broker.family import Family
     from zstreamer.broker.models import Model
     from zstreamer.broker.workers import Worker
     from zstreamer.wire.protocol import Buffer
@@ -43,6 +44,7 @@ class Lot:
         losses: how often a worker that had begun them was lost from sight.
         suspect: it was in a batch whose process died, and runs apart until it is cleared; such
             an item is alone in its lot.
+        family: the versions of which any may have them; None where one was asked for by name.
     """
 
     __slots__ = (
@@ -50,6 +52,7 @@ class Lot:
         "budgets",
         "client",
         "deaths",
+        "family",
         "ids",
         "lane",
         "losses",
@@ -94,9 +97,15 @@ class Lot:
         self.deaths = 0
         self.losses = 0
         self.suspect = False
+        self.family: Family | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def asked(self) -> Model:
+        """The model that the client asked for; `model` may be a version of it."""
+        return self.model if self.family is None else self.family.front
 
     @property
     def large(self) -> bool:
@@ -177,5 +186,6 @@ class Lot:
             movable=self.movable,
         )
         lot.deaths, lot.losses, lot.suspect = self.deaths, self.losses, self.suspect
+        lot.family = self.family
         self.client.items.update(dict.fromkeys(ids, lot))
         return lot

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from zstreamer.broker.lots import Lot
@@ -14,6 +14,7 @@ from zstreamer.broker.wanted import Load, Wanted
 from zstreamer.wire.protocol import WorkerState
 
 if TYPE_CHECKING:
+    from zstreamer.broker.family import Family
     from zstreamer.broker.workers import Worker
 
 MAX_MODELS = 4096
@@ -46,6 +47,7 @@ class Model:
         trouble: why the last worker that failed to start did so.
         gave_up: that worker will not try again, and none has come since.
         measured_rate: items a second that were answered lately.
+        family: the versions that it is one of, or the front of; None where it has none.
         tally: what has happened to its items.
         bundles: how many items messages carry, of this and all other models.
         wanted: how many workers its load wants.
@@ -63,6 +65,7 @@ class Model:
         self.bundles = Bundles() if bundles is None else bundles
         self.queue = FairQueue()
         self.workers: dict[bytes, Worker] = {}
+        self.family: Family | None = None
         self.open: dict[Worker, None] = {}
         self.out = 0
         self.others = 0
@@ -87,26 +90,36 @@ class Model:
             self.open.pop(worker, None)
 
     @property
+    def versions(self) -> Family | None:
+        """The family that it is the front of; None for all other models."""
+        return self.family if self.family is not None and self.family.front is self else None
+
+    @property
+    def team(self) -> Collection[Worker]:
+        """Its workers, or those of its versions that may be given items now."""
+        return self.workers.values() if self.versions is None else self.versions.workers()
+
+    @property
     def warm(self) -> bool:
         """Whether any worker is ready, or stalled and expected back."""
-        return any(w.state is WorkerState.WARM and not w.drained for w in self.workers.values())
+        return any(w.state is WorkerState.WARM and not w.drained for w in self.team)
 
     @property
     def ready(self) -> bool:
         """Whether any worker answers, as far as is known."""
-        return any(w.ready for w in self.workers.values())
+        return any(w.ready for w in self.team)
 
     def answers(self, now: float) -> bool:
         """Whether any worker can answer now; sooner than `ready` it says that none does."""
-        return any(w.answers(now) for w in list(self.workers.values()))
+        return any(w.answers(now) for w in list(self.team))
 
     def trouble_now(self, now: float) -> str:
         """Say what is wrong; empty where a worker answers."""
         if self.answers(now):
             return ""
         if not self.warm:
-            return self.trouble
-        ages = [w.age(now) for w in list(self.workers.values()) if w.late or w.is_over(now)]
+            return self.trouble if self.versions is None else self.versions.trouble
+        ages = [w.age(now) for w in list(self.team) if w.late or w.is_over(now)]
         if ages:
             return f"a batch has run for {max(ages):.0f} s: its predict may have hung"
         return "its workers are silent: their processes or their machine may be frozen"
@@ -114,6 +127,8 @@ class Model:
     @property
     def broken(self) -> bool:
         """Whether no worker could start and none will try again."""
+        if self.versions is not None:
+            return self.versions.broken
         return self.gave_up and all(w.state is WorkerState.BROKEN for w in self.workers.values())
 
     @property
@@ -123,8 +138,8 @@ class Model:
 
     @property
     def idle(self) -> bool:
-        """Whether it has neither workers nor items."""
-        return not (self.workers or self.queue.items or self.suspects)
+        """Whether it has neither workers nor items, nor versions."""
+        return not (self.workers or self.queue.items or self.suspects or self.versions)
 
     @property
     def rate(self) -> float:
@@ -138,6 +153,8 @@ class Model:
 
     def open_to_all(self) -> list[Worker]:
         """Return the workers that may be given ordinary items now."""
+        if self.versions is not None and not self.versions.takes(self):
+            return []
         if self.reserved is not None and not (self.suspects and self.reserved in self.open):
             self.reserved = None
         taken = (self.reserved, self.examiner if self.inquest else None)
@@ -150,7 +167,7 @@ class Model:
     def _known_speed(self) -> tuple[float, float]:
         if self._speed is not None:
             return self._speed
-        warm = [w for w in self.workers.values() if w.state is WorkerState.WARM and not w.drained]
+        warm = [w for w in self.team if w.state is WorkerState.WARM and not w.drained]
         times = [(w.batch_size, w.batch_time(w.batch_size)) for w in warm]
         known = [(size, seconds) for size, seconds in times if seconds]
         if not known:
@@ -203,12 +220,17 @@ class Model:
         """Say why items have to wait; empty where a worker is ready."""
         if self.warm:
             return ""
-        after = f"; the last one failed:\n{self.trouble}" if self.trouble else ""
+        versions = self.versions
+        if versions is not None and (why := versions.why_held()):
+            return why
+        trouble = self.trouble if versions is None else versions.trouble
+        workers = self.workers.values() if versions is None else versions.all_workers()
+        after = f"; the last one failed:\n{trouble}" if trouble else ""
         if self.broken:
-            return f"no worker for model {self.name!r} could start:\n{self.trouble}"
-        if not self.workers:
+            return f"no worker for model {self.name!r} could start:\n{trouble}"
+        if not workers:
             return f"no worker is connected for model {self.name!r}{after}"
-        if any(worker.drained for worker in self.workers.values()):
+        if any(worker.drained for worker in workers):
             return f"an operator has drained the workers for model {self.name!r}"
         return f"the workers for model {self.name!r} are still starting or stopping{after}"
 

@@ -32,14 +32,15 @@ class Notices:
 
     def hello(self, client: ClientRecord) -> None:
         """A client has connected: tell it why its open items have to wait."""
-        for model in {lot.model: None for lot in client.items.values()}:
+        for model in {lot.asked: None for lot in client.items.values()}:
             if not model.warm:
-                self.tell(client, model.name)
+                for name in self._scheduler.versions.names(model):
+                    self.tell(client, name)
 
     def submitted(self, client: ClientRecord, name: str) -> None:
         """A client has items for this model, here or at another broker."""
         if name not in client.noticed:
-            model = self._scheduler.models.get(name)
+            model = self._scheduler.versions.find(name)
             if model is None or not model.warm:
                 self.tell(client, name)
 
@@ -48,7 +49,7 @@ class Notices:
         full = len(client.noticed) >= MAX_NOTICES or not 0 < len(name) <= protocol.MAX_NAME
         if full and name not in client.noticed:
             return
-        model = self._scheduler.models.get(name)
+        model = self._scheduler.versions.find(name)
         words = model.state_in_words() if model else f"no worker serves model {name!r}"
         if words:
             client.noticed[name] = hash(words)
@@ -60,20 +61,30 @@ class Notices:
 
     def hand_back(self, client: ClientRecord, name: str) -> None:
         """Another broker is ready for a model: what waits here without a worker goes there."""
-        model = self._scheduler.models.get(name)
+        model = self._scheduler.versions.find(name)
         if model is not None and not model.warm:
             self._scheduler.hand_back(model, client, parked=True)
 
     def changed(self, model: Model, clients: Iterable[ClientRecord]) -> None:
         """A model's state may have changed: tell whom it concerns, and end what waits in vain."""
+        if model.family is not None:  # what may go to another version is not to end here
+            fronts = self._scheduler.versions.look([model.family])
+            for each in dict.fromkeys([*fronts, model]):
+                self._changed(each, clients)
+        else:
+            self._changed(model, clients)
+
+    def _changed(self, model: Model, clients: Iterable[ClientRecord]) -> None:
         cold = not model.warm
         words = model.state_in_words()
+        names = self._scheduler.versions.names(model)
         for client in clients:
-            waits = cold and any(lot.model is model for lot in client.items.values())
-            told = client.noticed.get(model.name)
-            news = waits if told is None else hash(words) != told
-            if client.session and news:
-                self.tell(client, model.name)
+            waits = cold and any(lot.asked is model for lot in client.items.values())
+            for name in names:
+                told = client.noticed.get(name)
+                news = waits if told is None else hash(words) != told
+                if client.session and news:
+                    self.tell(client, name)
             if waits and not model.broken:
                 self._scheduler.hand_back(model, client)
         if model.broken:

@@ -2,19 +2,24 @@
 
     drain NAME     its workers finish what they hold and get nothing new; they stay connected
     resume NAME    they get items again
+    route NAME     show or change which version of a model gets which items
 
-NAME is a worker's ``host:pid``, a host, ``model NAME``, or ``broker``, which then refuses new items
-and goes on with those it has.
+NAME is a worker's ``host:pid``, a host, ``model NAME``, ``model NAME@VERSION``, or ``broker``,
+which then refuses new items and goes on with those it has. For a route it is a model's name, or
+none to see all routes; what is to change is a table as in the file of routes, in which null takes
+away.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from zstreamer.broker import holds
 from zstreamer.broker.core import BrokerCore
+from zstreamer.broker.routes import RouteError
 
-ACTIONS = ("drain", "resume")
+ACTIONS = ("drain", "resume", "route")
 BROKER = "broker"
 
 
@@ -25,16 +30,19 @@ class Outcome(NamedTuple):
     body: dict[str, object]
 
 
-def act(core: BrokerCore, action: object, name: object) -> Outcome:
+def act(core: BrokerCore, action: object, name: object, change: object = None) -> Outcome:
     """Do it; a wrong action or name changes nothing.
 
     Args:
         core: the broker.
         action: one of `ACTIONS`.
         name: see above.
+        change: of a route; None to see it.
     """
     if action not in ACTIONS or not isinstance(name, str):
-        return Outcome(400, {"error": "give an action, drain or resume, and a name"})
+        return Outcome(400, {"error": "give an action, drain, resume or route, and a name"})
+    if action == "route":
+        return _route(core, name, change)
     drain = action == "drain"
     if name == BROKER:
         if drain:
@@ -50,6 +58,19 @@ def act(core: BrokerCore, action: object, name: object) -> Outcome:
     core.look_at_holds()
     drained = [holds.names(each)[0] for each in workers if each.drained]
     return Outcome(200, {"name": name, "workers": len(workers), "drained": drained})
+
+
+def _route(core: BrokerCore, name: str, change: object) -> Outcome:
+    versions = core.scheduler.versions
+    if change is not None:
+        if not isinstance(change, Mapping) or not name:
+            return Outcome(400, {"error": "give a model's name, and a table with what changes"})
+        try:
+            versions.change(name, change)
+        except RouteError as error:
+            return Outcome(400, {"error": f"the route of {name:.100} stays as it was: {error}"})
+        core.look_at_versions()
+    return Outcome(200, {"name": name, "routes": versions.rows(name)})
 
 
 def _known(core: BrokerCore) -> str:

@@ -56,7 +56,7 @@ class Orders:
             asked = None
         if not isinstance(asked, dict):
             return words(400, {"error": "the body must be a JSON object with action and name"})
-        order = _Order(asked.get("action"), asked.get("name"))
+        order = _Order(asked.get("action"), asked.get("name"), asked.get("change"))
         self._orders.put(order)
         if not order.done.wait(PATIENCE):
             return words(503, {"error": "the broker's loop is busy or ends; it may still act"})
@@ -66,11 +66,12 @@ class Orders:
         """Do what has been asked for; called by the loop."""
         while not self._orders.empty():
             order = self._orders.get()
-            order.outcome = operator.act(core, order.action, order.name)
+            order.outcome = operator.act(core, order.action, order.name, order.change)
             log.info(
-                "operator action=%.20r name=%.200r status=%d",
+                "operator action=%.20r name=%.200r change=%.500r status=%d",
                 order.action,
                 order.name,
+                order.change,
                 order.outcome.status,
             )
             order.done.set()
@@ -93,8 +94,9 @@ class Orders:
 class _Order:
     """What an HTTP thread has the loop do."""
 
-    def __init__(self, action: object, name: object) -> None:
+    def __init__(self, action: object, name: object, change: object) -> None:
         self.action = action
         self.name = name
+        self.change = change
         self.outcome = Outcome(503, {})
         self.done = threading.Event()

@@ -44,7 +44,7 @@ def revoke(
         if worker.principal is not None:
             key = worker.principal.key
             worker.principal = changed.get(key, worker.principal)
-            if key in gone or not worker.principal.may_serve(worker.model.name):
+            if key in gone or not worker.principal.may_serve(worker.serves):
                 ended.append((Side.WORKER, session, worker.principal))
     for side, session, principal in ended:
         words = f"the key {principal.name!r} was revoked"

@@ -23,6 +23,7 @@ from zstreamer.broker.lots import Lot
 from zstreamer.broker.models import Model, Models
 from zstreamer.broker.tally import code_name, outcome_name
 from zstreamer.broker.undone import Undone, fate_of, may_have_run, struck_out
+from zstreamer.broker.versions import Versions
 from zstreamer.broker.workers import Worker
 from zstreamer.errors import DeadlineExceeded, NoWorker, ZStreamerError
 from zstreamer.system.logs import event
@@ -44,11 +45,13 @@ class Scheduler:
         dirty: peers with something to be sent; a dict for its order, which a set has not.
         counts: what has happened how often, for people.
         bundles: how many items messages carry.
+        versions: which of a model's versions gets which items.
         strangers: items for models that nobody has served, by why they were refused.
     """
 
     def __init__(self, latency: float | None = None) -> None:
         self.models = Models(latency)
+        self.versions = Versions(self)
         self.queued_items = 0
         self.queued_bytes = 0
         self.dirty: dict[ClientRecord | Worker, None] = {}
@@ -108,6 +111,8 @@ class Scheduler:
             size: bytes of their inputs.
         """
         client = lot.client
+        if lot.family is not None and lot.family.shadow is not None:
+            lot.family.shadow.hear(client.id, ids, slots)
         client.end(ids, size)
         sent = client.answer(ids, slots)
         if self.bundles.followed is not None:
@@ -148,15 +153,15 @@ class Scheduler:
             parked: also those that were sent to wait here.
         """
         for lot in dict.fromkeys(client.items.values()):
-            queued = lot.model is model and lot.worker is None
+            queued = lot.asked is model and lot.worker is None
             # What is known of a suspect is of use as long as a worker may come back.
-            if queued and (parked or lot.movable) and not (lot.suspect and model.workers):
+            if queued and (parked or lot.movable) and not (lot.suspect and lot.model.workers):
                 back = lot.pick(range(len(lot)))
                 self._count_out([lot])
                 if lot.suspect:
                     lot.drop(set(lot.ids))
                 else:
-                    model.queue.give_up(lot, set(lot.ids))
+                    lot.model.queue.give_up(lot, set(lot.ids))
                 self.refuse([back], NoWorker(model.state_in_words()))
 
     # Out to the workers
@@ -351,7 +356,7 @@ class Scheduler:
             self._suspect(model, group)
         cold = not model.warm
         for lot in lots:
-            if cold and lot.movable and not lot.suspect:
+            if cold and lot.movable and not lot.suspect and not lot.asked.warm:
                 self.refuse([lot], NoWorker(model.state_in_words()))
             elif not lot.suspect:
                 model.tally.redispatched += len(lot)

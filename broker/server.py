@@ -24,15 +24,17 @@ from typing import TypeAlias
 
 import zmq
 
-from zstreamer.broker import descriptors, memory, revocation
+from zstreamer.broker import descriptors, memory, revocation, routes_file
 from zstreamer.broker.admin import Admin
 from zstreamer.broker.core import BrokerCore
 from zstreamer.broker.descriptors import Descriptors
 from zstreamer.broker.gate import DOMAINS, Gate
 from zstreamer.broker.journal import Journal
 from zstreamer.broker.patience import DEAF
+from zstreamer.broker.routes import Route
 from zstreamer.broker.sessions import Outgoing, Side
 from zstreamer.broker.terms import TermsFile
+from zstreamer.broker.watched import Watched
 from zstreamer.config import BrokerConfig
 from zstreamer.histogram import TURNS, Histogram
 from zstreamer.keys.ring import Principal
@@ -331,6 +333,7 @@ def run(config: BrokerConfig, owner: Owner | None = None) -> int:
     config = replace(config, max_bytes=min(config.max_bytes, limit // 2))
     try:
         terms = TermsFile(Path(config.tenants)) if config.tenants else None
+        routes = routes_file.watched(Path(config.routes)) if config.routes else None
         server = Server(config, owner)
     except ConfigError as error:
         log.error("cannot start: %s", error)  # noqa: TRY400  # as below
@@ -363,8 +366,10 @@ def run(config: BrokerConfig, owner: Owner | None = None) -> int:
         journal = Journal(server.core)
         if terms is not None:
             server.core.sessions.tenants.agree(terms.terms, time.monotonic())
+        if routes is not None:
+            server.core.scheduler.versions.agree(routes.value)
         try:
-            return _serve(server, stop, admin, memory.Guard(limit), journal, terms)
+            return _serve(server, stop, admin, memory.Guard(limit), journal, terms, routes)
         finally:
             journal.close()
             server.close()
@@ -377,6 +382,7 @@ def _serve(
     guard: memory.Guard,
     journal: Journal,
     terms: TermsFile | None,
+    routes: Watched[dict[str, Route]] | None,
 ) -> int:
     with server.announced():  # until it drains, so that nobody new comes
         while not stop.requests:
@@ -387,6 +393,9 @@ def _serve(
             if terms is not None and terms.changed(now):
                 server.core.sessions.tenants.agree(terms.terms, now)
                 log.info(logs.event("tenants changed", tables=len(terms.terms)))
+            if routes is not None and routes.changed(now):
+                server.core.scheduler.versions.agree(routes.value)
+                log.info(logs.event("routes changed", tables=len(routes.value)))
             if used := guard.exceeded(now):
                 _log_memory(server, used, guard.limit)
                 return ExitCode.MEMORY

@@ -173,7 +173,7 @@ class Sessions:
                 self._replace(now, Side.WORKER, other.session)
             self.gone(now, Side.WORKER, other.session)
         self.gone(now, Side.WORKER, session)
-        model = models.named(job.model)
+        model = self._scheduler.versions.served_by(job.model, job.version)
         model.known = True
         info = introduction.kept(hello.info)
         worker = Worker(session, hello.id, model, job, self._config, info, now)

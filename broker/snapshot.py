@@ -49,6 +49,7 @@ def of(scheduler: Scheduler, broker: dict[str, object], now: float) -> dict[str,
     return {
         "broker": _broker(scheduler, broker),
         "models": {m.name: _model(m, m.workers.values(), now) for m in models},
+        "aliases": dict(scheduler.versions.aliases),
     }
 
 
@@ -65,7 +66,11 @@ def page(
     """
     first, skip = _place(start)
     models: dict[str, object] = {}
-    found: dict[str, object] = {"broker": _broker(scheduler, broker), "models": models}
+    found: dict[str, object] = {
+        "broker": _broker(scheduler, broker),
+        "models": models,
+        "aliases": dict(scheduler.versions.aliases),
+    }
     left = PAGE
     known = (name for name, m in scheduler.models.items() if m.known and name >= first)
     for name in sorted(known):
@@ -122,16 +127,17 @@ def _model(model: Model, workers: Iterable[Worker], now: float) -> dict[str, obj
         "capacity": model.rate,
         "trouble": model.trouble_now(now),
         "ready": model.answers(now),
-        "batch_size": max((w.batch_size for w in model.workers.values()), default=0),
+        "batch_size": max((w.batch_size for w in model.team), default=0),
         **_tally(model, now),
         **_signature(model),
+        **(model.versions.row() if model.versions is not None else {}),
         "workers": [_worker(w, now) for w in workers],
     }
 
 
 def _signature(model: Model) -> dict[str, object]:
     """What the newest worker that is warm says of the model's tensors; not looked into here."""
-    for worker in reversed(model.workers.values()):
+    for worker in reversed(list(model.team)):
         if worker.state is WorkerState.WARM:
             return {key: worker.info.get(key) for key in ("inputs", "outputs", "example")}
     return {"inputs": None, "outputs": None, "example": None}
@@ -142,6 +148,7 @@ def _worker(worker: Worker, now: float) -> dict[str, object]:
     return {
         **{key: info.get(key) for key in ("host", "pid", "number", "device", "release")},
         "id": worker.id,
+        "version": info.get("version"),
         "key": worker.principal.name if worker.principal else None,
         "state": state(worker),
         "batch_size": worker.batch_size,

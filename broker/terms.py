@@ -13,21 +13,16 @@ It may be the same file as that of `--config`.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from zstreamer.broker.tenants import Terms
+from zstreamer.broker.watched import Watched
 from zstreamer.setting import ConfigError
 from zstreamer.sources import TENANTS, load
 from zstreamer.wire.protocol import MAX_NAME
-
-log = logging.getLogger(__name__)
-
-LOOK = 0.5
-"""Seconds between two looks at the file."""
 
 _KEYS = {each.name for each in fields(Terms)}
 _COUNTS = {"open_items", "max_priority"}
@@ -77,46 +72,20 @@ def _value(key: str, value: object, place: str) -> float:
     return int(value) if key in _COUNTS else float(value)  # type: ignore[call-overload,arg-type]  # a number
 
 
-class TermsFile:
-    """Looks at the file twice a second.
+class TermsFile(Watched[dict[str, Terms]]):
+    """The file of tenants, read again when it has changed.
 
     Args:
         path: the file.
-
-    Attributes:
-        terms: as read last; a change that makes no sense is logged and leaves them as they were.
 
     Raises:
         ConfigError: the file cannot be read, or a value makes no sense.
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._state = _state(path)
-        self._look_at = 0.0
-        self.terms: Mapping[str, Terms] = read(path)
+        super().__init__(path, read, "tenants")
 
-    def changed(self, now: float) -> bool:
-        """Whether there are other terms since the last time."""
-        if now < self._look_at:
-            return False
-        self._look_at = now + LOOK
-        state = _state(self._path)
-        if state is None or state == self._state:
-            return False
-        self._state = state
-        try:
-            terms = read(self._path)
-        except ConfigError as error:
-            log.error("tenants unchanged: %s", error)  # noqa: TRY400  # a person's mistake
-            return False
-        before, self.terms = self.terms, terms
-        return terms != before
-
-
-def _state(path: Path) -> tuple[int, int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_ino, found.st_size
+    @property
+    def terms(self) -> Mapping[str, Terms]:
+        """As read last."""
+        return self.value

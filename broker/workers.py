@@ -54,6 +54,7 @@ class Worker:
     """One worker's connection: its window, its tickets and what is to be sent to it.
 
     Attributes:
+        serves: the model's name without its version.
         tickets: for each item that it holds, wanted or not, the lot that it went out in.
         running: those tickets that its model has begun.
         others: items that it holds from other brokers.
@@ -85,6 +86,7 @@ class Worker:
         self.session = session
         self.id = id
         self.model = model
+        self.serves = job.model
         self.batch_size = job.batch_size
         self.patience = job.patience
         # One batch runs while the next gathers; with less the batches average half.

@@ -29,6 +29,7 @@ from zstreamer.setting import (
     SWITCH,
     TARGET,
     TEXT,
+    VERSION_NAME,
     WINDOW,
     ConfigError,
     choice,
@@ -153,6 +154,12 @@ class BrokerConfig(Config):
         optional(TEXT, "none"),
         "TOML file with a table [tenants.NAME] for each tenant; read again when it changes.",
     )
+    routes: str | None = setting(
+        None,
+        optional(TEXT, "none"),
+        "TOML file with a table [routes.MODEL] for each model whose versions share its items, or "
+        "for another name of one; read again when it changes.",
+    )
     heartbeat: float = setting(HEARTBEAT, SECONDS, "Seconds between heartbeats.")
     heartbeat_timeout: float = setting(SILENCE, SECONDS, "Seconds of silence until a peer is lost.")
     resume_grace: float = setting(
@@ -217,6 +224,11 @@ class WorkerConfig(Config):
     )
     keys: str | None = setting(None, KEYS, KEYS_HELP)
     model: str = setting("default", TEXT, "Name that clients ask for.")
+    version: str | None = setting(
+        None,
+        optional(VERSION_NAME, "none"),
+        "Version of the model; the broker's routes say which version gets which items.",
+    )
     num: int = setting(1, COUNT, "Worker processes.")
     devices: tuple[str, ...] = setting(
         (), DEVICES, "GPUs, dealt to the workers in turn as CUDA_VISIBLE_DEVICES; none: untouched."

@@ -211,6 +211,19 @@ def _target(value: object) -> str:
     )
 
 
+VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
+"""A version of a model; it has no ``@``, so that MODEL@VERSION can be read in one way only."""
+
+VERSION_WORDS = "up to 64 letters, digits and . _ + -, of which the first is a letter or a digit"
+
+
+def _version(value: object) -> str:
+    text = str(value) if type(value) in (int, str) else ""
+    if VERSION.fullmatch(text):
+        return text
+    raise ValueError(f"give {VERSION_WORDS}")
+
+
 def choice(*names: str) -> Format[str]:
     """One word out of a few."""
 
@@ -236,6 +249,7 @@ def optional(kind: Format[T], none: str) -> Format[T | None]:
 
 TEXT = Format("TEXT", _text)
 TARGET = Format("MODULE:NAME|hf:MODEL", _target)
+VERSION_NAME = Format("VERSION", _version)
 COUNT = Format("N", _count(1))
 INDEX = Format("N", _count(0))
 WINDOW = Format("N", _count(1, 50_000))  # as many as one HELLO may name: `messages.MAX_OPEN`

@@ -87,6 +87,9 @@ def _parsed(each: Setting, source: str, value: object) -> object:
 TENANTS = "tenants"
 """The table of what tenants may ask for; the broker's `tenants` says which file's."""
 
+ROUTES = "routes"
+"""The table of which version of a model gets which items; likewise."""
+
 
 def load(file: Path) -> dict[str, object]:
     """What a TOML file has; raises ConfigError where it cannot be read."""
@@ -104,7 +107,8 @@ def read_file(file: Path) -> dict[str, dict[str, object]]:
     Raises ConfigError for a file that cannot be read, or a table or key that no program has.
     """
     tables = load(file)
-    tables.pop(TENANTS, None)
+    for other in (TENANTS, ROUTES):
+        tables.pop(other, None)
     known = {each.program: {one.name for one in settings(each)} for each in PROGRAMS}
     found: dict[str, Mapping[str, object]] = {}
     for name, table in tables.items():

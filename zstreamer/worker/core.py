@@ -207,6 +207,8 @@ class WorkerCore(Peer[WorkerLink, ChildAction]):
             "pool": pool,
             "patience": self._patience(),
         }
+        if config.version:
+            info["version"] = config.version
         if booted.inputs or booted.outputs:
             info |= {"inputs": booted.inputs, "outputs": booted.outputs}
         if booted.example:

@@ -1,0 +1,66 @@
+"""A file that the broker reads again when it has changed, looked at twice a second."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from zstreamer.setting import ConfigError
+
+log = logging.getLogger(__name__)
+
+LOOK = 0.5
+"""Seconds between two looks at the file."""
+
+T = TypeVar("T")
+
+
+class Watched(Generic[T]):
+    """What a file says.
+
+    Args:
+        path: the file.
+        read: reads it.
+        what: what it is about, for the log.
+
+    Attributes:
+        value: as read last; a change that makes no sense is logged and leaves it as it was.
+
+    Raises:
+        ConfigError: the file cannot be read, or a value makes no sense.
+    """
+
+    def __init__(self, path: Path, read: Callable[[Path], T], what: str) -> None:
+        self._path = path
+        self._read = read
+        self._what = what
+        self._state = _state(path)
+        self._look_at = 0.0
+        self.value = read(path)
+
+    def changed(self, now: float) -> bool:
+        """Whether it says something else since the last time."""
+        if now < self._look_at:
+            return False
+        self._look_at = now + LOOK
+        state = _state(self._path)
+        if state is None or state == self._state:
+            return False
+        self._state = state
+        try:
+            value = self._read(self._path)
+        except ConfigError as error:
+            log.error("%s unchanged: %s", self._what, error)  # noqa: TRY400  # a person's mistake
+            return False
+        before, self.value = self.value, value
+        return value != before
+
+
+def _state(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino, found.st_size
