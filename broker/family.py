@@ -141,7 +141,9 @@ class Family:
                 "warm": warm_workers(model),
                 "hold": self.route.hold.get(version, 1),
                 "held": version not in self._released,
-                "open": model.waiting + model.out if version else model.out,
+                "queued": model.waiting,
+                "out": model.out,
+                "failures": model.tally.failures,
             }
             for version, model in list(self.members.items())
             if version or model.workers

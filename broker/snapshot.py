@@ -45,11 +45,9 @@ def of(scheduler: Scheduler, broker: dict[str, object], now: float) -> dict[str,
         broker: what is to be told of the broker itself besides.
         now: monotonic seconds.
     """
-    models = (m for m in scheduler.models.values() if m.known)
     return {
         "broker": _broker(scheduler, broker),
-        "models": {m.name: _model(m, m.workers.values(), now) for m in models},
-        "aliases": dict(scheduler.versions.aliases),
+        "models": {name: _row(scheduler, name, now) for name in _names(scheduler)},
     }
 
 
@@ -66,21 +64,16 @@ def page(
     """
     first, skip = _place(start)
     models: dict[str, object] = {}
-    found: dict[str, object] = {
-        "broker": _broker(scheduler, broker),
-        "models": models,
-        "aliases": dict(scheduler.versions.aliases),
-    }
+    found: dict[str, object] = {"broker": _broker(scheduler, broker), "models": models}
     left = PAGE
-    known = (name for name, m in scheduler.models.items() if m.known and name >= first)
-    for name in sorted(known):
-        model = scheduler.models[name]
+    for name in sorted(name for name in _names(scheduler) if name >= first):
+        model, alias = _meant(scheduler, name)
         left -= _cost_of(model)
         if left < 0 and models:
             found["next"] = [name, skip if name == first else 0]
             break
         workers: list[Worker] = []
-        for position, worker in enumerate(model.workers.values()):
+        for position, worker in enumerate(() if alias else model.workers.values()):
             if name == first and position < skip:
                 continue
             left -= _WORKER + worker.named + (facts.SIZE if worker.facts else 0)
@@ -89,10 +82,28 @@ def page(
                 break
             workers.append(worker)
         if workers or "next" not in found:
-            models[name] = _model(model, workers, now)
+            models[name] = {**_model(model, workers, now), **alias}
         if "next" in found:
             break
     return found
+
+
+def _names(scheduler: Scheduler) -> list[str]:
+    """Return the names that clients may ask for and that somebody has served."""
+    aliases = scheduler.versions.aliases
+    known = [name for name, m in scheduler.models.items() if m.known and name not in aliases]
+    return known + [name for name in aliases if (m := scheduler.versions.find(name)) and m.known]
+
+
+def _meant(scheduler: Scheduler, name: str) -> tuple[Model, dict[str, str]]:
+    """Return the model of a name, and what it stands for where that is another name."""
+    other = scheduler.versions.aliases.get(name)
+    return scheduler.models[other or name], {"alias": other} if other else {}
+
+
+def _row(scheduler: Scheduler, name: str, now: float) -> dict[str, object]:
+    model, alias = _meant(scheduler, name)
+    return {**_model(model, () if alias else model.workers.values(), now), **alias}
 
 
 def _cost_of(model: Model) -> int:

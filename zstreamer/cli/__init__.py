@@ -9,7 +9,20 @@ from typing import Final
 
 import rich_click as click
 
-from zstreamer.cli import addresses, call, doctor, gateway, hold, job, keys, serve, status, top
+from zstreamer.cli import (
+    addresses,
+    call,
+    doctor,
+    gateway,
+    hold,
+    job,
+    keys,
+    roll,
+    route,
+    serve,
+    status,
+    top,
+)
 from zstreamer.cli.options import PLAIN, example
 from zstreamer.cli.terminal import clean, forgive
 from zstreamer.errors import BrokerUnreachable, ZStreamerError
@@ -28,6 +41,8 @@ COMMANDS: Final = (
     doctor.doctor,
     hold.drain,
     hold.resume,
+    route.route,
+    roll.roll,
     addresses.command,
     keys.keys,
 )

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import http.client
-import json
-from urllib.parse import urlsplit
-
 import rich_click as click
 
+from zstreamer.cli.operator import order
 from zstreamer.cli.options import PLAIN, configured, example
 from zstreamer.cli.terminal import clean
 from zstreamer.config import OperatorConfig
-from zstreamer.errors import BrokerUnreachable
-from zstreamer.setting import ConfigError
 from zstreamer.system.exitcodes import ExitCode
-
-TIMEOUT = 10.0
-"""Seconds for one broker."""
 
 
 @click.command(
@@ -33,8 +25,8 @@ def drain(config: OperatorConfig, name: str) -> int:
     """Keep workers, or a broker, from new items; what they hold they finish.
 
     NAME is a worker's host:pid as status shows it, a host for all of its workers, "model NAME" for
-    all of a model, or broker. Drained workers stay connected, and zstreamer resume ends it. With
-    several brokers give all of their URLs.
+    all of a model, "model NAME@VERSION" for those of a version, or broker. Drained workers stay
+    connected, and zstreamer resume ends it. With several brokers give all of their URLs.
     """
     return _order(config, "drain", name)
 
@@ -50,7 +42,7 @@ def resume(config: OperatorConfig, name: str) -> int:
 def _order(config: OperatorConfig, action: str, name: str) -> int:
     code = ExitCode.OK
     for url in config.broker_url:
-        status, said = _send(url, config.operator_token, action, name)
+        status, said = order(url, config.operator_token, action, name)
         if status == 200:
             words = f"{action} {name}: {_outcome(said)}"
         else:
@@ -66,27 +58,3 @@ def _outcome(said: dict[str, object]) -> str:
     drained = said.get("drained")
     held = len(drained) if isinstance(drained, list) else 0
     return f"{held} of {said.get('workers', 0)} workers of this name are drained now"
-
-
-def _send(url: str, token: str, action: str, name: str) -> tuple[int, dict[str, object]]:
-    """Return the status of the broker's answer, and what it says."""
-    parts = urlsplit(url)
-    if parts.scheme != "http" or not parts.hostname:
-        raise ConfigError(f"broker_url {url!r} is no URL of a broker: give http://HOST:7789")
-    headers = {"Content-Type": "application/json"}
-    if token:
-        headers["Authorization"] = f"Bearer {token}"
-    body = json.dumps({"action": action, "name": name})
-    connection = http.client.HTTPConnection(parts.hostname, parts.port or 7789, timeout=TIMEOUT)
-    try:
-        connection.request("POST", "/operator", body, headers)
-        answer = connection.getresponse()
-        said = json.loads(answer.read())
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        raise BrokerUnreachable(
-            f"no broker's HTTP port answers at {url}: {error}; check --broker-url, and that the "
-            "broker has an --http-port"
-        ) from None
-    finally:
-        connection.close()
-    return answer.status, said if isinstance(said, dict) else {}

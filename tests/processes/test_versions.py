@@ -1,0 +1,129 @@
+"""Versions of a model with real processes: a route, and a rolling replacement under load."""
+
+import threading
+import time
+
+import pytest
+from click.testing import CliRunner
+
+from tests.helpers.cluster import Cluster, free_port
+from tests.helpers.waiting import until
+from zstreamer.cli import group
+
+
+@pytest.fixture
+def served(tmp_path):
+    """A cluster whose broker has an HTTP port and a file of routes."""
+    port = free_port()
+    routes = tmp_path / "routes.toml"
+    routes.write_text('[routes.stable]\nalias = "bert@1"\n')
+    with Cluster(http_port=port, routes=str(routes)) as cluster:
+        cluster.url = f"http://127.0.0.1:{port}"
+        cluster.routes = routes
+        cluster.wait_up()
+        yield cluster
+
+
+def version(cluster, name):
+    """Start a worker of a version, which answers with its name."""
+    kwargs = {"version": name} if name else {}
+    named = {"version": name or "none", "folder": str(cluster.folder)}
+    cluster.worker("Tagged", model="bert", batch_size=8, init_kwargs=named, **kwargs)
+
+
+def begun(cluster, name):
+    """What a version has begun, in the order of its beginning."""
+    return (cluster.folder / f"begun-{name}").read_text().splitlines()
+
+
+def command(cluster, *arguments):
+    result = CliRunner().invoke(
+        group, [*arguments, "--broker-url", cluster.url], standalone_mode=False
+    )
+    assert not result.exception, result.output
+    return result
+
+
+class Load:
+    """Callers that check every answer, until they are stopped."""
+
+    def __init__(self, cluster, callers=3):
+        self.answers = []
+        self.wrong = []
+        self._client = cluster.client(model="bert", timeout=60)
+        self._client.wait_ready(30)
+        self._stop = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._call, args=(number,)) for number in range(callers)
+        ]
+
+    def _call(self, caller):
+        number = 0
+        while not self._stop.is_set():
+            number += 1
+            item = [caller, number]
+            try:
+                answer, version = self._client.predict([item])[0]
+            except Exception as error:
+                self.wrong.append(error)
+                continue
+            if answer != item:
+                self.wrong.append((item, answer))
+            self.answers.append((time.monotonic(), version))
+
+    def __enter__(self):
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(60)
+
+    def versions(self, since=0.0):
+        return {version for at, version in list(self.answers) if at > since}
+
+
+def test_a_roll_under_load_loses_nothing_and_ends_on_the_new_version(served):
+    version(served, "")
+    with Load(served) as load:
+        until(lambda: len(load.answers) > 50, 30)
+        results = []
+        roll = threading.Thread(
+            target=lambda: results.append(
+                command(served, "roll", "bert", "--to", "2", "--pause", "0.5", "--timeout", "60")
+            )
+        )
+        roll.start()
+        until(lambda: served.model("bert").get("route", {}).get("weights") == {"": 1.0}, 30)
+        version(served, "2")
+        roll.join(90)
+        assert results[0].return_value == 0, results[0].output
+        assert "stop them" in results[0].output
+        ended = time.monotonic()
+        until(lambda: len(load.answers) > 50 and load.versions(ended), 30)
+    assert not load.wrong
+    assert load.versions() == {"none", "2"}
+    assert load.versions(ended) == {"2"}
+    items = begun(served, "none") + begun(served, "2")
+    assert len(set(items)) == len(items) == len(load.answers)
+    rows = served.model("bert")["versions"]
+    assert rows["2"]["share"] == 1.0
+    assert rows[""]["out"] == 0
+
+
+def test_routes_come_from_the_file_and_from_the_command(served):
+    version(served, "1")
+    served.wait_warm(1, "bert@1")
+    client = served.client(model="stable", timeout=30)
+    assert client.predict(["x"]) == [["x", "1"]]
+    served.routes.write_text('[routes.other]\nalias = "bert"\n')
+    until(lambda: served.model("other").get("alias") == "bert", 10)
+    assert served.client(model="other", timeout=30).predict(["x"]) == [["x", "1"]]
+    shown = command(served, "route", "bert", "1=90", "2=10", "--hold", "2=3").output
+    assert "1: 100.0 % of the items" in shown
+    route = served.model("bert")["route"]
+    assert route == {"weights": {"1": 90.0, "2": 10.0}, "hold": {"2": 3}}
+    assert "stands for bert" in command(served, "route").output
+    assert "none" in command(served, "route", "other", "--alias", "none").output
