@@ -70,8 +70,8 @@ class Family:
             self.given[version] = self.given.get(version, 0) + items
         return shares
 
-    def look(self) -> None:
-        """Find out which versions may be given items now."""
+    def look(self) -> bool:
+        """Find out which versions may be given items now; return whether that has changed."""
         warm = {version: warm_workers(model) for version, model in self.members.items()}
         for version, count in warm.items():
             if not count:
@@ -84,8 +84,10 @@ class Family:
         else:
             named = {v: float(n) for v, n in warm.items() if v in self._released}
             weights = {v: n for v, n in named.items() if v != self.route.shadow}
-        if {v: w for v, w in weights.items() if w} != self.shares.weights:
-            self.shares = Shares(weights)
+        if {v: w for v, w in weights.items() if w} == self.shares.weights:
+            return False
+        self.shares = Shares(weights)
+        return True
 
     def takes(self, model: Model) -> bool:
         """Whether a version of these may be given items now."""

@@ -15,6 +15,7 @@ from zstreamer.broker.clients import ClientRecord
 from zstreamer.broker.lots import Lot
 from zstreamer.broker.routes import Shares
 from zstreamer.wire.protocol import Slot
+from zstreamer.wire.transfer import Parts
 
 if TYPE_CHECKING:
     from zstreamer.broker.models import Model
@@ -64,6 +65,8 @@ class Shadow(ClientRecord):
             lot: items that were admitted now.
             model: the version's; None where it is not there.
         """
+        if lot.once:  # it may run only once
+            return []
         count = dict(self._shares.deal(len(lot.ids))).get(_COPY, 0)
         full = len(self.items) + count > MAX_OPEN or self.bytes + lot.size > MAX_BYTES
         if not count or model is None or not model.warm or full:
@@ -139,4 +142,5 @@ class _Pair:
 
 
 def _digest(slot: Slot) -> bytes:
-    return hashlib.blake2b(slot, digest_size=16).digest()  # type: ignore[arg-type]  # a payload
+    payload = slot.join() if isinstance(slot, Parts) else slot
+    return hashlib.blake2b(payload, digest_size=16).digest()  # type: ignore[arg-type]  # a payload

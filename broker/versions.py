@@ -168,7 +168,9 @@ class Versions:
         """
         news = []
         for family in list(self._families.values()) if families is None else families:
-            family.look()
+            if family.look():
+                for model in family.members.values():
+                    self._scheduler.touch(model)
             self._move(family)
             shadow = family.shadow
             if shadow is not None and shadow.items:
@@ -200,7 +202,7 @@ class Versions:
             if not family.shares and not (model.broken and version):
                 continue
             for lot in model.queue.drain():
-                if lot.family is not family:
+                if not _may_move(lot, family):
                     model.queue.push(lot)
                     continue
                 for target, part in self._parts(family, lot):
@@ -220,8 +222,8 @@ class Versions:
         groups = list(model.suspects)
         model.suspects.clear()
         for group in groups:
-            stay = [lot for lot in group if lot.family is not family and lot.ids]
-            go = [lot for lot in group if lot.family is family and lot.ids]
+            stay = [lot for lot in group if lot.ids and not _may_move(lot, family)]
+            go = [lot for lot in group if lot.ids and lot not in stay]
             if stay:
                 model.suspects.append(stay)
             if go:
@@ -231,3 +233,10 @@ class Versions:
                     lot.model = target
                 target.suspects.append(go)
                 self._scheduler.touch(target)
+
+
+def _may_move(lot: Lot, family: Family) -> bool:
+    """Whether any version may have these; what came before there were versions is told so here."""
+    if lot.model is family.front:
+        lot.family = family
+    return lot.family is family

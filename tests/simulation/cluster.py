@@ -18,6 +18,9 @@ from zstreamer.worker import actions, pipe
 from zstreamer.worker.core import WorkerCore
 from zstreamer.worker.runner import ModelBroken, Runner
 
+SHADOW = "shadow"
+"""A version whose answers nobody is to get."""
+
 PIPE = 0.0001
 """Seconds between an agent and its child."""
 
@@ -31,21 +34,24 @@ class History:
         self.died = Counter()  # … how often its process died while running it
         self.died_alone = Counter()
         self.lost = Counter()  # … how often its agent or link was lost while it ran
+        self.versions = {}  # … of whom it was begun
         self.hangs = 0  # batches that would never have ended
 
 
 class SimBroker(Process):
     """A broker's process."""
 
-    def __init__(self, world, name, config):
+    def __init__(self, world, name, config, routes):
         super().__init__(world, name)
         self.config = config
+        self.routes = routes  # of its file
         self.wires = {}
         self._epochs = count(1)
         self._start()
 
     def _start(self):
         self.core = BrokerCore(self.config, next(self._epochs), self.world.now)
+        self.core.scheduler.versions.agree(self.routes)
         self.wires.clear()
         self.inbox.clear()
         self._turn_at = None
@@ -273,6 +279,8 @@ class SimChild:
         for _, payload, _ in batch:
             self.history.lost[payload] += self.agent.mute is not Mute.NOT
             self.history.begun[payload] += 1
+            version = self.agent.core.config.version
+            self.history.versions.setdefault(payload, set()).add(version)
             self.history.begun_at[payload] = self.world.now
         seconds = self.agent.beta + self.agent.alpha * len(batch)
         if any(b"hang" in payload for _, payload, _ in batch):
@@ -308,7 +316,8 @@ class SimChild:
             raise errors.FatalError("the device is lost")
         if any(b"bad" in payload for payload in batch):
             raise ValueError("bad item")
-        return [b"=" + payload for payload in batch if b"drop" not in payload]
+        mark = b"=" if self.agent.core.config.version != SHADOW else b"no answer to "
+        return [mark + payload for payload in batch if b"drop" not in payload]
 
     def die(self, why):
         """End, as by SIGKILL; what was written before is still read."""

@@ -1,8 +1,10 @@
 """One seed: a small cluster, a load, faults, and what must be true when all is over."""
 
+import random
 from dataclasses import dataclass, field
 
 from tests.simulation.cluster import (
+    SHADOW,
     History,
     Mute,
     SimBroker,
@@ -13,6 +15,8 @@ from tests.simulation.cluster import (
 )
 from tests.simulation.world import World
 from zstreamer import errors
+from zstreamer.broker import operator
+from zstreamer.broker.routes import Route
 from zstreamer.broker.workers import SLOW
 from zstreamer.worker.patience import MAX_PATIENCE
 
@@ -54,6 +58,35 @@ class Outcome:
     trace: list[str] = field(default_factory=list)
 
 
+class Choices:
+    """What a seed says of versions, from a generator of its own: without them seeds are as before.
+
+    Attributes:
+        versions: that workers announce; none where all are plain.
+        shadow: whether a worker of a shadow runs copies.
+    """
+
+    def __init__(self, seed):
+        self._random = random.Random(f"versions {seed}")
+        self.versions = ["1", "2", None] if self._random.random() < 0.3 else []
+        self.shadow = bool(self.versions) and self._random.random() < 0.5
+
+    def version(self):
+        return self._random.choice(self.versions) if self.versions else None
+
+    def times(self, end):
+        """When routes change."""
+        count = self._random.choice((0, 0, 1, 3)) if self.versions else 0
+        return [self._random.uniform(0.0, end) for _ in range(count)]
+
+    def change(self):
+        """What an operator says of a route."""
+        versions = self._random.sample(("1", "2", ""), self._random.randint(1, 3))
+        weights = {version: self._random.choice((1, 10, 90)) for version in versions}
+        hold = {versions[0]: self._random.choice((1, 2, 9))}
+        return self._random.choice(({"weights": weights}, {"hold": hold}, {"weights": None}))
+
+
 class Scenario:
     """A seed's cluster and what happens to it."""
 
@@ -64,6 +97,7 @@ class Scenario:
         self.history = History()
         self.faults = []
         self.lost = set()  # brokers that do not come back
+        self.choices = Choices(seed)
         random = self.random
         tight = random.random() < 0.15
         self.tight = tight
@@ -73,7 +107,8 @@ class Scenario:
             settings |= {"max_items": random.choice((3, 10)), "client_items": random.choice((3, 8))}
         config = broker_config(**settings)
         names = [f"tcp://b{i}:1" for i in range(random.choice((1, 1, 1, 2, 3)))]
-        self.brokers = {name: SimBroker(self.world, name[6:8], config) for name in names}
+        routes = {"m": Route(shadow=SHADOW)} if self.choices.shadow else {}
+        self.brokers = {name: SimBroker(self.world, name[6:8], config, routes) for name in names}
         self.batch = random.choice((1, 2, 4, 8))
         self.beta = random.choice((0.001, 0.01, 0.05, 0.4))
         self.max_latency = random.choice((0.0, 0.0, 0.02))
@@ -85,6 +120,7 @@ class Scenario:
         count = random.randint(len(self.models), 3)
         self.workers = [self._worker(i, self.models[i % len(self.models)]) for i in range(count)]
         self._next_worker = len(self.workers)
+        self.shadows = [self._worker(9, "m", SHADOW)] if self.choices.shadow else []
         self.clients = [
             SimClient(self.world, f"client{i}", self.brokers) for i in range(random.randint(1, 3))
         ]
@@ -93,7 +129,7 @@ class Scenario:
         self._number = 0
         self._large = False
 
-    def _worker(self, number, model):
+    def _worker(self, number, model, version=None):
         brokers = self.brokers
         if self.apart:
             there = [name for name, broker in brokers.items() if broker not in self.lost]
@@ -102,15 +138,15 @@ class Scenario:
         config = agent_config(
             brokers,
             model=model,
+            version=version or self.choices.version(),
             batch_size=self.batch,
             max_latency=self.max_latency,
             boot_attempts=5,
             predict_timeout=self.predict_timeout,
         )
         alpha = self.random.choice((0.0005, 0.002))
-        return SimWorker(
-            self.world, f"worker{number}", brokers, config, self.history, self.beta, alpha
-        )
+        history = History() if version == SHADOW else self.history
+        return SimWorker(self.world, f"worker{number}", brokers, config, history, self.beta, alpha)
 
     def run(self):
         """Run the seed; return what it came to, with the first problem found, if any."""
@@ -118,6 +154,7 @@ class Scenario:
         try:
             self._plan_calls()
             self._plan_faults()
+            self._plan_routes()
             end = max(
                 (c.deadline for client in self.clients for c in client.submitted), default=0.0
             )
@@ -207,6 +244,29 @@ class Scenario:
                 for client in self.clients:
                     self.world.at(at - 0.005 * self.random.random(), self._call, client)
             self.world.at(at, self.random.choice(kinds))
+
+    def _plan_routes(self):
+        """What an operator says of the versions, and takes back before all is to be well."""
+        for model in self.models:
+            for at in self.choices.times(FAULTS_END):
+                self.world.at(at, self._change_route, model)
+            if self.choices.versions:
+                none = dict.fromkeys(("weights", "hold"))
+                self.world.at(FAULTS_END, self._route, model, none)
+
+    def _change_route(self, model):
+        self._fault("route changed")
+        self._route(model, self.choices.change())
+
+    def _route(self, model, change):
+        for broker in self.brokers.values():
+            if broker.alive:
+                self.world.note(broker.name, f"is told a route of {model}:", change)
+                broker.receive(self._tell_route, broker, model, change)
+
+    def _tell_route(self, broker, model, change):
+        outcome = operator.act(broker.core, "route", model, change)
+        assert outcome.status == 200, outcome.body
 
     def _living(self, processes):
         living = [p for p in processes if p.alive and not p.frozen]
@@ -372,6 +432,10 @@ class Scenario:
                 self._check_call(outcome, client, call)
         self._check_unwanted()
         self._check_tables()
+        if not self.faults:
+            for payload, versions in self.history.versions.items():
+                died = self.history.died[payload]
+                assert len(versions) == 1 or died, f"{payload!r} was begun on {versions}"
 
     def _check_unwanted(self):
         """What nobody waits for any more is not begun."""
@@ -503,7 +567,7 @@ class Scenario:
             for model in core.models.values():
                 assert not model.inquest and not model.waiting, "suspects are left over"
                 assert not len(model.queue), "the queue counts items that are not there"
-        for worker in self.workers:
+        for worker in self.workers + self.shadows:
             if worker.alive:
                 backlog = worker.core.backlog
                 assert not backlog.jobs, f"{worker.name} still has jobs"

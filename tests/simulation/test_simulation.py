@@ -53,4 +53,4 @@ def test_the_same_seed_is_the_same_run():
 
 def test_faults_do_happen():
     faults = {fault for seed in range(200) for fault in outcome_of(seed).faults}
-    assert len(faults) == 15, faults
+    assert len(faults) == 16, faults
