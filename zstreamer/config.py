@@ -102,8 +102,8 @@ class BrokerConfig(Config):
     operator_token: str = setting(
         "",
         ANY_TEXT,
-        "Secret with which drain and resume are allowed from other machines, over the HTTP port; "
-        "none: only from this one.",
+        "Secret with which drain, resume and route are allowed from other machines, over the HTTP "
+        "port; none: only from this one.",
     )
     http_port: int = setting(
         7789, PORT_OR_NONE, "Port of the broker's own status pages (HTTP); 0 for none."
@@ -355,7 +355,7 @@ class MapConfig(Config):
 
 @dataclass(frozen=True, slots=True)
 class OperatorConfig(Config):
-    """What `zstreamer drain` and `zstreamer resume` can be told."""
+    """What `zstreamer drain`, `resume`, `route` and `roll` can be told."""
 
     program: ClassVar[str] = "operator"
 

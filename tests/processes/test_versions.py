@@ -1,14 +1,23 @@
 """Versions of a model with real processes: a route, and a rolling replacement under load."""
 
+import contextlib
+import os
+import shlex
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-from tests.helpers.cluster import Cluster, free_port
+from tests.helpers.cluster import ROOT, Cluster, free_port
+from tests.helpers.document import blocks, matches
 from tests.helpers.waiting import until
 from zstreamer.cli import group
+from zstreamer.client.status import fetch
+from zstreamer.errors import BrokerUnreachable
 
 
 @pytest.fixture
@@ -127,3 +136,49 @@ def test_routes_come_from_the_file_and_from_the_command(served):
     assert route == {"weights": {"1": 90.0, "2": 10.0}, "hold": {"2": 3}}
     assert "stands for bert" in command(served, "route").output
     assert "none" in command(served, "route", "other", "--alias", "none").output
+
+
+def test_the_page_on_versions_does_what_it_shows(tmp_path):
+    ports = {name: str(free_port()) for name in ("PORT", "WORKER_PORT", "HTTP_PORT")}
+    places = {
+        "ADDRESS": f"tcp://127.0.0.1:{ports['PORT']}",
+        "BROKER": f"tcp://127.0.0.1:{ports['WORKER_PORT']}",
+        "BROKER_URL": f"http://127.0.0.1:{ports['HTTP_PORT']}",
+        "CONNECT_TIMEOUT": "20",
+    }
+    variables = {f"ZSTREAMER_{name}": value for name, value in {**ports, **places}.items()}
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    run = {"cwd": tmp_path, "env": {**os.environ, **variables, "PATH": path}, "text": True}
+    printed, said, terminals = "", "", []
+    try:
+        for block in blocks((ROOT / "docs" / "versions.md").read_text(encoding="utf-8")):
+            if block.name:
+                (tmp_path / block.name).write_text(block.text)
+            elif "terminal" in block.words:
+                arguments = shlex.split(block.text)
+                terminals.append(subprocess.Popen(arguments, stderr=subprocess.DEVNULL, **run))
+                if block.words["terminal"] != "broker":
+                    model = f"greet@{len(terminals) - 1}"
+                    until(lambda name=model: is_warm(places["ADDRESS"], name), 30)
+            elif block.language == "sh":
+                printed = output(said := block.text, run)
+            elif block.language == "text":
+                if said == "zstreamer route greet":  # it only looks, so it may look again
+                    with contextlib.suppress(AssertionError):
+                        until(lambda text=block.text: matches(text, output(said, run)), 20)
+                    printed = output(said, run)
+                assert matches(block.text, printed), f"{block}: {printed}"
+    finally:
+        for each in terminals:
+            each.kill()
+            each.wait(20)
+
+
+def output(text, run):
+    shell = ["bash", "-ec", text]
+    return subprocess.run(shell, check=True, stdout=subprocess.PIPE, timeout=60, **run).stdout
+
+
+def is_warm(address, model):
+    with contextlib.suppress(BrokerUnreachable):
+        return fetch(address)["models"].get(model, {}).get("ready")
