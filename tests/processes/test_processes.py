@@ -144,7 +144,7 @@ def test_an_idle_broker_stops_at_once(cluster):
     start = time.monotonic()
     cluster.broker.terminate()
     assert cluster.broker.wait(15) == ExitCode.OK
-    assert time.monotonic() - start < 3
+    assert time.monotonic() - start < 10
 
 
 # Killing

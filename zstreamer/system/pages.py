@@ -119,6 +119,8 @@ class _Server(ThreadingHTTPServer):
     """A thread for each connection, of which there are a few at most: the oldest makes room."""
 
     daemon_threads = True
+    request_queue_size = 128
+    """Connections that wait to be accepted: of those beyond it each loses a second or more."""
 
     def __init__(
         self,
