@@ -6,7 +6,7 @@
 /metrics   for Prometheus, see docs/metrics.md
 /status    the snapshot as JSON
 /          the page for people, see `zstreamer.broker.live`
-/operator  POST {"action": "drain" or "resume", "name": …}, see `zstreamer.broker.orders`
+/operator  POST {"action": "drain", "refuse" or "resume", "name": …}, see `zstreamer.broker.orders`
 
 Beyond loopback, and where the broker asks for keys, what is not for probes needs a bearer token
 (`zstreamer keys http NAME`).
@@ -102,7 +102,7 @@ class Admin:
         """Do what operators have ordered, and take a new snapshot where one is due."""
         if self._pages is None:
             return
-        self._orders.carry_out(self._core)
+        self._orders.carry_out(self._core, now)
         self._live.look(now)
         if now >= self._next:
             self._next = now + PUBLISH

@@ -62,7 +62,7 @@ class Sessions:
         workers: by session.
         tenants: to whom clients belong.
         patience: how much longer the broker listens to the sessions of a side that err.
-        holds: names of workers that an operator has drained.
+        holds, banned: names that an operator has drained, and refused.
         out: answers to sessions, which may be unknown; the core sends them.
         refusals: the latest sessions that were refused: which side, who, and why; for the log.
     """
@@ -75,7 +75,7 @@ class Sessions:
         self.workers: dict[bytes, Worker] = {}
         self.tenants = Tenants()
         self.patience = {side: Patience() for side in Side}
-        self.holds = Holds()
+        self.holds, self.banned = Holds(), Holds()
         self.out: list[Outgoing] = []
         self.refusals: deque[tuple[Side, str, str]] = deque(maxlen=MAX_REFUSALS)
         self._config = config
@@ -193,6 +193,9 @@ class Sessions:
         elif hello.role != role:
             words = f"this port is for {side.value}s; check that the two ports are not swapped"
             self.refuse(now, side, session, errors.BadRequest(words))
+        elif (name := self.banned.of_hello(hello.info)) is not None:
+            words = f"an operator of the broker has refused {name!r}"
+            self.refuse(now, side, session, errors.Unauthorized(words))
         else:
             return True
         return False

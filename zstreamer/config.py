@@ -101,8 +101,8 @@ class BrokerConfig(Config):
     operator_token: str = setting(
         "",
         ANY_TEXT,
-        "Secret with which drain and resume are allowed from other machines, over the HTTP port; "
-        "none: only from this one.",
+        "Secret with which drain, refuse and resume are allowed from other machines, over the HTTP "
+        "port; none: only from this one.",
     )
     http_port: int = setting(
         7789, PORT_OR_NONE, "Port of the broker's own status pages (HTTP); 0 for none."

@@ -1,5 +1,6 @@
 "use strict";
 // Asks /live once a second and shows what it says. No text of a peer is ever taken for HTML.
+// What is to be drawn is cut into parts, and no frame gets more of them than it has time for.
 
 const byId = (id) => document.getElementById(id);
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -62,7 +63,7 @@ const WORKERS = [
   ["device", (w) => w.device || "–", () => "words"],
   ["state", (w) => w.state, (w) => GOOD[w.state] || "bad"],
   ["window", (w) => `${w.held}/${w.window}`],
-  ["batch", (w) => { const l = lately(w); return l.batch === undefined ? "–" : l.batch.toFixed(1); }],
+  ["batch", (w) => { const l = lately(w); return !l.batch ? "–" : l.batch.toFixed(1); }],
   ["busy", (w) => { const l = (before.get(w.name + w.model) || {}).shown || w.shown; return l ? `${Math.round(l.busy * 100)} %` : "–"; }],
   ["runs for", (w) => (w.running ? time(w.age) : "–"), (w) => (w.age > 3 ? "bad" : "")],
   ["ms/full batch", (w) => (w.ms ? w.ms.toFixed(1) : "–")],
@@ -80,37 +81,72 @@ const CLIENTS = [
   ["release", (c) => c.release || "–"],
 ];
 
-/** Shows rows in a table; cells that stay as they are are left alone. */
+const FRAME = 3; // ms of a frame that are spent here; layout and paint need the rest
+const PART = 25; // rows of a table that are one part
+
+/** Does what is to be done, some of it in each frame; resolves when all is done. */
+function inFrames(parts) {
+  return new Promise((done) => {
+    const step = () => {
+      const end = performance.now() + FRAME;
+      while (parts.length && performance.now() < end) parts.shift()();
+      if (parts.length) requestAnimationFrame(step);
+      else done();
+    };
+    requestAnimationFrame(step);
+  });
+}
+
+/** Returns the parts of showing rows in a table, a body each; cells that stay as they are are left alone. */
 function table(id, columns, rows, empty, action) {
-  const place = byId(id);
+  const place = byId(id), parts = [() => shape(place, columns, rows.length, empty)];
+  for (let first = 0; first < rows.length; first += PART) {
+    const some = rows.slice(first, first + PART);
+    parts.push(() => fill(place.tBodies[first / PART], columns, some, action));
+  }
+  return parts;
+}
+
+/** Gives a table its head, and as many bodies as it needs. */
+function shape(place, columns, count, empty) {
   if (!place.tHead) {
+    place.setAttribute("role", "table"); // whatever the style makes of its parts
     const row = place.createTHead().insertRow();
+    row.setAttribute("role", "row");
     for (const [name, , kind] of columns) {
       const cell = row.appendChild(document.createElement("th"));
       cell.scope = "col";
+      cell.setAttribute("role", "columnheader");
       cell.textContent = name;
       if (kind && kind({}) === "words") cell.className = "words";
     }
-    place.createTBody();
   }
-  const body = place.tBodies[0];
-  while (body.rows.length > Math.max(1, rows.length)) body.deleteRow(-1);
-  if (!rows.length) {
-    body.replaceChildren();
-    const cell = body.insertRow().insertCell();
-    cell.colSpan = columns.length;
-    cell.className = "empty";
-    cell.textContent = empty;
-    return;
-  }
-  if (body.querySelector(".empty")) body.replaceChildren();
+  const wanted = Math.max(1, Math.ceil(count / PART)), nobody = place.querySelector(".empty");
+  if (nobody && count) nobody.closest("tr").remove();
+  while (place.tBodies.length > wanted) place.lastElementChild.remove();
+  while (place.tBodies.length < wanted) place.createTBody().setAttribute("role", "rowgroup");
+  if (count || nobody) return;
+  place.tBodies[0].replaceChildren();
+  const cell = place.tBodies[0].insertRow().insertCell();
+  cell.colSpan = columns.length;
+  cell.className = "empty";
+  cell.textContent = empty;
+}
+
+function fill(body, columns, rows, action) {
+  while (body.rows.length > rows.length) body.deleteRow(-1);
   rows.forEach((row, i) => {
-    const line = body.rows[i] || body.insertRow();
+    let line = body.rows[i];
+    if (!line) {
+      line = body.insertRow();
+      line.setAttribute("role", "row");
+    }
     columns.forEach(([, show, kind], j) => {
       let cell = line.cells[j];
       if (!cell) {
         cell = line.appendChild(document.createElement(j ? "td" : "th"));
         if (!j) cell.scope = "row";
+        cell.setAttribute("role", j ? "cell" : "rowheader");
       }
       const text = show(row), style = kind ? kind(row) : "";
       if (cell.textContent !== text) {
@@ -123,16 +159,19 @@ function table(id, columns, rows, empty, action) {
   });
 }
 
-let plots = [], steps = [], paused = false, acts = false;
+const plots = [];
+let steps = [], paused = false, acts = false;
 
+/** Returns the parts of drawing the charts. */
 function draw(keys) {
   const place = byId("charts");
-  const fresh = !plots.length;
-  CHARTS.forEach(([title, unit, names, labels, show], i) => {
+  while (place.children.length < CHARTS.length) { // all of them first: their number is their width
+    place.appendChild(document.createElement("figure")).className = "chart";
+  }
+  return CHARTS.map(([title, unit, names, labels, show], i) => () => {
     const data = [steps.map((s) => s[0]), ...names.map((n) => steps.map((s) => s[keys.indexOf(n)]))];
-    if (fresh) {
-      const figure = place.appendChild(document.createElement("figure"));
-      figure.className = "chart";
+    if (!plots[i]) {
+      const figure = place.children[i];
       const caption = figure.appendChild(document.createElement("figcaption"));
       const bold = caption.appendChild(document.createElement("b"));
       bold.textContent = unit ? `${title}, ${unit}` : title;
@@ -154,7 +193,8 @@ function draw(keys) {
       }, data, figure);
       plot.root.setAttribute("aria-hidden", "true");
       figure.setAttribute("role", "img");
-      plots.push({ plot, figure, legend });
+      plots[i] = { plot, figure, legend };
+      new ResizeObserver(() => plot.setSize({ width: figure.clientWidth - 20, height: 170 })).observe(figure);
     } else {
       plots[i].plot.setData(data);
     }
@@ -224,12 +264,14 @@ function show(live) {
   if (byId("state").textContent !== text) byId("state").textContent = text;
   byId("state").className = ill.length || live.draining ? "bad" : "";
   figures(live, steps.at(-1) || [], keys);
-  draw(keys);
-  table("models", MODELS, live.models, "No worker is connected: zstreamer worker MODULE:NAME starts one.");
-  table("workers-table", WORKERS, live.workers, "No worker is connected.", button);
-  table("clients", CLIENTS, live.clients, "No client is connected.");
   const more = live.counts.clients - live.clients.length;
   byId("clients-title").textContent = more > 0 ? `Clients: the busiest ${live.clients.length} of ${live.counts.clients}` : "Clients";
+  return inFrames([
+    ...draw(keys),
+    ...table("models", MODELS, live.models, "No worker is connected: zstreamer worker MODULE:NAME starts one."),
+    ...table("workers-table", WORKERS, live.workers, "No worker is connected.", button),
+    ...table("clients", CLIENTS, live.clients, "No client is connected."),
+  ]);
 }
 
 async function turn() {
@@ -241,7 +283,7 @@ async function turn() {
       const answer = await fetch(`/live?since=${since}`, { headers, signal: AbortSignal.timeout(5000) });
       byId("reader").hidden = answer.status !== 401;
       if (answer.status === 401) byId("state").textContent = "this broker asks for a token";
-      else show(await answer.json());
+      else await show(await answer.json());
     } catch (error) {
       byId("state").textContent = "the broker does not answer; what is shown is old";
       byId("state").className = "bad";
@@ -256,6 +298,5 @@ byId("pause").onclick = () => {
   byId("pause").textContent = paused ? "Go on" : "Pause";
 };
 byId("reader").onsubmit = byId("operator").onsubmit = (event) => event.preventDefault();
-addEventListener("resize", () => plots.forEach(({ plot, figure }) => plot.setSize({ width: figure.clientWidth - 20, height: 170 })));
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => plots.forEach(({ plot }) => plot.redraw()));
 turn();

@@ -1,7 +1,9 @@
 """The broker's page for people, and what operators may order."""
 
+import os
 import re
 import shutil
+import socket
 import subprocess
 import threading
 
@@ -10,6 +12,7 @@ import requests
 
 from tests.helpers.cluster import Cluster, free_port
 from tests.helpers.waiting import until
+from zstreamer import errors
 from zstreamer.broker.core import BrokerCore
 from zstreamer.broker.history import History
 from zstreamer.broker.orders import Orders
@@ -65,12 +68,44 @@ def test_a_drained_broker_refuses_new_items_until_it_is_resumed(served):
     assert client.predict([1]) == [2]
 
 
+def test_a_refused_client_is_told_stays_out_and_may_come_back_once_it_is_resumed(served):
+    client = served.client(timeout=20)
+    assert client.predict([1]) == [2]
+    name = f"{socket.gethostname()}:{os.getpid()}"
+    said = order(served.url, "refuse", name).json()
+    assert said["name"] == name and said["refused"] >= 1
+    for _ in range(2):  # its session has ended; the next one is refused
+        with pytest.raises(errors.Unauthorized, match=f"operator .* refused '{name}'"):
+            client.predict([1])
+    page = requests.get(f"{served.url}/live", timeout=5).json()
+    assert page["refused"] == [name] and page["counts"]["clients"] == 0
+    assert order(served.url, "resume", name).status_code == 200
+    with served.client(timeout=20) as again:
+        assert again.predict([1]) == [2]
+
+
+def test_a_refused_worker_leaves_its_items_to_others_and_may_come_back(served):
+    with served.worker("double", batch_size=4):
+        served.wait_warm(2)
+        first = served.model()["workers"][0]
+        name = f"{first['host']}:{first['pid']}"
+        assert order(served.url, "refuse", name).json()["refused"] == 1
+        served.wait_warm(1)
+        assert served.client(timeout=20).predict(list(range(9))) == list(range(0, 18, 2))
+        assert order(served.url, "resume", name).status_code == 200
+        served.wait_warm(2)
+    served.wait_warm(1)
+
+
 @pytest.mark.parametrize(
     ("action", "name", "token", "status"),
     [
         ("drain", "nobody:1", TOKEN, 404),
         ("explode", "broker", TOKEN, 400),
         ("drain", None, TOKEN, 400),
+        ("refuse", "nobody:1", TOKEN, 404),
+        ("refuse", "broker", TOKEN, 400),
+        ("refuse", "model default", "a guess", 403),
         ("drain", "broker", "a guess", 403),
     ],
 )
@@ -100,7 +135,7 @@ def test_without_a_token_only_programs_of_this_machine_give_orders(peer, headers
         target=lambda: answers.append(orders.take(Request(peer, headers, body)))
     )
     thread.start()
-    until(lambda: orders.carry_out(core) or answers)
+    until(lambda: orders.carry_out(core, 0.0) or answers)
     assert answers[0].status == status
     assert core.draining is (status == 200)
 
