@@ -17,7 +17,7 @@ const span = (s) => {
 const CHARTS = [
   ["Throughput", "items/s", ["rate", "refused"], ["answered", "refused"], rate],
   ["Items open", "", ["queued", "running"], ["in the queue", "at workers"], amount],
-  ["Time from arrival to answer", "", ["p50", "p95", "p99"], ["p50", "p95", "p99"], time],
+  ["Time from arrival to answer", "", ["p50", "p95", "p99"], ["p50", "p95", "p99"], time, 0.001],
   ["Items of the mean batch", "", ["batch"], ["batch"], (n) => (n || 0).toFixed(1)],
 ];
 const COLOURS = ["--one", "--two", "--three"];
@@ -99,7 +99,7 @@ function inFrames(parts) {
 
 /** Returns the parts of showing rows in a table, a body each; cells that stay as they are are left alone. */
 function table(id, columns, rows, empty, action) {
-  const place = byId(id), parts = [() => shape(place, columns, rows.length, empty)];
+  const place = byId(id), parts = [() => shape(place, columns, rows.length, empty, action && acts)];
   for (let first = 0; first < rows.length; first += PART) {
     const some = rows.slice(first, first + PART);
     parts.push(() => fill(place.tBodies[first / PART], columns, some, action));
@@ -108,12 +108,12 @@ function table(id, columns, rows, empty, action) {
 }
 
 /** Gives a table its head, and as many bodies as it needs. */
-function shape(place, columns, count, empty) {
+function shape(place, columns, count, empty, ordered) {
   if (!place.tHead) {
     place.setAttribute("role", "table"); // whatever the style makes of its parts
     const row = place.createTHead().insertRow();
     row.setAttribute("role", "row");
-    for (const [name, , kind] of columns) {
+    for (const [name, , kind] of ordered ? [...columns, ["orders"]] : columns) {
       const cell = row.appendChild(document.createElement("th"));
       cell.scope = "col";
       cell.setAttribute("role", "columnheader");
@@ -155,7 +155,7 @@ function fill(body, columns, rows, action) {
       }
       if (cell.className !== style) cell.className = style;
     });
-    if (action) action(line, row, columns.length);
+    if (action && acts) buttons(line.cells[columns.length] || line.insertCell(), action(row));
   });
 }
 
@@ -168,8 +168,9 @@ function draw(keys) {
   while (place.children.length < CHARTS.length) { // all of them first: their number is their width
     place.appendChild(document.createElement("figure")).className = "chart";
   }
-  return CHARTS.map(([title, unit, names, labels, show], i) => () => {
-    const data = [steps.map((s) => s[0]), ...names.map((n) => steps.map((s) => s[keys.indexOf(n)]))];
+  return CHARTS.map(([title, unit, names, labels, show, least = 4], i) => () => {
+    const now = steps.length ? steps.at(-1)[0] : 0;
+    const data = [steps.map((s) => s[0] - now), ...names.map((n) => steps.map((s) => s[keys.indexOf(n)]))];
     if (!plots[i]) {
       const figure = place.children[i];
       const caption = figure.appendChild(document.createElement("figcaption"));
@@ -184,9 +185,9 @@ function draw(keys) {
       const plot = new uPlot({
         width: figure.clientWidth - 20, height: 170, legend: { show: false }, cursor: { show: false },
         padding: [10, 12, 0, 0],
-        scales: { x: { time: false }, y: { range: (_, low, high) => [0, Math.max(high || 0, 1e-3) * 1.1] } },
+        scales: { x: { time: false }, y: { range: (_, low, high) => [0, Math.max(high || 0, least) * 1.1] } },
         axes: [
-          { ...axis, size: 26, incrs: [1, 2, 5, 10, 20, 30, 60], values: (u, at) => at.map((t) => { const ago = Math.round(steps.length ? steps.at(-1)[0] - t : 0); return ago > 0 ? `−${span(ago).slice(2)}` : "now"; }) },
+          { ...axis, size: 26, incrs: [1, 2, 5, 10, 20, 30, 60], values: (_, at) => at.map((t) => (t < 0 ? `−${span(-t).slice(2)}` : "now")) },
           { ...axis, size: 62, values: (_, at) => at.map((n) => (n ? show(n) : "0")) },
         ],
         series: [{}, ...names.map((_, k) => ({ stroke: () => css(COLOURS[k]), width: 1.5, points: { show: false } }))],
@@ -224,21 +225,39 @@ function figures(live, last, keys) {
   });
 }
 
-/** The button that drains or resumes a worker. */
-function button(line, worker, position) {
-  let cell = line.cells[position];
-  if (!acts) { if (cell) cell.remove(); return; }
-  if (!cell) {
-    cell = line.insertCell();
-    cell.appendChild(document.createElement("button")).type = "button";
-  }
-  const one = cell.firstChild, action = worker.drained ? "resume" : "drain";
-  if (one.textContent !== action) one.textContent = action;
-  one.setAttribute("aria-label", `${action} ${worker.name}`);
-  one.onclick = () => order(action, worker.name);
+const worker = (w) => [[w.drained ? "resume" : "drain", w.name], ["refuse", w.name]];
+const client = (c) => [["refuse", `${c.host || "-"}:${c.pid || "-"}`]];
+
+/** Shows a button for each order, an action and a name. */
+function buttons(place, orders) {
+  orders.forEach(([action, name], i) => {
+    let one = place.querySelectorAll("button")[i];
+    if (!one) {
+      one = place.appendChild(document.createElement("button"));
+      one.type = "button";
+    }
+    if (one.textContent !== action) one.textContent = action;
+    one.setAttribute("aria-label", `${action} ${name}`);
+    one.onclick = () => order(action, name);
+  });
+}
+
+/** Shows the names that are drained or refused, with a way back. */
+function orders(live) {
+  const held = [...live.held.map((n) => [n, "drained"]), ...live.refused.map((n) => [n, "refused"])];
+  const text = JSON.stringify(held), place = byId("held");
+  if (!acts || place.dataset.shown === text) return;
+  place.dataset.shown = text;
+  place.replaceChildren(...held.map(([name, how]) => {
+    const one = document.createElement("li");
+    one.appendChild(document.createElement("span")).textContent = `${name} is ${how} `;
+    buttons(one, [["resume", name]]);
+    return one;
+  }));
 }
 
 async function order(action, name) {
+  if (action === "refuse" && !confirm(`End the session of ${name}, and let it not come back?`)) return;
   const headers = { "Content-Type": "application/json", Authorization: `Bearer ${byId("token").value}` };
   try {
     const answer = await fetch("/operator", { method: "POST", headers, body: JSON.stringify({ action, name }) });
@@ -255,6 +274,7 @@ function show(live) {
   steps = steps.concat(live.steps).slice(-300);
   acts = live.acts;
   byId("operator").hidden = !acts;
+  orders(live);
   const ill = live.models.filter((m) => !m.ready).map((m) => m.name);
   const words = [`up for ${span(live.uptime).replace(/:\d\d$/, "")} h`];
   if (live.draining) words.push("draining: it refuses new items");
@@ -269,8 +289,8 @@ function show(live) {
   return inFrames([
     ...draw(keys),
     ...table("models", MODELS, live.models, "No worker is connected: zstreamer worker MODULE:NAME starts one."),
-    ...table("workers-table", WORKERS, live.workers, "No worker is connected.", button),
-    ...table("clients", CLIENTS, live.clients, "No client is connected."),
+    ...table("workers-table", WORKERS, live.workers, "No worker is connected.", worker),
+    ...table("clients", CLIENTS, live.clients, "No client is connected.", client),
   ]);
 }
 

