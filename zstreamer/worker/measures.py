@@ -34,16 +34,18 @@ class Measures:
     def begun(self, now: float, jobs: Iterable[Job], size: int) -> None:
         """A batch begins; jobs: its items that somebody still waits for."""
         self.sizes.observe(size)
-        for job in jobs:
-            self.waits.observe(max(0.0, now - job.arrived))
+        self.waits.observe_all([now - job.arrived for job in jobs])
 
     def done(self, outcomes: Iterable[object], seconds: float) -> None:
         """Outcomes have come; seconds: that predict ran, 0 where it tells nothing."""
         if seconds:
             self.predict.observe(seconds)
+        good = 0
         for outcome in outcomes:
             if type(outcome) is list:
                 code = outcome[0] if outcome and type(outcome[0]) is int else 0
                 self.outcomes[_CODES.get(code, "other")] += 1
             else:
-                self.outcomes["ok"] += 1
+                good += 1
+        if good:
+            self.outcomes["ok"] += good
