@@ -61,7 +61,8 @@ class Chromium:
         self.ask("Emulation.setDeviceMetricsOverride", **size)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.ask("Emulation.setEmulatedMedia", features=[scheme])
-        self.ask("Page.enable")
+        for domain in ("Page", "Runtime", "Log"):
+            self.ask(f"{domain}.enable")
 
     def ask(self, method, **params):
         """Send an order; return its answer. What happens meanwhile is in `events`."""
@@ -111,6 +112,12 @@ class Chromium:
         if "exceptionDetails" in answer:
             raise RuntimeError(answer["exceptionDetails"]["exception"]["description"])
         return answer["result"].get("value")
+
+    def errors(self):
+        """Return the exceptions and errors that the page's scripts and policy have met so far."""
+        thrown = [e["params"] for e in self.events if e.get("method") == "Runtime.exceptionThrown"]
+        entries = [e["params"]["entry"] for e in self.events if e.get("method") == "Log.entryAdded"]
+        return thrown + [entry for entry in entries if entry["level"] == "error"]
 
     def screenshot(self, path, *, whole=False):
         """Write what is seen, or the whole page, as PNG."""

@@ -1,15 +1,15 @@
 """The broker's page for people, and what operators may order."""
 
+import json
 import os
 import re
-import shutil
 import socket
-import subprocess
 import threading
 
 import pytest
 import requests
 
+from tests.helpers import chromium
 from tests.helpers.cluster import Cluster, free_port
 from tests.helpers.waiting import until
 from zstreamer import errors
@@ -177,17 +177,21 @@ def test_the_history_is_bounded():
     assert history.since(995.0) == list(history.steps)[-4:]
 
 
-@pytest.mark.skipif(not shutil.which("chromium"), reason="needs Debian's package chromium")
-def test_a_browser_shows_the_worker(served):
-    flags = ("--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=4000")
-    shown = subprocess.run(
-        ["chromium", *flags, "--dump-dom", served.url],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=50,
-    ).stdout
-    assert "all models ready" in shown
-    assert f":{served.model()['workers'][0]['pid']}" in shown
-    assert shown.count("<canvas") == 4
-    assert 'aria-label="drain ' in shown
+@pytest.mark.skipif(not chromium.installed(), reason="needs Debian's package chromium")
+def test_a_browser_shows_the_worker_and_drains_and_resumes_it(served):
+    with chromium.Chromium() as page:
+        page.open(served.url)
+        until(lambda: page.run("document.querySelectorAll('#workers-table button').length") == 2)
+        until(lambda: page.run("document.querySelectorAll('canvas').length") == 4)
+        shown = page.run("document.body.innerText")
+        assert "all models ready" in shown
+        assert f":{served.model()['workers'][0]['pid']}" in shown
+
+        page.run(f"document.getElementById('token').value = {json.dumps(TOKEN)}")
+        page.run("document.querySelector('[aria-label^=drain]').click()")
+        until(lambda: served.model()["workers"][0]["state"] == "drained")
+        until(lambda: "is drained" in page.run("document.getElementById('held').innerText"))
+        page.run("document.querySelector('#held [aria-label^=resume]').click()")
+        until(lambda: served.model()["workers"][0]["state"] == "warm")
+        until(lambda: not page.run("document.getElementById('held').innerText"))
+    assert page.errors() == []
