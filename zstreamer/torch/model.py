@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from zstreamer import failure
-from zstreamer.model import ItemError, ManagedModel
+from zstreamer.model import ItemError, Loaded, ManagedModel
 from zstreamer.torch.device import choose_device, choose_dtype, compiled, set_threads
 from zstreamer.torch.padding import (
     INPUT,
@@ -32,6 +32,7 @@ from zstreamer.torch.padding import (
     stack,
 )
 from zstreamer.torch.tensors import Outputs, fetch, plain, rows, send
+from zstreamer.worker.preparation import Raised, prepared
 
 log = logging.getLogger(__name__)
 
@@ -171,7 +172,7 @@ class TorchModel(ManagedModel):
 
     def __call__(self, items: Iterable[Any]) -> list[object]:
         """Return an answer, or an exception, for each item: here and now, without a worker."""
-        outcomes = [self._prepared(item) for item in items]
+        outcomes = self._prepared(list(items))
         sound = [each for each in outcomes if not isinstance(each, Exception)]
         answers = iter(self.predict(sound))
         return [each if isinstance(each, Exception) else next(answers) for each in outcomes]
@@ -199,11 +200,13 @@ class TorchModel(ManagedModel):
             )
         return module.to(self.device, self.dtype).eval().requires_grad_(False)
 
-    def _prepared(self, item: object) -> object:
-        try:
-            return self.prepare(item)
-        except Exception as error:  # noqa: BLE001  # the user's code may raise anything
-            return error
+    def _prepared(self, items: list[object]) -> list[object]:
+        """Return the features of each item, or the exception in its place."""
+        found = prepared(Loaded(self), items)
+        for each in found:
+            if isinstance(each, Raised) and not isinstance(each.error, Exception):
+                raise each.error  # it wants to end the program
+        return [each.error if isinstance(each, Raised) else each for each in found]
 
     def _finished(self, output: object, item: object) -> object:
         try:

@@ -125,9 +125,9 @@ class Backlog:
             return
         if work.tags:
             self._follow(work, jobs)
-        once = bool(work.flags & _ONCE)
-        self._out.append(pipe.Items([job.id for job in jobs], payloads, once))
-        if work.flags & _ALONE:
+        once, alone = bool(work.flags & _ONCE), bool(work.flags & _ALONE)
+        self._out.append(pipe.Items([job.id for job in jobs], payloads, once, alone))
+        if alone:
             self._batcher.add_group(jobs)
         elif warm.has_cost:  # `prepared` will say it
             self._costed.update((job.id, job) for job in jobs)

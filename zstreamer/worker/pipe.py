@@ -12,7 +12,7 @@ what the model's own code does on arrival.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple, TypeAlias
 
 import msgpack
@@ -22,11 +22,15 @@ Outcome: TypeAlias = "bytes | list[object]"
 
 
 class Items(NamedTuple):
-    """Payloads to be decoded and held; `once` marks those that may run only once."""
+    """Payloads to be decoded and held; `once` marks those that may run only once.
+
+    `alone`: suspects, which are prepared apart from others too.
+    """
 
     ids: list[int]
     payloads: list[bytes]
     once: bool
+    alone: bool = False
 
 
 class Plan(NamedTuple):
@@ -121,3 +125,34 @@ class Stream:
         self._unpacker.feed(data)
         for kind, *fields in self._unpacker:
             yield _CLASSES[kind](*fields)
+
+
+MOST_JOINED = 256
+"""Items that are joined at most: the first of them waits until all have been prepared."""
+
+
+def joined(messages: Iterable[PipeMessage]) -> Iterator[PipeMessage]:
+    """Yield messages as they are, but Items that follow each other as one."""
+    ahead: Items | None = None
+    for message in messages:
+        if ahead is not None and not _belong_together(ahead, message):
+            yield ahead
+            ahead = None
+        if not isinstance(message, Items) or message.alone:
+            yield message
+        elif ahead is None:
+            ahead = Items([*message.ids], [*message.payloads], message.once)
+        else:
+            ahead.ids.extend(message.ids)
+            ahead.payloads.extend(message.payloads)
+    if ahead is not None:
+        yield ahead
+
+
+def _belong_together(items: Items, message: PipeMessage) -> bool:
+    return (
+        isinstance(message, Items)
+        and not message.alone
+        and message.once == items.once
+        and len(items.ids) + len(message.ids) <= MOST_JOINED
+    )
