@@ -7,13 +7,26 @@ import os
 from collections.abc import Callable, Coroutine, Mapping, Sequence, Sized
 from functools import partial
 from itertools import islice
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, Protocol, TypeAlias
 
 from zstreamer.signature import Tensor, declared
 
 PredictFunction: TypeAlias = Callable[[list[object]], Sequence[object]]
 PrepareFunction: TypeAlias = Callable[[object], object]
 PrepareBatchFunction: TypeAlias = Callable[[list[object]], Sequence[object]]
+
+
+class Pending(Protocol):
+    """A batch that has been started on a device of its own."""
+
+    def wait(self) -> None:
+        """Return when the device is done; called from another thread than the model's."""
+
+    def outputs(self) -> Sequence[object]:
+        """Return what predict would, or raise what it would raise; called once, after `wait`."""
+
+
+BeginFunction: TypeAlias = Callable[[list[object]], Pending]
 
 
 class ItemError(Exception):
@@ -168,11 +181,14 @@ class Loaded:
                 "predict method, or a function that takes a list and returns a list"
             )
         self.predict: PredictFunction = predict
+        self.begin: BeginFunction | None = None
         self.prepare: PrepareFunction = _as_it_is
         self.prepare_batch: PrepareBatchFunction | None = None
         # Any other object may mean something else by the names.
         if isinstance(model, ManagedModel):
             self._find_prepare(model)
+            if getattr(model, "overlaps", False):  # as torch models on a GPU
+                self.begin = getattr(model, "begin")  # noqa: B009  # no other model has one
         cost = getattr(model, "cost", None)
         if callable(cost) and getattr(type(model), "cost", None) is not ManagedModel.cost:
             self.cost = cost

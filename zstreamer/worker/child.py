@@ -29,6 +29,7 @@ from zstreamer.signature import example_text
 from zstreamer.system import cpus, logs
 from zstreamer.worker import pipe, target
 from zstreamer.worker.claims import Claims
+from zstreamer.worker.flights import DEPTH, Flights
 from zstreamer.worker.pool import Pool, Task
 from zstreamer.worker.preparation import Preparation, Ready
 from zstreamer.worker.preparer import Handed
@@ -99,11 +100,15 @@ class Child:
         if self._pool is not None:
             # The agent must not plan what is still being prepared, so each item is told when it is.
             self._looks = self._has_cost = True
-        runner = Runner(model.predict, model.warm_up if model.example else None)
+        check = model.warm_up if model.example else None
+        runner = Runner(model.predict, check, model.begin)
         threading.Thread(target=self._read, name="reader", daemon=True).start()
         threading.Thread(target=self._write_answers, name="writer", daemon=True).start()
         example = example_text(model.example)
-        self.send(pipe.Booted(self._has_cost, model.inputs, model.outputs, example))
+        ahead = model.begin is not None
+        self.send(pipe.Booted(self._has_cost, model.inputs, model.outputs, example, ahead))
+        if ahead:
+            self._overlap(Flights(runner, self._changed))
         while True:
             ids, held = self._claim()
             start = time.perf_counter()
@@ -115,6 +120,30 @@ class Child:
             log.debug("batch size=%d seconds=%.4f", len(ids), seconds)
             self._answer(ids, outputs, seconds if runner.clean else 0.0)
 
+    def _overlap(self, flights: Flights) -> NoReturn:
+        """Run batches of a model on a device of its own, the next while the one before computes."""
+        while True:
+            claimed = None
+            with self._changed:
+                while not (plan := self._next_plan(len(flights))) and not flights.ready:
+                    self._changed.wait()
+                if plan is not None:
+                    claimed = self._claim_plan(plan)
+            if claimed is not None:  # first, so that the device has work while answers are made
+                ids, held = claimed
+                flights.begin(ids, [h.value for h in held], [h.once for h in held])
+                continue
+            try:
+                ids, outputs, seconds = flights.end()
+            except ModelBroken as error:
+                self._end(error.__cause__ or error)
+            log.debug("batch size=%d seconds=%.4f", len(ids), seconds)
+            self._answer(ids, outputs, seconds)
+
+    def _next_plan(self, begun: int) -> pipe.Plan | None:
+        plan = self._plan
+        return plan if plan and (not begun or (plan.ahead and begun < DEPTH)) else None
+
     def send(self, message: pipe.PipeMessage) -> None:
         """Write one message; blocks while the agent does not read."""
         data = pipe.pack(message)
@@ -125,9 +154,13 @@ class Child:
         with self._changed:
             while self._plan is None:
                 self._changed.wait()
-            plan, self._plan = self._plan, None
-            ids = [id for id in plan.ids if id in self._held]
-            held = [self._held.pop(id) for id in ids]
+            return self._claim_plan(self._plan)
+
+    def _claim_plan(self, plan: pipe.Plan) -> tuple[list[int], list[Held]]:
+        """Take what is left of a plan, with the lock held."""
+        self._plan = None
+        ids = [id for id in plan.ids if id in self._held]
+        held = [self._held.pop(id) for id in ids]
         # Before the batch runs: if this process dies, the agent knows what had begun.
         if len(ids) == len(plan.ids):
             self._claims.note(plan.serial)

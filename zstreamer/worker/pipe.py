@@ -34,10 +34,14 @@ class Items(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """The batch that may be claimed the moment the model is free; replaces the one before."""
+    """The batch that may be claimed the moment the model is free; replaces the one before.
+
+    `ahead`: also while one batch still computes, by a model that can start the next meanwhile.
+    """
 
     serial: int
     ids: list[int]
+    ahead: bool = False
 
 
 class Drop(NamedTuple):
@@ -50,13 +54,14 @@ class Booted(NamedTuple):
     """The model is loaded and warm; `has_cost` where `Prepared` will say what items cost.
 
     `inputs` and `outputs` are what `signature.declared` makes of the model's, `example` what
-    `signature.example_text` does.
+    `signature.example_text` does. `ahead`: it can start a batch while the one before computes.
     """
 
     has_cost: bool
     inputs: list[dict[str, object]] | None = None
     outputs: list[dict[str, object]] | None = None
     example: str = ""
+    ahead: bool = False
 
 
 class Failed(NamedTuple):
