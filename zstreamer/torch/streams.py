@@ -34,8 +34,8 @@ class Stream(Protocol):
     def wait_stream(self, stream: Any, /) -> None:
         """Do what comes next after all that the other stream has to do now."""
 
-    def record_event(self) -> Event:
-        """Return the point behind all that it has to do now."""
+    def record_event(self, event: Any, /) -> Event:
+        """Put an event behind all that it has to do now, and return it."""
 
 
 class Streams:
@@ -46,6 +46,7 @@ class Streams:
         make: makes a stream.
         current: returns the stream in which models compute.
         within: a block whose work goes to a stream.
+        event: makes an event.
         pin: whether outputs are fetched into pinned memory.
     """
 
@@ -55,20 +56,23 @@ class Streams:
         make: Callable[[], Stream],
         current: Callable[[], Stream],
         within: Callable[[Any], AbstractContextManager[Any]],
+        event: Callable[[], Event],
         pin: bool = True,
     ) -> None:
         self._device = device
         self._in, self._out = make(), make()
-        self._current, self._within, self._pin = current, within, pin
+        self._current, self._within, self._event, self._pin = current, within, event, pin
 
     @classmethod
     def of_cuda(cls, device: torch.device) -> Streams:
         """Return those of a CUDA device."""
         return cls(
             device,
-            lambda: torch.cuda.Stream(device),
+            lambda: torch.cuda.Stream(device),  # type: ignore[no-untyped-call]
             lambda: torch.cuda.current_stream(device),
             torch.cuda.stream,
+            # Who waits sleeps; by default it would keep a core busy.
+            lambda: torch.cuda.Event(blocking=True),  # type: ignore[no-untyped-call]
         )
 
     def upload(self, tensors: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
@@ -87,7 +91,7 @@ class Streams:
         self._out.wait_stream(self._current())
         with self._within(self._out):
             fetched = [self._fetch(each) for each in packed]
-            event = self._out.record_event()
+            event = self._out.record_event(self._event())
         for tensor in packed:
             _used_in(tensor, self._out)
         return Fetched(fetched, layout, event)
@@ -102,12 +106,20 @@ class Streams:
 class Fetched:
     """Outputs on their way to the CPU."""
 
-    def __init__(self, tensors: list[Tensor], layout: Any, event: Event) -> None:
+    def __init__(self, tensors: list[Tensor], layout: Any, event: Event | None) -> None:
         self._tensors, self._layout, self._event = tensors, layout, event
+
+    @classmethod
+    def here(cls, outputs: Outputs) -> Fetched:
+        """Return outputs that are on the CPU already."""
+        if isinstance(outputs, Tensor):
+            return cls([outputs], (None, []), None)
+        return cls(list(outputs.values()), (list(outputs), []), None)
 
     def wait(self) -> None:
         """Return when they are here."""
-        self._event.synchronize()
+        if self._event is not None:
+            self._event.synchronize()
 
     def outputs(self) -> Outputs:
         """Return them."""

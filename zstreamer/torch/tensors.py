@@ -1,4 +1,4 @@
-"""Tensors on their way to a model's device and back; on CUDA in streams of their own, see streams.py.
+"""Tensors on their way to a model's device and back; on CUDA in streams of their own (streams.py).
 
 To CUDA they go from pinned memory in the background; from it they come into pinned memory, all
 outputs of a batch packed into one copy.
@@ -56,14 +56,14 @@ Layout: TypeAlias = list[tuple[str, torch.dtype, torch.Size]]
 """Names, dtypes and shapes of tensors that are one after the other in one; empty: as they are."""
 
 
-def pack(outputs: Outputs) -> tuple[list[Tensor], tuple[list[str], Layout]]:
+def pack(outputs: Outputs) -> tuple[list[Tensor], tuple[list[str] | None, Layout]]:
     """Return outputs as one tensor of bytes where that can be, and what `unpack` must know.
 
     A lone tensor stays as it is. Those whose bytes are not their numbers (sparse, conjugated) are
     returned one by one.
     """
     if isinstance(outputs, Tensor):
-        return [outputs], ([], [])
+        return [outputs], (None, [])
     names = list(outputs)
     tensors = list(outputs.values())
     if len(tensors) < 2 or not all(map(_plain_bytes, tensors)):
@@ -75,10 +75,10 @@ def pack(outputs: Outputs) -> tuple[list[Tensor], tuple[list[str], Layout]]:
     return [torch.cat(flat)], (names, layout)
 
 
-def unpack(tensors: Sequence[Tensor], told: tuple[list[str], Layout]) -> Outputs:
+def unpack(tensors: Sequence[Tensor], told: tuple[list[str] | None, Layout]) -> Outputs:
     """Return the outputs that `pack` has packed."""
     names, layout = told
-    if not names:
+    if names is None:
         return tensors[0]
     if not layout:
         return dict(zip(names, tensors, strict=True))
