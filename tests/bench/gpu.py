@@ -223,8 +223,8 @@ class _Bench:
         except Exception as error:  # as above
             self._missing(name, error)
             return
-        bound = (MORE, THROUGH) if workers == 1 and max(best) <= LEAST[ALONE] else None
-        fair = [min(each, LEAST[ALONE]) for each in best] if max(best) > LEAST[ALONE] else best
+        bound = (MORE, THROUGH) if workers == 1 and self._plan.device == "cuda" else None
+        fair = [min(each, LEAST[ALONE]) for each in best]
         told = f"batches of {size}{self._share(found, length)}"
         self._report.add(Row(f"{name}, against {ALONE}", found, "items/s", fair, bound, told))
 
