@@ -247,6 +247,12 @@ class WorkerConfig(Config):
     )
     init_args: tuple[object, ...] = setting((), JSON_LIST, "Arguments for init_model.")
     init_kwargs: dict[str, object] = setting({}, JSON_OBJECT, "Keyword arguments for init_model.")
+    prepare_workers: int = setting(
+        0,
+        INDEX,
+        "Processes that prepare for each worker, for a prepare() that is slow Python; 0: a thread "
+        "of the model's process.",
+    )
     import_path: tuple[str, ...] = setting(
         (), NAMES, "Folders that the model is imported from first, separated by commas."
     )
