@@ -113,9 +113,12 @@ def show(folder: Folder, name: str) -> int:
 @click.argument("name")
 @pass_obj
 def revoke(folder: Folder, name: str) -> int:
-    """Take a key off its list; its sessions end within a second."""
+    """Take a key off its list; its sessions end within a second.
+
+    Copies of the same key under other names go, too.
+    """
     kept = folder.revoke(name)
-    click.echo(f"{name} is revoked; its public half is kept in {kept}")
+    click.echo(f"{name} is revoked; its public half is kept in {' and '.join(map(str, kept))}")
     return 0
 
 

@@ -84,7 +84,7 @@ class ByTenant(Generic[C]):
         """Whether there is a place for one more; the one that was unused longest makes room."""
         if len(self._places) < MOST:
             return True
-        for name, place in sorted(list(self._places.items()), key=lambda each: each[1].used):
+        for name, place in sorted(self._places.items(), key=lambda each: each[1].used):
             used = place.used
             if now - used < IDLE:
                 return False

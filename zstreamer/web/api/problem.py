@@ -68,6 +68,7 @@ REFUSALS = {
     for each in (
         KINDS[errors.BadRequest],
         Problem(401, "unauthenticated", "A valid key is needed"),
+        Problem(403, "forbidden", "The key does not allow this"),
         Problem(404, "not-found", "No such page"),
         Problem(405, "method-not-allowed", "Method not allowed"),
         Problem(406, "not-acceptable", "The requested format of answers is not supported"),
