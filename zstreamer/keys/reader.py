@@ -147,7 +147,8 @@ class Reader:
         changed = [self._look_at_own()]
         if self._own_is_bad and _state(self._own) is None:
             return False
-        changed += [each.look(strict) for each in (*self._lists.values(), self._http)]
+        changed += [each.look(strict) for each in self._lists.values()]
+        changed.append(self._http.look(strict))
         if any(changed) or strict:
             principals = [each for entries in self._lists.values() for each in entries()]
             self.lists = Lists(Ring(principals), Callers(self._http()), self._pair)
