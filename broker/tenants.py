@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from zstreamer.errors import Overloaded
+from zstreamer.errors import Overloaded, Rate
 from zstreamer.keys.ring import is_tenant
 
 MAX_TENANTS = 1000
@@ -130,7 +130,13 @@ class Tenant:
         return asked if most is None else min(asked, most)
 
     def refusal(
-        self, now: float, items: int, size: int, max_items: int, max_bytes: int
+        self,
+        now: float,
+        items: int,
+        size: int,
+        max_items: int,
+        max_bytes: int,
+        predicted: float = 0.0,
     ) -> TenantFull | None:
         """Return why so many items of ``size`` bytes are more than it may have, or None.
 
@@ -140,20 +146,22 @@ class Tenant:
             size: bytes of their payloads.
             max_items: the broker's own limit.
             max_bytes: likewise.
+            predicted: seconds until what is queued is answered; 0 where that is not known.
         """
         terms = self.terms
         who = f"the tenant {self.name!r}"
-        if wait := self._items.wait(now):
-            rate = terms.items_per_second
-            return TenantFull(f"{who} may send {rate:g} items a second", retry_after=wait)
-        if wait := self._bytes.wait(now):
-            rate = terms.bytes_per_second
-            return TenantFull(f"{who} may send {rate:g} bytes a second", retry_after=wait)
+        waits = (self._items.wait(now), "items"), (self._bytes.wait(now), "bytes")
+        if (longest := max(waits))[0]:
+            wait, unit = longest
+            rate = self._items.rate if unit == "items" else self._bytes.rate
+            words = f"{who} may send {rate:g} {unit} a second"
+            return TenantFull(words, wait, Rate(rate, unit))
+        later = predicted or 1.0
         most = math.inf if terms.open_items is None else terms.open_items
         if self.open + items > min(most, terms.queue_share * max_items):
-            return TenantFull(f"{who} has {self.open:,} items open, as many as it may")
+            return TenantFull(f"{who} has {self.open:,} items open, as many as it may", later)
         if self.bytes + size > terms.queue_share * max_bytes:
-            return TenantFull(f"{who} has {self.bytes:,} bytes open, as many as it may")
+            return TenantFull(f"{who} has {self.bytes:,} bytes open, as many as it may", later)
         return None
 
     def owes(self, now: float) -> bool:
