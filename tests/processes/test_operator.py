@@ -11,6 +11,7 @@ import pytest
 import requests
 
 from tests.helpers.cluster import Cluster, free_port
+from tests.helpers.leaks import secret
 from tests.helpers.waiting import until
 from zstreamer.broker.core import BrokerCore
 from zstreamer.broker.history import History
@@ -20,7 +21,7 @@ from zstreamer.config import BrokerConfig
 from zstreamer.setting import ConfigError
 from zstreamer.system.pages import Request
 
-TOKEN = "only operators know this"
+TOKEN = secret("only operators know this")
 
 
 @pytest.fixture(scope="module")

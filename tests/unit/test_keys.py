@@ -11,6 +11,7 @@ import pytest
 import zmq.auth
 
 from tests.helpers.keys import Keys
+from tests.helpers.leaks import leaks
 from tests.helpers.waiting import until
 from zstreamer import errors
 from zstreamer.broker import zap
@@ -472,6 +473,16 @@ def test_a_secret_is_not_shown_and_not_pickled(keys):
     assert reveal().decode() not in shown
     with pytest.raises(TypeError, match="not to be pickled"):
         pickle.dumps(secret)
+
+
+def test_the_test_run_itself_fails_where_a_secret_is_written(keys):
+    file = Path(keys.client("web")).read_text()
+    token = keys.folder.add_caller("partner")
+    assert leaks(["nothing here", keys.path.name]) == []
+    found = leaks([f"before\nAuthorization: Bearer {token}\n", file])
+    assert found[0] == "Authorization: Bearer <secret>"
+    assert "secret-key" in found[1]
+    assert not any(each in "".join(found) for each in [token, *keys.secrets()])
 
 
 def test_what_children_are_told_names_files_and_no_secrets(keys):
