@@ -117,7 +117,7 @@ class BrokerCore:
                 return
         if client is not None and type(message) is protocol.Submit:
             client.acknowledge(message.ack)
-            items = sum(len(run.ids) for run in message.runs)
+            items = sum([len(run.ids) for run in message.runs])
             if items > self.config.window_items:
                 words = "more items in one message than the window allows"
                 self.sessions.refuse_malformed(now, Side.CLIENT, session, words)

@@ -79,19 +79,22 @@ Handler: TypeAlias = Callable[[float, bytes, Frames, Principal | None], None]
 
 _EVENTS = zmq.EVENT_DISCONNECTED | zmq.EVENT_ACCEPTED | zmq.EVENT_ACCEPT_FAILED
 
-_OTHERS = frozenset(bytes([kind]) for kind in protocol.Kind if kind is not protocol.Kind.HELLO)
-"""The second byte of every message that is no HELLO."""
-
-_SHORT = b"\x90", b"\x9f"
-"""First bytes of arrays of up to 15 elements (msgpack's fixarray), as all messages are. Of a longer
-one the second byte says nothing, so it may be a HELLO with fields that nobody reads."""
+_NO_HELLO = frozenset(
+    bytes([0x90 | elements, kind])
+    for elements in range(16)
+    for kind in protocol.Kind
+    if kind is not protocol.Kind.HELLO
+)
+"""How every message begins that is no HELLO: an array of up to 15 elements (msgpack's fixarray),
+and its kind. Of a longer array the second byte says nothing, so it may be a HELLO with fields
+that nobody reads."""
 
 _PING = protocol.plain(protocol.Ping())
 
 
 def may_be_hello(head: bytes) -> bool:
     """Whether a message whose head begins with these two bytes may be a HELLO."""
-    return head[1:] not in _OTHERS or not _SHORT[0] <= head[:1] <= _SHORT[1]
+    return head not in _NO_HELLO
 
 
 class Server:
@@ -215,7 +218,7 @@ class Server:
                 descriptors.shut(descriptor, self._places[who[0]])
 
     def _hear(self, now: float, side: Side, session: bytes, frames: Frames) -> None:
-        greets = may_be_hello(bytes(frames[0][:2]))  # type: ignore[index]  # heads are bytes
+        greets = may_be_hello(frames[0][:2])  # type: ignore[index]  # heads are bytes
         principal = None
         if self.gate is not None and (greets or not self.core.sessions.knows(side, session)):
             principal = self.gate.who(side, self._inboxes[side].user)
