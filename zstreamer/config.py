@@ -383,8 +383,8 @@ class GatewayConfig(Config):
     tenant_header: str | None = setting(
         None,
         optional(TEXT, "none"),
-        "Header that names the tenant of a request whose token names none; whoever may send it "
-        "may choose, so let a proxy set it.",
+        "Header that names the tenant of a request without a token, or with one of the tenant *; "
+        "whoever may send it may choose, so let a proxy set it.",
     )
     probe_port: int = setting(
         0,

@@ -12,7 +12,10 @@ from pathlib import Path
 
 from tests.bench.report import Report, table
 
-BENCHES = ("broker", "roundtrip", "keys", "fill", "mixed", "returning", "cpu", "gpu", "web")
+BENCHES = (
+    *("broker", "roundtrip", "keys", "tenants", "fill"),
+    *("mixed", "returning", "cpu", "gpu", "web"),
+)
 """Modules of this package, each with ``run(seconds) -> Report``; imported when their turn comes,
 since some need torch or a GPU."""
 
