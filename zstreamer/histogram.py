@@ -22,6 +22,9 @@ TURNS: Final = (0.0002, 0.001, 0.005, 0.02, 0.1, 0.5, 2.0)
 SIZES: Final = tuple(2.0**power for power in range(13))
 """Upper bounds of numbers of items: 1 to 4,096."""
 
+_PLACES: Final = tuple((max(1, number) - 1).bit_length() for number in range(4097))
+"""By number, in which bucket of `SIZES` it lies."""
+
 
 class Histogram:
     """How many values lie below each bound.
@@ -45,6 +48,20 @@ class Histogram:
         """Count a value so many times."""
         self.counts[bisect_left(self.bounds, value)] += count
         self.sum += value * count
+
+    def observe_all(self, values: Sequence[float]) -> None:
+        """Count many values; what is below 0 counts as 0, as a clock may say by a rounding."""
+        if not values:
+            return
+        bounds, counts = self.bounds, self.counts
+        least, most = min(values), max(values)
+        self.sum += max(0.0, sum(values))
+        bucket = bisect_left(bounds, least)
+        if bucket == bisect_left(bounds, most):  # those of one bundle have mostly waited alike
+            counts[bucket] += len(values)
+            return
+        for value in values:
+            counts[bisect_left(bounds, value)] += 1
 
     def add(self, other: Histogram) -> None:
         """Count everything that another one with the same bounds has counted."""
@@ -98,7 +115,7 @@ class Sizes:
     def observe(self, number: int) -> None:
         """Count a number; 0 counts as nothing."""
         if number:
-            self.counts[min((number - 1).bit_length(), len(SIZES))] += 1
+            self.counts[_PLACES[number] if number < len(_PLACES) else -1] += 1
             self.sum += number
 
     def add(self, other: Sizes) -> None:

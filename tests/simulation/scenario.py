@@ -265,7 +265,7 @@ class Scenario:
                 broker.receive(self._tell_route, broker, model, change)
 
     def _tell_route(self, broker, model, change):
-        outcome = operator.act(broker.core, "route", model, change)
+        outcome = operator.act(broker.core, self.world.now, "route", model, change)
         assert outcome.status == 200, outcome.body
 
     def _living(self, processes):

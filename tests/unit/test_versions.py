@@ -32,17 +32,17 @@ class Versioned(Room):
         self.turn(0.3)
 
     def route(self, name: str = "bert", **change: Any) -> Any:
-        outcome = operator.act(self.core, "route", name, change)
+        outcome = operator.act(self.core, self.now, "route", name, change)
         assert outcome.status == 200, outcome.body
         self.turn()
         return outcome.body["routes"]
 
     def order(self, action: str, name: str) -> None:
-        assert operator.act(self.core, action, name).status == 200
+        assert operator.act(self.core, self.now, action, name).status == 200
         self.turn()
 
     def family(self) -> dict[str, Any]:
-        found: Any = operator.act(self.core, "route", "bert").body["routes"]
+        found: Any = operator.act(self.core, self.now, "route", "bert").body["routes"]
         return found["bert"]  # type: ignore[no-any-return]
 
     def answer_all(self, *names: str, outcome: bytes = b"out") -> Counter[str]:
@@ -213,7 +213,7 @@ def test_a_refusal_of_a_route_changes_nothing_and_says_why():
         ({"alias": "bert"}, "has nothing else"),
         ([], "a table"),
     ):
-        outcome = operator.act(room.core, "route", "bert", change)
+        outcome = operator.act(room.core, room.now, "route", "bert", change)
         assert outcome.status == 400
         assert words in outcome.body["error"]  # type: ignore[operator]
     assert room.family()["route"] == {"weights": {"1": 1.0}}

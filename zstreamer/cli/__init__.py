@@ -40,6 +40,7 @@ COMMANDS: Final = (
     top.top,
     doctor.doctor,
     hold.drain,
+    hold.refuse,
     hold.resume,
     route.route,
     roll.roll,

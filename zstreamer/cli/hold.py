@@ -1,4 +1,4 @@
-"""`zstreamer drain` and `zstreamer resume`: keep workers or a broker from new work, by name."""
+"""`zstreamer drain`, `refuse` and `resume`: keep peers from work, or from a broker, by name."""
 
 from __future__ import annotations
 
@@ -31,11 +31,25 @@ def drain(config: OperatorConfig, name: str) -> int:
     return _order(config, "drain", name)
 
 
+@click.command(**PLAIN, epilog=example("zstreamer refuse web-2:311"))
+@click.argument("name")
+@configured(OperatorConfig)
+def refuse(config: OperatorConfig, name: str) -> int:
+    """End the sessions of clients and workers, and refuse them when they come back.
+
+    NAME is a client's or a worker's host:pid, a host for all of its programs, or "model NAME" for
+    all workers of a model. Calls of a refused client end with Unauthorized; what a refused worker
+    held runs elsewhere. It lasts until zstreamer resume, or the broker's next start. A program that
+    lies about its host is not stopped by this: revoke its key.
+    """
+    return _order(config, "refuse", name)
+
+
 @click.command(**PLAIN, epilog=example("zstreamer resume gpu-host-3:4711"))
 @click.argument("name")
 @configured(OperatorConfig)
 def resume(config: OperatorConfig, name: str) -> int:
-    """Let workers, or a broker, that zstreamer drain has drained take items again."""
+    """Undo zstreamer drain and zstreamer refuse for this name."""
     return _order(config, "resume", name)
 
 
@@ -55,6 +69,8 @@ def _order(config: OperatorConfig, action: str, name: str) -> int:
 def _outcome(said: dict[str, object]) -> str:
     if "draining" in said:
         return "the broker drains" if said["draining"] else "the broker takes items"
+    if "refused" in said:
+        return f"{said['refused']} sessions of this name have ended"
     drained = said.get("drained")
     held = len(drained) if isinstance(drained, list) else 0
     return f"{held} of {said.get('workers', 0)} workers of this name are drained now"

@@ -13,9 +13,12 @@ from zstreamer.client.tally import Tallies
 from zstreamer.config import addresses
 from zstreamer.errors import BadRequest
 from zstreamer.keys import credentials
-from zstreamer.keys.ring import Role
+from zstreamer.keys.ring import MAX_TENANT, Role, is_tenant
 from zstreamer.wire import transport
 from zstreamer.wire.protocol import MAX_BUDGET, MAX_NAME
+
+MAX_SECONDS = MAX_BUDGET / 1000
+"""The longest time that a call may take."""
 
 
 class Settings:
@@ -40,14 +43,15 @@ class Settings:
         heartbeat_timeout: float,
         tenant: str = "",
     ) -> None:
-        if len(tenant) > MAX_NAME:
-            raise ValueError(f"a tenant's name has up to {MAX_NAME} characters")
+        if not is_tenant(tenant):
+            raise ValueError(f"tenant must be printable text of up to {MAX_TENANT} characters")
         self.tenant = tenant
         self.addresses = addresses(address)
         self.credentials = credentials.given(keys, Role.CLIENT)
         self.codec = codec.PLAIN
         self.model = model
         self.timeout = positive_seconds("timeout", timeout)
+        self._budget = min(self.timeout, MAX_SECONDS)
         self.connect_timeout = positive_seconds("connect_timeout", connect_timeout)
         self.options = transport.Options(heartbeat, heartbeat_timeout)
         self.tallies = Tallies()
@@ -107,12 +111,15 @@ class Settings:
 
     def budget(self, timeout: float | None) -> float:
         """Return the seconds that a call may take; the client's own where None."""
-        budget = self.timeout if timeout is None else positive_seconds("timeout", timeout)
-        return min(budget, MAX_BUDGET / 1000)
+        if timeout is None:
+            return self._budget
+        return min(positive_seconds("timeout", timeout), MAX_SECONDS)
 
 
 def positive_seconds(name: str, value: float) -> float:
     """Return a time as a float; raise ValueError where it is none above 0. May be infinite."""
+    if type(value) is float and 0.0 < value < math.inf:
+        return value
     number: object = value  # whatever a caller without type checks gives
     if isinstance(number, bool) or not isinstance(number, int | float) or not number > 0:
         raise ValueError(f"{name} must be a positive number of seconds, not {value!r}")
