@@ -169,8 +169,8 @@ class Versions:
         news = []
         for family in list(self._families.values()) if families is None else families:
             if family.look():
-                for model in family.members.values():
-                    self._scheduler.touch(model)
+                for member in family.members.values():
+                    self._scheduler.touch(member)
             self._move(family)
             shadow = family.shadow
             if shadow is not None and shadow.items:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping
+from itertools import count
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from zstreamer.config import (
     BrokerConfig,
@@ -53,9 +55,63 @@ def resolve(
     Raises ConfigError naming the source, the value and the fix.
     """
     table = read_file(file).get(program.program, {}) if file else {}
+    if isinstance(table, list):
+        if len(table) > 1:
+            name = program.program
+            raise ConfigError(
+                f"{file} has {len(table)} tables [[{name}]]: `zstreamer up` runs them all, and "
+                f"`zstreamer {name}` one; give it a file with one"
+            )
+        table = table[0]
+    place = f"[{program.program}] of {file}"
+    return _resolved(program, flags or {}, environ, table, place)
+
+
+def resolve_each(
+    program: type[C],
+    flags: Mapping[str, object] | None = None,
+    *,
+    file: Path | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> list[C]:
+    """The configuration of each of a program's tables, or the only one, as `resolve` finds it.
+
+    What flags and variables say holds for all of them. Raises ConfigError as `resolve` does; it
+    names the table by its number and line.
+    """
+    tables = read_file(file).get(program.program, {}) if file else {}
+    if not isinstance(tables, list):
+        return [resolve(program, flags, file=file, environ=environ)]
+    found = []
+    for place, table in zip(_places(file, program.program), tables, strict=True):
+        try:
+            found.append(_resolved(program, flags or {}, environ, table, place))
+        except ConfigError as error:
+            words = str(error)
+            raise ConfigError(words if place in words else f"{place}: {words}") from None
+    return found
+
+
+def _places(file: Path | None, name: str) -> Iterator[str]:
+    """Where each table of several stands."""
+    text = file.read_text(encoding="utf-8") if file else ""
+    heads = re.compile(rf"\s*\[\[\s*{name}\s*\]\]")
+    lines = [number for number, line in enumerate(text.splitlines(), 1) if heads.match(line)]
+    for number in count(1):
+        line = f", line {lines[number - 1]}" if number <= len(lines) else ""
+        yield f"table {number} of [[{name}]] in {file}{line}"
+
+
+def _resolved(
+    program: type[C],
+    flags: Mapping[str, object],
+    environ: Mapping[str, str],
+    table: Mapping[str, object],
+    place: str,
+) -> C:
     given: dict[str, object] = {}
     for each in settings(program):
-        for source, value in _found(each, program, flags or {}, environ, table, file):
+        for source, value in _found(each, flags, environ, table, place):
             given[each.name] = _parsed(each, source, value)
             break
     return program(**given)
@@ -63,18 +119,17 @@ def resolve(
 
 def _found(
     each: Setting,
-    program: type[Config],
     flags: Mapping[str, object],
     environ: Mapping[str, str],
     table: Mapping[str, object],
-    file: Path | None,
+    place: str,
 ) -> Iterator[tuple[str, object]]:
     if flags.get(each.name) is not None:
         yield each.flag, flags[each.name]
     if environ.get(each.variable):
         yield f"the variable {each.variable}", environ[each.variable]
     if each.name in table:
-        yield f"{each.name} in [{program.program}] of {file}", table[each.name]
+        yield f"{each.name} in {place}", table[each.name]
 
 
 def _parsed(each: Setting, source: str, value: object) -> object:
@@ -101,8 +156,14 @@ def load(file: Path) -> dict[str, object]:
         raise ConfigError(f"{file} is not valid TOML: {error}") from None
 
 
-def read_file(file: Path) -> dict[str, dict[str, object]]:
-    """The tables of a TOML file, by program, with their keys as field names.
+SEVERAL = WorkerConfig.program
+"""The program that may have several tables, as [[worker]]."""
+
+Table: TypeAlias = "dict[str, object]"
+
+
+def read_file(file: Path) -> dict[str, Any]:
+    """The tables of a TOML file, by program, with their keys as field names; a list of several.
 
     Raises ConfigError for a file that cannot be read, or a table or key that no program has.
     """
@@ -110,23 +171,31 @@ def read_file(file: Path) -> dict[str, dict[str, object]]:
     for other in (TENANTS, ROUTES):
         tables.pop(other, None)
     known = {each.program: {one.name for one in settings(each)} for each in PROGRAMS}
-    found: dict[str, Mapping[str, object]] = {}
+    found: dict[str, Any] = {}
     for name, table in tables.items():
         _check_name(name, known, f"{file} has a table [{name}]")
-        if not isinstance(table, dict):
+        several = isinstance(table, list) and table and all(isinstance(t, dict) for t in table)
+        if several and name != SEVERAL:
+            raise ConfigError(f"{file} has [[{name}]]: only [[{SEVERAL}]] may stand several times")
+        if not (several or isinstance(table, dict)):
             raise ConfigError(
                 f"{file} has {name} outside a table: write it under a table such as [broker]"
             )
         found[name] = table
-    return {name: _checked(table, name, known[name], file) for name, table in found.items()}
+    return {name: _checked_all(table, name, known[name], file) for name, table in found.items()}
 
 
-def _checked(
-    table: Mapping[str, object], name: str, known: set[str], file: Path
-) -> dict[str, object]:
+def _checked_all(table: Table | list[Table], name: str, known: set[str], file: Path) -> object:
+    if isinstance(table, dict):
+        return _checked(table, known, f"[{name}]", f"{file} has")
+    places = zip(_places(file, name), table, strict=False)
+    return [_checked(each, known, place, "there is") for place, each in places]
+
+
+def _checked(table: Table, known: set[str], place: str, has: str) -> Table:
     named = {key.replace("-", "_"): value for key, value in table.items()}
     for key in named:
-        _check_name(key, known, f"{file} has {key} in [{name}]")
+        _check_name(key, known, f"{has} {key} in {place}")
     return named
 
 

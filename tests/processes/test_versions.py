@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from tests.helpers.cluster import ROOT, Cluster, free_port
 from tests.helpers.document import blocks, matches
 from tests.helpers.waiting import until
+from zstreamer import Client
 from zstreamer.cli import group
 from zstreamer.client.status import fetch
 from zstreamer.errors import BrokerUnreachable
@@ -177,6 +178,33 @@ def test_the_page_on_versions_does_what_it_shows(tmp_path):
 def output(text, run):
     shell = ["bash", "-ec", text]
     return subprocess.run(shell, check=True, stdout=subprocess.PIPE, timeout=60, **run).stdout
+
+
+def test_up_runs_all_models_of_a_file(tmp_path):
+    ports = [free_port() for _ in range(3)]
+    models = "\n".join(
+        f'[[worker]]\ntarget = "tests.helpers.models:{target}"\nmodel = "{model}"\n'
+        for target, model in (("double", "twice"), ("echo", "same"))
+    )
+    file = tmp_path / "cluster.toml"
+    text = f"[broker]\nport = {ports[0]}\nworker_port = {ports[1]}\nhttp_port = {ports[2]}\n"
+    file.write_text(text + models)
+    command = [sys.executable, "-m", "zstreamer", "up", "-c", str(file)]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+    try:
+        with Client(f"tcp://127.0.0.1:{ports[0]}", timeout=60, connect_timeout=30) as client:
+            for model, answer in (("twice", 4), ("same", 2)):
+                client.wait_ready(30, model=model)
+                assert client.predict([2], model=model) == [answer]
+    finally:
+        process.terminate()
+        assert process.wait(40) == 0
+    file.write_text(text + models.replace("same", "twice"))
+    said = subprocess.run(
+        command, check=False, cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert said.returncode == 2
+    assert "two [[worker]] tables serve model 'twice'" in " ".join(said.stderr.split())
 
 
 def is_warm(address, model):

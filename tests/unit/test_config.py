@@ -27,7 +27,7 @@ from zstreamer.setting import (
     optional,
     settings,
 )
-from zstreamer.sources import PROGRAMS, resolve
+from zstreamer.sources import PROGRAMS, resolve, resolve_each
 
 NONE: dict[str, str] = {}
 
@@ -278,3 +278,30 @@ def test_no_text_whatever_escapes_as_another_error(program, data):
         return
     assert from_json(program, to_json(config)) == config
     assert json.loads(to_json(config)).keys() == {one.name for one in settings(program)}
+
+
+def test_several_tables_of_workers_are_as_many_configurations(file):
+    path = file("[broker]\nport = 1\n[[worker]]\nmodel = 'a'\nnum = 2\n[[worker]]\nmodel = 'b'\n")
+    found = resolve_each(WorkerConfig, {"batch_size": 7}, file=path, environ={})
+    assert [(each.model, each.num, each.batch_size) for each in found] == [("a", 2, 7), ("b", 1, 7)]
+    with pytest.raises(ConfigError, match=r"has 2 tables .*zstreamer up. runs them all"):
+        resolve(WorkerConfig, file=path, environ={})
+    only = file("[[worker]]\nmodel = 'a'\n")
+    assert resolve(WorkerConfig, file=only, environ={}).model == "a"
+    assert len(resolve_each(WorkerConfig, file=file("[worker]\nnum = 2\n"), environ={})) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[[worker]]\nnum = 'two'", "num in table 1 of [[worker]] in "),
+        ("[[worker]]\nmodel = 'a'\n[[worker]]\nnumb = 2", "numb in table 2 of [[worker]] in "),
+        ("[[worker]]\ntask = 'scores'\ntarget = 'a:b'", "table 1 of [[worker]] in "),
+        ("\n[[worker]]\nversion = 'a@b'", "line 2 is 'a@b': give up to 64 letters"),
+        ("[[broker]]\nport = 1", "only [[worker]] may stand several times"),
+    ],
+)
+def test_a_mistake_in_one_of_several_tables_names_the_table(file, text, words):
+    with pytest.raises(ConfigError) as caught:
+        resolve_each(WorkerConfig, file=file(text + "\n"), environ={})
+    assert words in str(caught.value)

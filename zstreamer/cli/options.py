@@ -12,7 +12,7 @@ import rich_click as click
 
 from zstreamer.config import Config
 from zstreamer.setting import SWITCH, Setting, settings
-from zstreamer.sources import resolve
+from zstreamer.sources import resolve, resolve_each
 
 PLAIN: Final[dict[str, Any]] = {
     "context_settings": {
@@ -31,11 +31,16 @@ VARIABLES: Final = "Each option is a variable too: --log-level is ZSTREAMER_LOG_
 Command = Callable[..., int]
 
 
-def configured(*programs: type[Config], without: tuple[str, ...] = ()) -> Callable[..., Command]:
+def configured(
+    *programs: type[Config],
+    without: tuple[str, ...] = (),
+    several: type[Config] | None = None,
+) -> Callable[..., Command]:
     """Give a command the options of some programs, and their configurations as arguments.
 
     programs: each becomes one positional argument; a setting that two share is one option.
     without: settings that the command decides by itself.
+    several: the program of which the file may have several tables; its argument is a list.
     """
     offered = {one.name: one for each in programs for one in settings(each)}
     chosen = [one for name, one in offered.items() if name not in without]
@@ -44,7 +49,11 @@ def configured(*programs: type[Config], without: tuple[str, ...] = ()) -> Callab
         @functools.wraps(command)
         def configure(config: Path | None, **values: object) -> int:
             flags = {one.name: values.pop(one.name) for one in chosen}
-            return command(*(resolve(each, flags, file=config) for each in programs), **values)
+            made: list[object] = [
+                (resolve_each if each is several else resolve)(each, flags, file=config)
+                for each in programs
+            ]
+            return command(*made, **values)
 
         wrapped: Any = configure
         for one in reversed(chosen):
@@ -75,6 +84,7 @@ def _parameter(one: Setting) -> Callable[[Command], Command]:
 
 def _config_file(command: Command) -> Command:
     return click.option(
+        "-c",
         "--config",
         type=click.Path(path_type=Path, dir_okay=False),
         envvar="ZSTREAMER_CONFIG",

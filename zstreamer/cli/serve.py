@@ -78,33 +78,53 @@ def worker(config: WorkerConfig) -> int:
         "zstreamer up bert_model:ManagedBertModel --http 8000",
         "zstreamer up hf:sentence-transformers/all-MiniLM-L6-v2 --http 8000",
         "zstreamer up bert_model:ManagedBertModel --devices 0,1 --num 4 --port 9000",
+        "zstreamer up -c cluster.toml",
     ),
 )
-@configured(BrokerConfig, WorkerConfig, UpConfig, without=("broker",))
-def up(broker_config: BrokerConfig, worker_config: WorkerConfig, config: UpConfig) -> int:
+@configured(BrokerConfig, WorkerConfig, UpConfig, without=("broker",), several=WorkerConfig)
+def up(broker_config: BrokerConfig, worker_configs: list[WorkerConfig], config: UpConfig) -> int:
     """Run a broker, workers and, if wanted, a gateway on this machine.
 
-    Options are those of broker and worker. --http PORT starts a gateway that serves the model over
-    HTTP there (--http-port is for the broker's own status pages). Ctrl-C stops the gateway,
-    then the workers, then the broker; a second one ends them at once.
+    Options are those of broker and worker. For several models give a file with a worker table for
+    each; options then hold for all of them. --http PORT starts a gateway that serves them over HTTP
+    there (--http-port is for the broker's own status pages). Ctrl-C stops the gateway, then the
+    workers, then the broker; a second one ends them at once.
     """
-    logs.start(worker_config.log_level)
+    logs.start(worker_configs[0].log_level)
     address = _reachable(broker_config.worker_endpoint)
-    worker_config = _with_current_folder(replace(worker_config, broker=(address,)))
+    _check_apart(worker_configs)
+    worker_configs = [
+        _with_current_folder(replace(each, broker=(address,))) for each in worker_configs
+    ]
     if broker_config.keys:
         Reader(broker_config.keys)
         given(broker_config.keys, Role.WORKER)
     clients = _reachable(broker_config.client_endpoint)
-    gateway_config = _gateway(config, clients, worker_config) if config.http else None
+    gateway_config = _gateway(config, clients, worker_configs[0]) if config.http else None
     click.echo(f"clients connect to {clients}", err=True)
     with StopRequests() as stop, ExitStack() as stack:
         started = [stack.enter_context(Process("zstreamer.broker", broker_config))]
-        started.append(stack.enter_context(Process("zstreamer.worker.supervisor", worker_config)))
+        started += [
+            stack.enter_context(Process("zstreamer.worker.supervisor", each))
+            for each in worker_configs
+        ]
         if gateway_config is not None:
             started.append(
                 stack.enter_context(Process("zstreamer.web.gateway.parent", gateway_config))
             )
         return _until_stopped(stop, *reversed(started))
+
+
+def _check_apart(configs: list[WorkerConfig]) -> None:
+    """Refuse what must be a mistake: two tables that serve one name in one version differently."""
+    seen: dict[tuple[str, str | None], str] = {}
+    for config in configs:
+        target = seen.setdefault((config.model, config.version), config.target)
+        if target != config.target:
+            raise ConfigError(
+                f"two [[worker]] tables serve model {config.model!r}, one by {target}, one by "
+                f"{config.target}: give each a model, or a version, of its own"
+            )
 
 
 def _gateway(config: UpConfig, broker: str, worker_config: WorkerConfig) -> GatewayConfig:
