@@ -101,6 +101,8 @@ def _dying(model: Model) -> Finding | None:
 def _not_ready(model: Model) -> Finding | None:
     if model.warm or any(w.state in ("late", "stalled", "drained") for w in model.workers):
         return None
+    if not model.workers and not {"versions", "alias"}.isdisjoint(model.last):
+        return None  # its versions, or the model that it stands for, are looked at by themselves
     trouble = _last_line(model.last.get("trouble"))
     if trouble and (not model.workers or any(w.state == "broken" for w in model.workers)):
         return Finding(
