@@ -180,7 +180,8 @@ class Admission:
 
     def model_not_found(self, name: str) -> ModelNotFound:
         """Return the error that names the models which are served."""
-        models = sorted(m.name for m in self._scheduler.models.values() if m.workers or m.served)
+        known = (m for m in self._scheduler.models.values() if m.workers or m.served or m.versions)
+        models = sorted(model.name for model in known if model.known)
         words = ", ".join(map(repr, models[:NAMED])) or "none"
         if len(models) > NAMED:
             words += f" and {len(models) - NAMED:,} more"
