@@ -104,6 +104,7 @@ class Metrics(Collector):
             families.put("zstreamer_batches_closed_total", count, name, reason)
         families.put("zstreamer_batch_cost_total", tally.batches.cost, name)
         families.put("zstreamer_batch_padded_cost_total", tally.batches.padded, name)
+        families.put("zstreamer_model_ready", model.answers(time.monotonic()), name)
         self._workers(families, name, list(model.workers.values()))
 
     def _workers(self, families: Families, name: str, workers: list[Worker]) -> None:
@@ -112,10 +113,8 @@ class Metrics(Collector):
             families.put("zstreamer_workers", states[each], name, each)
         warm = [each for each in workers if each.state is WorkerState.WARM]
         timed = [each for each in warm if each.beta or each.alpha]
-        now = time.monotonic()
         rates = [each.batch_size / each.batch_time(each.batch_size) for each in timed]
         for series, value in (
-            ("model_ready", any(each.answers(now) for each in warm)),
             ("window_items", sum(len(each.tickets) for each in workers)),
             ("window_limit_items", sum(each.window_items for each in warm)),
             ("running_items", sum(len(each.running) for each in workers)),

@@ -83,7 +83,7 @@ def resolve_each(
     if not isinstance(tables, list):
         return [resolve(program, flags, file=file, environ=environ)]
     found = []
-    for place, table in zip(_places(file, program.program), tables, strict=True):
+    for place, table in zip(_places(file, program.program), tables, strict=False):
         try:
             found.append(_resolved(program, flags or {}, environ, table, place))
         except ConfigError as error:

@@ -21,7 +21,7 @@ from zstreamer import errors
 from zstreamer.broker.core import BrokerCore
 from zstreamer.broker.history import History
 from zstreamer.broker.orders import Orders
-from zstreamer.cli import hold, main
+from zstreamer.cli import main, operator
 from zstreamer.config import BrokerConfig
 from zstreamer.setting import ConfigError
 from zstreamer.system.pages import Request
@@ -194,8 +194,8 @@ def test_orders_go_over_tls_and_only_to_a_server_that_is_trusted(tmp_path, monke
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "10.0.0.5", "broker.example"])
 def test_a_token_that_goes_over_a_network_in_clear_text_is_pointed_out(host, capsys):
-    hold._connection(f"http://{host}:7789", TOKEN).close()
-    hold._connection(f"http://{host}:7789", "").close()
+    operator._connection(f"http://{host}:7789", TOKEN).close()
+    operator._connection(f"http://{host}:7789", "").close()
     said = capsys.readouterr().err
     assert ("https://" in said) is (host in ("10.0.0.5", "broker.example"))
     assert said.count("clear text") <= 1
@@ -205,7 +205,7 @@ def test_a_token_that_goes_over_a_network_in_clear_text_is_pointed_out(host, cap
 @pytest.mark.parametrize("url", ["10.0.0.5:7789", "ftp://host", "http://", "http://host:x"])
 def test_what_is_no_url_of_a_broker_is_refused(url):
     with pytest.raises(ConfigError, match="give http://HOST:7789"):
-        hold._connection(url, "")
+        operator._connection(url, "")
 
 
 def test_the_page_has_no_inline_script_and_asks_nobody_else(served):

@@ -194,6 +194,7 @@ class Roll:
         if self._percent >= 100:
             self.phase = Phase.DRAINING
             self._end = now + self._timeout
+            self._say("draining the workers of the other versions")
             return
         self._percent = self._steps.pop(0)
         self._step_end = now + (0.0 if self._percent >= 100 else self._pause)
@@ -213,8 +214,8 @@ class Roll:
         elif now >= self._end:
             self.phase = Phase.FAILED
             self._say(f"all items go to {self._name}, but old workers still hold {out}: see status")
-        else:
-            self._say(f"draining: workers of other versions hold {out:,} items")
+        elif out:
+            self._say(f"draining: they hold {out:,} items")
 
     @property
     def _name(self) -> str:
