@@ -126,7 +126,8 @@ class Backlog:
         if work.tags:
             self._follow(work, jobs)
         once = bool(work.flags & _ONCE)
-        self._out.append(pipe.Items([job.id for job in jobs], payloads, once))
+        traces = _traces(work.traces, jobs) if work.traces else ()
+        self._out.append(pipe.Items([job.id for job in jobs], payloads, once, traces))
         if work.flags & _ALONE:
             self._batcher.add_group(jobs)
         elif warm.has_cost:  # `prepared` will say it
@@ -307,6 +308,12 @@ class Backlog:
         if job.link is not None:
             self._by_ticket.pop((id(job.link), job.ticket), None)
             job.link.done(job.ticket, outcome)
+
+
+def _traces(rows: Iterable[protocol.Traced], jobs: Iterable[Job]) -> list[protocol.Traced]:
+    """Return what WORK says of traces, with the items' numbers here in the tickets' place."""
+    ids = {job.ticket: job.id for job in jobs}
+    return [row._replace(ids=[ids[ticket] for ticket in row.ids if ticket in ids]) for row in rows]
 
 
 def _payload(link: WorkerLink, slot: protocol.Slot) -> bytes | errors.ZStreamerError:

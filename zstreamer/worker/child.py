@@ -19,14 +19,18 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from typing import NamedTuple, NoReturn
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import Any, NamedTuple, NoReturn
 
 from zstreamer import errors, failure, pickled
 from zstreamer.codec import PLAIN
 from zstreamer.model import Loaded, PrepareFunction
+from zstreamer.setting import ConfigError
 from zstreamer.signature import example_text
 from zstreamer.system import cpus, logs
+from zstreamer.tracing import batch, setup
+from zstreamer.tracing.context import Waiting, of_headers
 from zstreamer.worker import pipe, target
 from zstreamer.worker.claims import Claims
 from zstreamer.worker.runner import ModelBroken, Runner, encode
@@ -38,6 +42,9 @@ READ = 1024 * 1024
 
 SWITCH = 0.001
 """Seconds after which a predict that computes in Python lets the answers before it out."""
+
+LAST_SPANS = 1.0
+"""Seconds that spans get to leave before this process ends, where items were traced."""
 
 LAST_ANSWERS = 5.0
 """Seconds that answers to earlier batches get to leave before a broken model's process ends."""
@@ -51,6 +58,7 @@ class Held(NamedTuple):
 
     value: object
     once: bool
+    trace: Waiting | None = None
 
 
 class Child:
@@ -70,12 +78,13 @@ class Child:
         self._prepare: PrepareFunction
         self._looks = False
         self.codec = PLAIN
+        self._traced = False
         self._cost: Callable[[object], float] | None = None
         self._outbox: deque[tuple[list[int], list[object], float]] = deque()
         self._to_write = threading.Semaphore(0)
 
-    def serve(self, model: Loaded) -> NoReturn:
-        """Run batches until the process ends."""
+    def serve(self, model: Loaded, name: str = "") -> NoReturn:
+        """Run batches of the model that clients call by this name, until the process ends."""
         self._prepare, self._cost = model.prepare, model.cost
         self._looks = model.looks_on_arrival
         runner = Runner(model.predict, model.warm_up if model.example else None)
@@ -85,14 +94,18 @@ class Child:
         self.send(pipe.Booted(model.cost is not None, model.inputs, model.outputs, example))
         while True:
             ids, held = self._claim()
+            spans = batch.begin(name, [h.trace for h in held]) if self._traced else None
             start = time.perf_counter()
             try:
-                outputs = runner.run([h.value for h in held], [h.once for h in held])
+                with spans or nullcontext():
+                    outputs = runner.run([h.value for h in held], [h.once for h in held])
             except ModelBroken as error:
                 self._end(error.__cause__ or error)
             seconds = time.perf_counter() - start
             log.debug("batch size=%d seconds=%.4f", len(ids), seconds)
             self._answer(ids, outputs, seconds if runner.clean else 0.0)
+            if spans is not None:
+                spans.end(outputs)
 
     def send(self, message: pipe.PipeMessage) -> None:
         """Write one message; blocks while the agent does not read."""
@@ -129,7 +142,13 @@ class Child:
             time.sleep(SWITCH)
         self.send(pipe.Failed(failure.trace(error)))
         sys.stderr.flush()
-        os._exit(1)
+        self._leave(1)
+
+    def _leave(self, code: int) -> NoReturn:
+        """End the process; spans that wait to be sent get a moment."""
+        if self._traced:
+            setup.flush(LAST_SPANS)
+        os._exit(code)
 
     def _write_answers(self) -> None:
         with _Fatal():
@@ -145,7 +164,7 @@ class Child:
             while data := self._channel.recv(READ):
                 for message in stream.feed(data):
                     self._take(message)
-            os._exit(0)  # the agent is gone; predict may never return, so nobody is asked
+            self._leave(0)  # the agent is gone; predict may never return, so nobody is asked
 
     def _take(self, message: pipe.PipeMessage) -> None:
         match message:
@@ -165,6 +184,7 @@ class Child:
         bad_ids: list[int] = []
         outcomes: list[pipe.Outcome] = []
         costs: dict[int, float] = {}
+        traces = self._waiting(message.traces) if message.traces else {}
         told = -math.inf
         for position, (id, payload) in enumerate(zip(message.ids, message.payloads, strict=True)):
             if self._looks and time.monotonic() - told > PROGRESS:
@@ -181,13 +201,24 @@ class Child:
                 bad_ids.append(id)
                 outcomes.append(errors.to_wire(failure.raised(error)))
             else:
-                held[id] = Held(value, message.once)
+                held[id] = Held(value, message.once, traces.get(id))
         with self._changed:
             self._held.update(held)
         if bad_ids:
             self.send(pipe.Done(bad_ids, outcomes, 0.0))
         if self._looks:
             self.send(pipe.Prepared(list(costs), list(costs.values())))
+
+    def _waiting(self, traces: Sequence[Sequence[Any]]) -> dict[int, Waiting]:
+        """Return what is known of the traces of items that have just come, by their ids."""
+        self._traced = True
+        now = time.time_ns()
+        found: dict[int, Waiting] = {}
+        for parent, state, ids, waited in traces:
+            context = of_headers(parent, state)
+            if context is not None:
+                found.update(dict.fromkeys(ids, Waiting(context, waited / 1e6, now)))
+        return found
 
 
 def _finite(cost: float) -> float:
@@ -235,16 +266,17 @@ def run(
         # Before the model's modules are imported: OpenMP and torch look at it then. Without it
         # each worker would start a thread for every core, and all would wait for each other.
         os.environ.setdefault("OMP_NUM_THREADS", str(cpus.share(description.workers)))
+        setup.start(description.tracing or os.environ.get(setup.VARIABLE, ""), "zstreamer-worker")
         if load is not None and description.device:  # others have it since they started
             os.environ["CUDA_VISIBLE_DEVICES"] = description.device
         model = target.load(description) if load is None else load(description.device)
         model.warm_up()
     except BaseException as error:  # noqa: BLE001  # whatever the model's code raises, a person must see it
-        final = isinstance(error, target.TargetError)
+        final = isinstance(error, target.TargetError | ConfigError)
         child.send(pipe.Failed(target.explain(error), final))
         os._exit(1)
     try:
-        child.serve(model)
+        child.serve(model, description.model)
     except (BrokenPipeError, ConnectionResetError):
         os._exit(0)
     except BaseException as error:  # noqa: BLE001  # os._exit would print nothing of it

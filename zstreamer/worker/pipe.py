@@ -17,16 +17,22 @@ from typing import NamedTuple, TypeAlias
 
 import msgpack
 
+from zstreamer.wire.messages import Traced
+
 Outcome: TypeAlias = "bytes | list[object]"
 """The payload of an output, or an error as `errors.to_wire` writes it."""
 
 
 class Items(NamedTuple):
-    """Payloads to be decoded and held; `once` marks those that may run only once."""
+    """Payloads to be decoded and held; `once` marks those that may run only once.
+
+    `traces` are those of WORK, with these ids in the tickets' place.
+    """
 
     ids: list[int]
     payloads: list[bytes]
     once: bool
+    traces: list[Traced] | tuple[()] = ()
 
 
 class Plan(NamedTuple):
