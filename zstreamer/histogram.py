@@ -46,6 +46,20 @@ class Histogram:
         self.counts[bisect_left(self.bounds, value)] += count
         self.sum += value * count
 
+    def observe_all(self, values: Sequence[float]) -> None:
+        """Count many values; what is below 0 counts as 0, as a clock may say by a rounding."""
+        if not values:
+            return
+        bounds, counts = self.bounds, self.counts
+        least, most = min(values), max(values)
+        self.sum += max(0.0, sum(values))
+        bucket = bisect_left(bounds, least)
+        if bucket == bisect_left(bounds, most):  # those of one bundle have mostly waited alike
+            counts[bucket] += len(values)
+            return
+        for value in values:
+            counts[bisect_left(bounds, value)] += 1
+
     def add(self, other: Histogram) -> None:
         """Count everything that another one with the same bounds has counted."""
         self.counts = [a + b for a, b in zip(self.counts, other.counts, strict=True)]

@@ -101,7 +101,7 @@ TENSORS = [
 ]
 HEADERS = [
     "Content-Type: application/msgpack",
-    "Content-Type: image/png",
+    "Content-Type: video/mp4",
     "Content-Encoding: gzip",
     "Content-Encoding: frob",
     "X-Request-Timeout: -1",

@@ -18,6 +18,9 @@ from zstreamer.tracing import call as tracing
 from zstreamer.wire import transport
 from zstreamer.wire.protocol import MAX_BUDGET, MAX_NAME
 
+MAX_SECONDS = MAX_BUDGET / 1000
+"""The longest time that a call may take."""
+
 
 class Settings:
     """What every client is told, checked once.
@@ -49,6 +52,7 @@ class Settings:
         self.codec = codec.PLAIN
         self.model = model
         self.timeout = positive_seconds("timeout", timeout)
+        self._budget = min(self.timeout, MAX_SECONDS)
         self.connect_timeout = positive_seconds("connect_timeout", connect_timeout)
         self.options = transport.Options(heartbeat, heartbeat_timeout)
         self.tallies = Tallies()
@@ -110,12 +114,15 @@ class Settings:
 
     def budget(self, timeout: float | None) -> float:
         """Return the seconds that a call may take; the client's own where None."""
-        budget = self.timeout if timeout is None else positive_seconds("timeout", timeout)
-        return min(budget, MAX_BUDGET / 1000)
+        if timeout is None:
+            return self._budget
+        return min(positive_seconds("timeout", timeout), MAX_SECONDS)
 
 
 def positive_seconds(name: str, value: float) -> float:
     """Return a time as a float; raise ValueError where it is none above 0. May be infinite."""
+    if type(value) is float and 0.0 < value < math.inf:
+        return value
     number: object = value  # whatever a caller without type checks gives
     if isinstance(number, bool) or not isinstance(number, int | float) or not number > 0:
         raise ValueError(f"{name} must be a positive number of seconds, not {value!r}")

@@ -38,11 +38,23 @@ class News(NamedTuple):
     seconds: float
 
 
+class _Good:
+    """Calls of one model that have ended well: counted without a hash for each."""
+
+    __slots__ = ("calls", "items", "seconds")
+
+    def __init__(self, seconds: Histogram) -> None:
+        self.calls = 0
+        self.items = 0
+        self.seconds = seconds
+
+
 class Tally:
     """Counts of one driver, or of several.
 
     Attributes:
-        calls: that have ended, by model and outcome: ok, or the name of the error.
+        calls: that have ended, by model and outcome: ok, or the name of the error. Complete in
+            the sum of tallies only, see `Tallies.total`.
         items: the same of their items.
         seconds: that calls took, by model.
         news: calls that have ended, where somebody takes them; see `Tallies.flush`.
@@ -53,12 +65,22 @@ class Tally:
         self.calls: Counter[tuple[str, str]] = Counter()
         self.items: Counter[tuple[str, str]] = Counter()
         self.seconds: dict[str, Histogram] = {}
+        self._good: dict[str, _Good] = {}
         self.news: list[News] | None = None
         self.due = math.inf
 
     def ended(self, now: float, call: Call) -> None:
         """A call has ended."""
         error = call.error
+        if error is None and self.news is None and not call.keep_errors:  # nearly all there are
+            good = self._good.get(call.model)
+            if good is None:
+                name = self._named(call.model)
+                good = self._good.setdefault(name, _Good(self.seconds[name]))
+            good.calls += 1
+            good.items += len(call.outcomes)
+            good.seconds.observe(max(0.0, now - call.submitted))
+            return
         model = self._named("" if isinstance(error, ModelNotFound) else call.model)
         outcome = "ok" if error is None else error.kind
         seconds = max(0.0, now - call.submitted)
@@ -85,6 +107,9 @@ class Tally:
         for mine, others in ((self.calls, other.calls), (self.items, other.items)):
             for key, count in list(others.items()):
                 mine[key] += count
+        for model, good in list(other._good.items()):
+            self.calls[model, "ok"] += good.calls
+            self.items[model, "ok"] += good.items
         for model, found in list(other.seconds.items()):
             self.seconds.setdefault(model, Histogram()).add(found)
 

@@ -32,6 +32,7 @@ class StopRequests:
 
     def __init__(self) -> None:
         self._count = 0
+        self._seen = 0
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._reader, False)
         os.set_blocking(self._writer, False)
@@ -55,7 +56,9 @@ class StopRequests:
     @property
     def requests(self) -> int:
         """How many requests have come since the beginning."""
-        _quietly(os.read, self._reader, 4096)
+        if self._count != self._seen:  # asked in every turn of a loop
+            self._seen = self._count  # before the pipe, where one that comes now may stay
+            _quietly(os.read, self._reader, 4096)
         return self._count
 
     def close(self) -> None:

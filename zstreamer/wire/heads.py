@@ -20,6 +20,9 @@ from zstreamer.wire.messages import MAX_FRAME, Kind, ProtocolError
 PLAIN = 1024
 """Bytes up to which a head is read without more ado: it cannot cost more than some 0.1 ms."""
 
+FORMED = 16 * 1024
+"""Bytes up to which its form is all that is looked at: an object a byte is a MiB, for a moment."""
+
 MAX_ARRAY = 64 * 1024
 MAX_MAP = 4096
 """Elements of one array, and of one map."""
@@ -81,6 +84,8 @@ def _large(head: bytes) -> list[object]:
     if len(head) > bounds.size:
         raise ProtocolError(f"a head of {len(head)} bytes; {bounds.size} are allowed")
     _local.skip(head)
+    if len(head) <= FORMED:
+        return _small(head)
     count = _Count(bounds.objects)
     fields: list[object] = msgpack.unpackb(
         head,

@@ -199,7 +199,7 @@ class Backlog:
 
     def done(self, now: float, done: pipe.Done) -> None:
         """Outcomes have come: of a batch, or of items that could not be decoded or prepared."""
-        self.measures.done(done.outcomes, done.seconds)
+        failed = self.measures.done(done.outcomes, done.seconds)
         self._tell("items end", (self.jobs[id] for id in done.ids if id in self.jobs))
         if done.seconds and done.ids:
             self.time.observe(len(done.ids), done.seconds)
@@ -215,7 +215,7 @@ class Backlog:
         if len(unclaimed) < len(done.ids):  # the next batch may have begun already
             self._batcher.ended(now, len(done.ids))
             self.patience.answered(done.seconds)
-            self.tally.failed += sum(type(each) is list for each in done.outcomes)
+            self.tally.failed += failed
         if done.ids and self._running and done.ids[0] == self._running[0]:
             self.patience.end()
             self.tally.ended(now)

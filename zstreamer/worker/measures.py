@@ -6,7 +6,7 @@ What its batches were like besides is in tally.py.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from zstreamer import errors
 from zstreamer.histogram import Histogram, Sizes
@@ -34,16 +34,19 @@ class Measures:
     def begun(self, now: float, jobs: Iterable[Job], size: int) -> None:
         """A batch begins; jobs: its items that somebody still waits for."""
         self.sizes.observe(size)
-        for job in jobs:
-            self.waits.observe(max(0.0, now - job.arrived))
+        self.waits.observe_all([now - job.arrived for job in jobs])
 
-    def done(self, outcomes: Iterable[object], seconds: float) -> None:
-        """Outcomes have come; seconds: that predict ran, 0 where it tells nothing."""
+    def done(self, outcomes: Sequence[object], seconds: float) -> int:
+        """Outcomes have come; return how many of them are errors.
+
+        seconds: that predict ran, 0 where it tells nothing.
+        """
         if seconds:
             self.predict.observe(seconds)
-        for outcome in outcomes:
-            if type(outcome) is list:
-                code = outcome[0] if outcome and type(outcome[0]) is int else 0
-                self.outcomes[_CODES.get(code, "other")] += 1
-            else:
-                self.outcomes["ok"] += 1
+        failed = [each for each in outcomes if type(each) is list]
+        for outcome in failed:
+            code = outcome[0] if outcome and type(outcome[0]) is int else 0
+            self.outcomes[_CODES.get(code, "other")] += 1
+        if good := len(outcomes) - len(failed):
+            self.outcomes["ok"] += good
+        return len(failed)
