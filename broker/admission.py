@@ -80,8 +80,8 @@ class Admission:
     def submit(self, now: float, client: ClientRecord, run: Run) -> bool:
         """Take a run of items; return whether any of them is admitted."""
         run = self._new_items(client, run)
-        if run.priority != (priority := client.tenant.priority(run.priority)):
-            run = run._replace(priority=priority)
+        if client.tenant.limited:
+            run = run._replace(priority=client.tenant.priority(run.priority))
         refusal = self._refusal(now, client, run)
         if isinstance(refusal, Overloaded | TooLarge) and run.lane == 0 and len(run.ids) > 1:
             # Many small calls in one run: what fits for some need not wait for all.
@@ -201,8 +201,8 @@ def refusal(
     if len(client.items) + count > config.client_items or client.bytes + size > config.client_bytes:
         return ClientFull("this client has too much open work", retry_after=wait or 1.0)
     tenant = client.tenant
-    if tenant.terms.limited:
-        full = tenant.refusal(now, count, size, config.max_items, config.max_bytes)
+    if tenant.limited:
+        full = tenant.refusal(now, count, size, config.max_items, config.max_bytes, wait)
         if full is not None:
             return full
     largest = max(sizes, default=0)

@@ -117,7 +117,7 @@ class BrokerCore:
                 return
         if client is not None and type(message) is protocol.Submit:
             client.acknowledge(message.ack)
-            items = sum(len(run.ids) for run in message.runs)
+            items = sum([len(run.ids) for run in message.runs])
             if items > self.config.window_items:
                 words = "more items in one message than the window allows"
                 self.sessions.refuse_malformed(now, Side.CLIENT, session, words)
@@ -202,7 +202,8 @@ class BrokerCore:
                     worker.moved = now
                 self._dirty[worker] = None
             case protocol.Status():
-                worker.facts = facts.kept(message.info)
+                before, worker.facts = worker.facts, facts.kept(message.info)
+                worker.model.tally.batches.told(before, worker.facts)
                 worker.told = 0  # it has read the question, and so what came before that
             case protocol.Ping():
                 pass

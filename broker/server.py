@@ -31,6 +31,7 @@ from zstreamer.broker.descriptors import Descriptors
 from zstreamer.broker.gate import DOMAINS, Gate
 from zstreamer.broker.journal import Journal
 from zstreamer.broker.patience import DEAF
+from zstreamer.broker.rotation import Rotation
 from zstreamer.broker.sessions import Outgoing, Side
 from zstreamer.broker.terms import TermsFile
 from zstreamer.config import BrokerConfig
@@ -78,19 +79,22 @@ Handler: TypeAlias = Callable[[float, bytes, Frames, Principal | None], None]
 
 _EVENTS = zmq.EVENT_DISCONNECTED | zmq.EVENT_ACCEPTED | zmq.EVENT_ACCEPT_FAILED
 
-_OTHERS = frozenset(bytes([kind]) for kind in protocol.Kind if kind is not protocol.Kind.HELLO)
-"""The second byte of every message that is no HELLO."""
-
-_SHORT = b"\x90", b"\x9f"
-"""First bytes of arrays of up to 15 elements (msgpack's fixarray), as all messages are. Of a longer
-one the second byte says nothing, so it may be a HELLO with fields that nobody reads."""
+_NO_HELLO = frozenset(
+    bytes([0x90 | elements, kind])
+    for elements in range(16)
+    for kind in protocol.Kind
+    if kind is not protocol.Kind.HELLO
+)
+"""How every message begins that is no HELLO: an array of up to 15 elements (msgpack's fixarray),
+and its kind. Of a longer array the second byte says nothing, so it may be a HELLO with fields
+that nobody reads."""
 
 _PING = protocol.plain(protocol.Ping())
 
 
 def may_be_hello(head: bytes) -> bool:
     """Whether a message whose head begins with these two bytes may be a HELLO."""
-    return head[1:] not in _OTHERS or not _SHORT[0] <= head[:1] <= _SHORT[1]
+    return head not in _NO_HELLO
 
 
 class Server:
@@ -120,6 +124,7 @@ class Server:
             side: transport.router(endpoint, options, pair, DOMAINS[side])
             for side, endpoint in self._endpoints.items()
         }
+        self._rotation = Rotation(self.sockets, self._endpoints)
         self._inboxes = {
             side: transport.Inbox(socket, self.core.sessions.deaf(side))
             for side, socket in self.sockets.items()
@@ -150,7 +155,8 @@ class Server:
 
     def turn(self) -> None:
         """Wait for something to do, and do it."""
-        wait = min(self.core.wake_at(), *self._probe_at.values(), math.inf) - time.monotonic()
+        wake_at = min(self.core.wake_at(), self._rotation.wake_at, *self._probe_at.values())
+        wait = wake_at - time.monotonic()
         ready = dict(self.poller.poll(max(0, math.ceil(wait * 1000))))
         now = time.monotonic()
         if now - self._turn_at > PAUSE:
@@ -190,6 +196,8 @@ class Server:
         """Let in who may come, and end the connections of those who may not any more."""
         if asked:
             gate.answer(now)
+        if self._rotation.wake_at <= now:
+            self._rotation.look(now)
         if (change := gate.changes()) is not None:
             ended = revocation.revoke(self.core.sessions, now, change.gone, change.changed)
             self._revoked.update(dict.fromkeys(ended, now + LAST_WORDS))
@@ -201,8 +209,7 @@ class Server:
                 len(ended),
             )
             if change.pair is not None:
-                for side, socket in self.sockets.items():
-                    transport.rebind(socket, self._endpoints[side], change.pair, DOMAINS[side])
+                self._rotation.begin(now, change.pair)
                 log.info("the broker's key is now %s", change.pair.public.decode())
         for who in [each for each, at in self._revoked.items() if at <= now]:
             del self._revoked[who]
@@ -211,7 +218,7 @@ class Server:
                 descriptors.shut(descriptor, self._places[who[0]])
 
     def _hear(self, now: float, side: Side, session: bytes, frames: Frames) -> None:
-        greets = may_be_hello(bytes(frames[0][:2]))  # type: ignore[index]  # heads are bytes
+        greets = may_be_hello(frames[0][:2])  # type: ignore[index]  # heads are bytes
         principal = None
         if self.gate is not None and (greets or not self.core.sessions.knows(side, session)):
             principal = self.gate.who(side, self._inboxes[side].user)

@@ -22,6 +22,9 @@ TURNS: Final = (0.0002, 0.001, 0.005, 0.02, 0.1, 0.5, 2.0)
 SIZES: Final = tuple(2.0**power for power in range(13))
 """Upper bounds of numbers of items: 1 to 4,096."""
 
+_PLACES: Final = tuple((max(1, number) - 1).bit_length() for number in range(4097))
+"""By number, in which bucket of `SIZES` it lies."""
+
 
 class Histogram:
     """How many values lie below each bound.
@@ -112,7 +115,7 @@ class Sizes:
     def observe(self, number: int) -> None:
         """Count a number; 0 counts as nothing."""
         if number:
-            self.counts[min((number - 1).bit_length(), len(SIZES))] += 1
+            self.counts[_PLACES[number] if number < len(_PLACES) else -1] += 1
             self.sum += number
 
     def add(self, other: Sizes) -> None:

@@ -40,6 +40,7 @@ COMMANDS: Final = (
     doctor.doctor,
     bench.bench,
     hold.drain,
+    hold.refuse,
     hold.resume,
     addresses.command,
     keys.keys,

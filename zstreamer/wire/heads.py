@@ -63,7 +63,8 @@ def unpack(head: bytes) -> list[object]:
         ProtocolError: it is no head, or costs more than one of its kind may.
     """
     try:
-        fields = _small(head) if len(head) <= PLAIN else _large(head)
+        small = len(head) <= PLAIN
+        fields = msgpack.unpackb(head, strict_map_key=False) if small else _large(head)
     except ProtocolError:
         raise
     except Exception as cause:  # whatever the bytes provoke, they are no message
@@ -74,20 +75,17 @@ def unpack(head: bytes) -> list[object]:
     return fields
 
 
-def _small(head: bytes) -> list[object]:
-    fields: list[object] = msgpack.unpackb(head, strict_map_key=False)
-    return fields
-
-
 def _large(head: bytes) -> list[object]:
     bounds = BOUNDS.get(_kind(head), WORDS)
     if len(head) > bounds.size:
         raise ProtocolError(f"a head of {len(head)} bytes; {bounds.size} are allowed")
     _local.skip(head)
+    fields: list[object]
     if len(head) <= FORMED:
-        return _small(head)
+        fields = msgpack.unpackb(head, strict_map_key=False)
+        return fields
     count = _Count(bounds.objects)
-    fields: list[object] = msgpack.unpackb(
+    fields = msgpack.unpackb(
         head,
         strict_map_key=False,
         list_hook=count,

@@ -261,7 +261,8 @@ def decode(frames: Sequence[Buffer]) -> Message:
             another version is still decoded, so that it can be refused with words.
     """
     try:
-        _require(len(frames) <= MAX_FRAMES, "too many frames")
+        if len(frames) > MAX_FRAMES:
+            raise ProtocolError("too many frames")
         head = heads.unpack(frames[0])  # type: ignore[arg-type]  # heads are bytes
         return _DECODERS[head[0]](head, frames)  # type: ignore[index]  # any integer
     except ProtocolError:

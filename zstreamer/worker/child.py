@@ -20,20 +20,23 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
-from typing import Any, NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn
 
 from zstreamer import errors, failure, pickled
 from zstreamer.codec import PLAIN
-from zstreamer.model import Loaded, PrepareFunction
+from zstreamer.model import Loaded
 from zstreamer.setting import ConfigError
 from zstreamer.signature import example_text
 from zstreamer.system import cpus, logs
-from zstreamer.tracing import batch, setup
-from zstreamer.tracing.context import Waiting, of_headers
+from zstreamer.tracing import setup
 from zstreamer.worker import pipe, target
 from zstreamer.worker.claims import Claims
+from zstreamer.worker.flights import DEPTH, Flights
+from zstreamer.worker.pool import Pool, Task
+from zstreamer.worker.preparation import Preparation, Ready
+from zstreamer.worker.preparer import Handed
 from zstreamer.worker.runner import ModelBroken, Runner, encode
+from zstreamer.worker.traces import Traces
 
 log = logging.getLogger("zstreamer.worker.child")  # run as __main__
 
@@ -53,12 +56,15 @@ PROGRESS = 0.2
 """Seconds of preparing after which the agent hears what is left: many slow items are no hang."""
 
 
+THREADS = ("OMP_NUM_THREADS", "RAYON_NUM_THREADS")
+"""What says how many threads torch and the tokenizers of transformers use."""
+
+
 class Held(NamedTuple):
     """An item, decoded and prepared, that waits to be claimed."""
 
     value: object
     once: bool
-    trace: Waiting | None = None
 
 
 class Child:
@@ -75,37 +81,79 @@ class Child:
         self._changed = threading.Condition()
         self._held: dict[int, Held] = {}
         self._plan: pipe.Plan | None = None
-        self._prepare: PrepareFunction
-        self._looks = False
+        self._preparation: Preparation
+        self._pool: Pool | None = None
+        self._looks = self._has_cost = self._in_batches = False
         self.codec = PLAIN
-        self._traced = False
-        self._cost: Callable[[object], float] | None = None
+        self.traces = Traces()
         self._outbox: deque[tuple[list[int], list[object], float]] = deque()
         self._to_write = threading.Semaphore(0)
 
-    def serve(self, model: Loaded, name: str = "") -> NoReturn:
-        """Run batches of the model that clients call by this name, until the process ends."""
-        self._prepare, self._cost = model.prepare, model.cost
-        self._looks = model.looks_on_arrival
-        runner = Runner(model.predict, model.warm_up if model.example else None)
+    def prepare_apart(self, description: target.Description) -> None:
+        """Have the model's items prepared by processes of their own, which start now."""
+        if description.prepare_workers:
+            self._pool = Pool(description, description.prepare_workers, self._take_prepared)
+
+    def wait_for_pool(self) -> None:
+        """Wait until those processes, if there are any, can prepare."""
+        if self._pool is not None:
+            self._pool.start()
+
+    def serve(self, model: Loaded) -> NoReturn:
+        """Run batches until the process ends."""
+        self._preparation = Preparation(model, self.codec.decode)
+        self._looks, self._has_cost = model.looks_on_arrival, model.cost is not None
+        self._in_batches = model.prepare_batch is not None and self._pool is None
+        if self._pool is not None:
+            # The agent must not plan what is still being prepared, so each item is told when it is.
+            self._looks = self._has_cost = True
+        check = model.warm_up if model.example else None
+        runner = Runner(model.predict, check, model.begin)
         threading.Thread(target=self._read, name="reader", daemon=True).start()
         threading.Thread(target=self._write_answers, name="writer", daemon=True).start()
         example = example_text(model.example)
-        self.send(pipe.Booted(model.cost is not None, model.inputs, model.outputs, example))
+        ahead = model.begin is not None
+        self.send(pipe.Booted(self._has_cost, model.inputs, model.outputs, example, ahead))
+        if ahead:
+            self._overlap(Flights(runner, self._changed))
         while True:
             ids, held = self._claim()
-            spans = batch.begin(name, [h.trace for h in held]) if self._traced else None
             start = time.perf_counter()
             try:
-                with spans or nullcontext():
+                with self.traces.running(ids):
                     outputs = runner.run([h.value for h in held], [h.once for h in held])
             except ModelBroken as error:
                 self._end(error.__cause__ or error)
             seconds = time.perf_counter() - start
             log.debug("batch size=%d seconds=%.4f", len(ids), seconds)
             self._answer(ids, outputs, seconds if runner.clean else 0.0)
-            if spans is not None:
-                spans.end(outputs)
+            self.traces.ended(ids, outputs)
+
+    def _overlap(self, flights: Flights) -> NoReturn:
+        """Run batches of a model on a device of its own, the next while the one before computes."""
+        while True:
+            claimed = None
+            with self._changed:
+                while not (plan := self._next_plan(len(flights))) and not flights.ready:
+                    self._changed.wait()
+                if plan is not None:
+                    claimed = self._claim_plan(plan)
+            if claimed is not None:  # first, so that the device has work while answers are made
+                ids, held = claimed
+                with self.traces.running(ids):
+                    flights.begin(ids, [h.value for h in held], [h.once for h in held])
+                continue
+            try:
+                ids, outputs, seconds = flights.end()
+            except ModelBroken as error:
+                self._end(error.__cause__ or error)
+            log.debug("batch size=%d seconds=%.4f", len(ids), seconds)
+            self._answer(ids, outputs, seconds)
+            self.traces.ended(ids, outputs)
+
+    def _next_plan(self, begun: int) -> pipe.Plan | None:
+        plan = self._plan
+        return plan if plan and (not begun or (plan.ahead and begun < DEPTH)) else None
 
     def send(self, message: pipe.PipeMessage) -> None:
         """Write one message; blocks while the agent does not read."""
@@ -117,9 +165,13 @@ class Child:
         with self._changed:
             while self._plan is None:
                 self._changed.wait()
-            plan, self._plan = self._plan, None
-            ids = [id for id in plan.ids if id in self._held]
-            held = [self._held.pop(id) for id in ids]
+            return self._claim_plan(self._plan)
+
+    def _claim_plan(self, plan: pipe.Plan) -> tuple[list[int], list[Held]]:
+        """Take what is left of a plan, with the lock held."""
+        self._plan = None
+        ids = [id for id in plan.ids if id in self._held]
+        held = [self._held.pop(id) for id in ids]
         # Before the batch runs: if this process dies, the agent knows what had begun.
         if len(ids) == len(plan.ids):
             self._claims.note(plan.serial)
@@ -146,7 +198,7 @@ class Child:
 
     def _leave(self, code: int) -> NoReturn:
         """End the process; spans that wait to be sent get a moment."""
-        if self._traced:
+        if self.traces.seen:
             setup.flush(LAST_SPANS)
         os._exit(code)
 
@@ -162,14 +214,17 @@ class Child:
         with _Fatal():
             stream = pipe.Stream()
             while data := self._channel.recv(READ):
-                for message in stream.feed(data):
+                said = stream.feed(data)
+                for message in pipe.joined(said) if self._in_batches else said:
                     self._take(message)
             self._leave(0)  # the agent is gone; predict may never return, so nobody is asked
 
     def _take(self, message: pipe.PipeMessage) -> None:
         match message:
             case pipe.Items():
-                self._receive(message)
+                self._receive(message) if self._pool is None else self._pool.submit(message)
+            case pipe.Traces():
+                self.traces.come(message.rows)
             case pipe.Plan():
                 with self._changed:
                     self._plan = message if message.ids else None
@@ -178,54 +233,55 @@ class Child:
                 with self._changed:
                     for id in message.ids:
                         self._held.pop(id, None)
+                self.traces.drop(message.ids)
+                if self._pool is not None:
+                    self._pool.drop(message.ids)
+
+    def _take_prepared(self, items: Sequence[tuple[Task, Handed]]) -> None:
+        """Items come back from the pool."""
+        ready = {task: each for task, each in items if isinstance(each, Ready)}
+        bad = {task.id: each for task, each in items if not isinstance(each, Ready)}
+        with self._changed:
+            self._held.update((task.id, Held(r.value, task.once)) for task, r in ready.items())
+        if bad:
+            self.traces.drop(bad)
+            self.send(pipe.Done(list(bad), list(bad.values()), 0.0))
+        if ready:
+            costs = [float(each.cost) for each in ready.values()]
+            self.send(pipe.Prepared([task.id for task in ready], costs))
 
     def _receive(self, message: pipe.Items) -> None:
         held: dict[int, Held] = {}
         bad_ids: list[int] = []
-        outcomes: list[pipe.Outcome] = []
+        errs: list[pipe.Outcome] = []
         costs: dict[int, float] = {}
-        traces = self._waiting(message.traces) if message.traces else {}
-        told = -math.inf
-        for position, (id, payload) in enumerate(zip(message.ids, message.payloads, strict=True)):
+        told, at = -math.inf, 0
+        while at < len(message.ids):
             if self._looks and time.monotonic() - told > PROGRESS:
                 # An item that kills or blocks this process here must be found.
-                self.send(pipe.Preparing(message.ids[position:]))
+                self.send(pipe.Preparing(message.ids[at:]))
                 told = time.monotonic()
-            try:
-                value = self._prepare(self.codec.decode(payload))
-                if self._cost is not None:
-                    costs[id] = _finite(self._cost(value))
-            except BaseException as error:  # noqa: BLE001  # the user's code may raise anything
-                if failure.fatal(error):
-                    self._end(error)
+            end = at + self._preparation.at_once
+            outcomes = self._preparation.run(message.payloads[at:end])
+            for id, outcome in zip(message.ids[at:end], outcomes, strict=True):
+                if isinstance(outcome, Ready):
+                    held[id] = Held(outcome.value, message.once)
+                    costs[id] = outcome.cost
+                    continue
+                if failure.fatal(outcome.error):
+                    self._end(outcome.error)
                 bad_ids.append(id)
-                outcomes.append(errors.to_wire(failure.raised(error)))
-            else:
-                held[id] = Held(value, message.once, traces.get(id))
+                errs.append(errors.to_wire(failure.raised(outcome.error)))
+            at = end
         with self._changed:
             self._held.update(held)
         if bad_ids:
-            self.send(pipe.Done(bad_ids, outcomes, 0.0))
-        if self._looks:
+            self.traces.drop(bad_ids)
+            self.send(pipe.Done(bad_ids, errs, 0.0))
+        if self._has_cost:
             self.send(pipe.Prepared(list(costs), list(costs.values())))
-
-    def _waiting(self, traces: Sequence[Sequence[Any]]) -> dict[int, Waiting]:
-        """Return what is known of the traces of items that have just come, by their ids."""
-        self._traced = True
-        now = time.time_ns()
-        found: dict[int, Waiting] = {}
-        for parent, state, ids, waited in traces:
-            context = of_headers(parent, state)
-            if context is not None:
-                found.update(dict.fromkeys(ids, Waiting(context, waited / 1e6, now)))
-        return found
-
-
-def _finite(cost: float) -> float:
-    cost = float(cost)
-    if not math.isfinite(cost):
-        raise ValueError(f"cost() returned {cost}; it must return a finite number")
-    return cost
+        elif self._looks:
+            self.send(pipe.Prepared([], []))
 
 
 class _Fatal:
@@ -265,18 +321,22 @@ def run(
             logs.start_own(description.log_level, description.log_format)
         # Before the model's modules are imported: OpenMP and torch look at it then. Without it
         # each worker would start a thread for every core, and all would wait for each other.
-        os.environ.setdefault("OMP_NUM_THREADS", str(cpus.share(description.workers)))
+        for variable in THREADS:
+            os.environ.setdefault(variable, str(cpus.share(description.workers)))
         setup.start(description.tracing or os.environ.get(setup.VARIABLE, ""), "zstreamer-worker")
+        child.traces.model = description.model
         if load is not None and description.device:  # others have it since they started
             os.environ["CUDA_VISIBLE_DEVICES"] = description.device
+        child.prepare_apart(description)  # they load while the model does
         model = target.load(description) if load is None else load(description.device)
+        child.wait_for_pool()
         model.warm_up()
     except BaseException as error:  # noqa: BLE001  # whatever the model's code raises, a person must see it
         final = isinstance(error, target.TargetError | ConfigError)
         child.send(pipe.Failed(target.explain(error), final))
         os._exit(1)
     try:
-        child.serve(model, description.model)
+        child.serve(model)
     except (BrokenPipeError, ConnectionResetError):
         os._exit(0)
     except BaseException as error:  # noqa: BLE001  # os._exit would print nothing of it

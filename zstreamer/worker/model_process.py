@@ -162,6 +162,8 @@ def _describe(config: AgentConfig) -> bytes:
         config.log_level,
         config.private,
         config.log_format,
+        config.prepare_workers,
+        config.predict_timeout,
         config.model,
         config.tracing,
     ).to_bytes()

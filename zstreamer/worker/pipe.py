@@ -1,6 +1,6 @@
 """Messages between an agent and the child that holds its model.
 
-    agent ── Items, Plan, Drop ──> child          a stream of msgpack arrays over a
+    agent ── Items, Traces, Plan, Drop ──> child  a stream of msgpack arrays over a
           <── Booted, Failed, Preparing, Prepared, ──   pair of Unix sockets
               Claim, Done
 
@@ -12,7 +12,7 @@ what the model's own code does on arrival.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple, TypeAlias
 
 import msgpack
@@ -26,20 +26,30 @@ Outcome: TypeAlias = "bytes | list[object]"
 class Items(NamedTuple):
     """Payloads to be decoded and held; `once` marks those that may run only once.
 
-    `traces` are those of WORK, with these ids in the tickets' place.
+    `alone`: suspects, which are prepared apart from others too.
     """
 
     ids: list[int]
     payloads: list[bytes]
     once: bool
-    traces: list[Traced] | tuple[()] = ()
+    alone: bool = False
+
+
+class Traces(NamedTuple):
+    """Those of the next Items that are traced, as in WORK, with their ids in the tickets' place."""
+
+    rows: list[Traced]
 
 
 class Plan(NamedTuple):
-    """The batch that may be claimed the moment the model is free; replaces the one before."""
+    """The batch that may be claimed the moment the model is free; replaces the one before.
+
+    `ahead`: also while one batch still computes, by a model that can start the next meanwhile.
+    """
 
     serial: int
     ids: list[int]
+    ahead: bool = False
 
 
 class Drop(NamedTuple):
@@ -52,13 +62,14 @@ class Booted(NamedTuple):
     """The model is loaded and warm; `has_cost` where `Prepared` will say what items cost.
 
     `inputs` and `outputs` are what `signature.declared` makes of the model's, `example` what
-    `signature.example_text` does.
+    `signature.example_text` does. `ahead`: it can start a batch while the one before computes.
     """
 
     has_cost: bool
     inputs: list[dict[str, object]] | None = None
     outputs: list[dict[str, object]] | None = None
     example: str = ""
+    ahead: bool = False
 
 
 class Failed(NamedTuple):
@@ -101,9 +112,14 @@ class Done(NamedTuple):
     seconds: float
 
 
-PipeMessage: TypeAlias = Items | Plan | Drop | Booted | Failed | Preparing | Prepared | Claim | Done
+PipeMessage: TypeAlias = (
+    Items | Traces | Plan | Drop | Booted | Failed | Preparing | Prepared | Claim | Done
+)
 
-_CLASSES: tuple[type, ...] = (Items, Plan, Drop, Booted, Failed, Preparing, Prepared, Claim, Done)
+_CLASSES: tuple[type, ...] = (
+    *(Items, Traces, Plan, Drop),
+    *(Booted, Failed, Preparing, Prepared, Claim, Done),
+)
 _KINDS = {cls: kind for kind, cls in enumerate(_CLASSES)}
 
 MAX_MESSAGE = 2**31 - 1
@@ -127,3 +143,34 @@ class Stream:
         self._unpacker.feed(data)
         for kind, *fields in self._unpacker:
             yield _CLASSES[kind](*fields)
+
+
+MOST_JOINED = 256
+"""Items that are joined at most: the first of them waits until all have been prepared."""
+
+
+def joined(messages: Iterable[PipeMessage]) -> Iterator[PipeMessage]:
+    """Yield messages as they are, but Items that follow each other as one."""
+    ahead: Items | None = None
+    for message in messages:
+        if ahead is not None and not _belong_together(ahead, message):
+            yield ahead
+            ahead = None
+        if not isinstance(message, Items) or message.alone:
+            yield message
+        elif ahead is None:
+            ahead = Items([*message.ids], [*message.payloads], message.once)
+        else:
+            ahead.ids.extend(message.ids)
+            ahead.payloads.extend(message.payloads)
+    if ahead is not None:
+        yield ahead
+
+
+def _belong_together(items: Items, message: PipeMessage) -> bool:
+    return (
+        isinstance(message, Items)
+        and not message.alone
+        and message.once == items.once
+        and len(items.ids) + len(message.ids) <= MOST_JOINED
+    )

@@ -43,6 +43,8 @@ class Description:
         log_format: what a line of its log is: text or json.
         model: the name that clients ask for.
         tracing: how to set OpenTelemetry up; empty where the model's own code does, or nobody.
+        prepare_workers: processes that prepare for it.
+        predict_timeout: seconds before a group of items that is prepared there counts as hung.
     """
 
     name: str
@@ -55,6 +57,8 @@ class Description:
     log_level: str = "warning"
     private: bool = False
     log_format: str = "text"
+    prepare_workers: int = 0
+    predict_timeout: float | None = None
     model: str = ""
     tracing: str = ""
 
@@ -207,8 +211,8 @@ _main: dict[str, object] = {}
 """What `import_main` has still to do."""
 
 
-def load(description: Description) -> Loaded:
-    """Load the model.
+def load(description: Description, prepare_only: bool = False) -> Loaded:
+    """Load the model, or of it only what prepares.
 
     Raises:
         TargetError: there is no such module or attribute, or it is no model.
@@ -219,23 +223,24 @@ def load(description: Description) -> Loaded:
     if description.pickled:
         frozen = _thaw(description.pickled)
         gpu_id = None if device is None else frozen.gpu_ids.get(device, device)
-        return Loaded(frozen.source, gpu_id, frozen.args, frozen.kwargs)
+        return Loaded(frozen.source, gpu_id, frozen.args, frozen.kwargs, prepare_only)
     if description.name.startswith(HUB):
-        return _of_hub(description)
+        return _of_hub(description, prepare_only)
     source = resolve(description.name)
-    return Loaded(source, device, description.args, description.kwargs)
+    return Loaded(source, device, description.args, description.kwargs, prepare_only)
 
 
 HUB = "hf:"
 """What stands before the name of a model of the Hugging Face hub."""
 
 
-def _of_hub(description: Description) -> Loaded:
+def _of_hub(description: Description, prepare_only: bool) -> Loaded:
     """Load a model of the hub; raises TargetError where it or a package is missing."""
     try:
         hub: Any = importlib.import_module("zstreamer.hf")
         found = hub.model(description.name.removeprefix(HUB), **description.kwargs)
-        return Loaded(found, description.device or None, description.args)
+        gpu_id = description.device or None
+        return Loaded(found, gpu_id, description.args, prepare_only=prepare_only)
     except (ConfigError, ImportError) as error:
         raise TargetError(str(error)) from error
 
