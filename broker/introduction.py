@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from zstreamer.keys.ring import Principal
 from zstreamer.setting import VERSION, VERSION_WORDS
+from zstreamer.wire.protocol import TRACES
 
 MAX_WORDS = 255
 """Characters of a host's name, or a tensor's."""
@@ -75,6 +76,12 @@ def job(info: Mapping[str, object], max_name: int) -> Job | str:
     if version and len(name) + 1 + len(version) > max_name:
         return f"a model's name and its version must have {max_name - 1} characters at most"
     return Job(name, batch, pool, float(patience), version)
+
+
+def extensions(info: Mapping[str, object]) -> list[str]:
+    """Return which of the extensions that a peer knows are known here."""
+    named = info.get("extensions")
+    return [TRACES] if isinstance(named, list) and TRACES in named else []
 
 
 def forbidden(job: Job, principal: Principal | None, others: Iterable[Principal | None]) -> str:

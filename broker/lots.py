@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from zstreamer.broker.clients import ClientRecord
     from zstreamer.broker.family import Family
     from zstreamer.broker.models import Model
+    from zstreamer.broker.traces import Context
     from zstreamer.broker.workers import Worker
     from zstreamer.wire.protocol import Buffer
 
@@ -45,6 +46,8 @@ class Lot:
         suspect: it was in a batch whose process died, and runs apart until it is cleared; such
             an item is alone in its lot.
         family: the versions of which any may have them; None where one was asked for by name.
+        traces: the contexts of those that are traced, by id, and of others it was cut from; None
+            for nearly all lots.
     """
 
     __slots__ = (
@@ -64,6 +67,7 @@ class Lot:
         "size",
         "suspect",
         "ticket",
+        "traces",
         "worker",
     )
 
@@ -98,6 +102,7 @@ class Lot:
         self.losses = 0
         self.suspect = False
         self.family: Family | None = None
+        self.traces: dict[int, Context] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -187,5 +192,6 @@ class Lot:
         )
         lot.deaths, lot.losses, lot.suspect = self.deaths, self.losses, self.suspect
         lot.family = self.family
+        lot.traces = self.traces
         self.client.items.update(dict.fromkeys(ids, lot))
         return lot

@@ -1,4 +1,4 @@
-"""The `zstreamer` command: broker, worker, gateway, up, call, map, status, top, doctor, keys …"""
+"""The `zstreamer` command: broker, worker, gateway, up, call, map, status, top, doctor, bench …"""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import rich_click as click
 
 from zstreamer.cli import (
     addresses,
+    bench,
     call,
     doctor,
     gateway,
@@ -39,6 +40,7 @@ COMMANDS: Final = (
     status.status,
     top.top,
     doctor.doctor,
+    bench.bench,
     hold.drain,
     hold.refuse,
     hold.resume,
