@@ -23,11 +23,11 @@ FINDERS = {
     "calls do not move from a lost broker to another": 56,
     "items stay with a broker that has lost its worker": 90,
     "what waits for a worker is not called back": 90,
+    "what a broken model was running is nobodys fault": 1343,
     "a broker that is out of reach is not waited for": 30,
     "what a silent worker holds is not taken back": 25,
     "what may run once is run again after an exception": 9,
     "who is suspected after a hang or a lost device is forgotten": 20,
-    "what a broken model was running is nobodys fault": 20,
 }
 """The first seeds that found mutants which few find. They are tried before all others, which only
 saves time: a change may let other seeds find them.
