@@ -206,7 +206,7 @@ class Scheduler:
         group = self._next_suspects(now, model) if model.open else []
         if not group:
             return
-        most = min(MAX_GROUP, max(w.window_items for w in model.open))
+        most = min(MAX_GROUP, max(w.batch_size for w in model.open))
         if len(group) > most:  # the worker it died on had larger batches than those that are left
             self._suspect(model, group[most:], first=True)
             group = group[:most]

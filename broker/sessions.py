@@ -21,7 +21,7 @@ from zstreamer.broker.tenants import Tenants, name_in
 from zstreamer.broker.workers import Worker
 from zstreamer.config import BrokerConfig
 from zstreamer.errors import ZStreamerError
-from zstreamer.keys.ring import Principal
+from zstreamer.keys.ring import MAX_TENANT, Principal, tenant_of
 from zstreamer.wire import protocol
 from zstreamer.wire.protocol import Frames, Hello, Role
 
@@ -120,8 +120,12 @@ class Sessions:
             return None
         name = name_in(hello.info)
         if name is None:
-            words = f"a tenant's name is text of up to {protocol.MAX_NAME} characters"
+            words = f"a tenant's name is printable text of up to {MAX_TENANT} characters"
             self.refuse(now, Side.CLIENT, session, errors.BadRequest(words))
+            return None
+        tenant = tenant_of(name, principal.tenant if principal is not None else None)
+        if tenant is None:
+            self.refuse(now, Side.CLIENT, session, errors.Unauthorized(introduction.NO_TENANT))
             return None
         client = self.clients.get(hello.id)
         if client is not None and not introduction.same_key(client.principal, principal):
@@ -131,9 +135,8 @@ class Sessions:
         resumed = client is not None
         if client is None:
             answers = self._scheduler.bundles.answer
-            named = principal.tenant if principal is not None and principal.tenant else name
-            tenant = self.tenants.named(named, now)
-            client = ClientRecord(hello.id, self._config.max_payload, answers, tenant)
+            whose = self.tenants.named(tenant, now)
+            client = ClientRecord(hello.id, self._config.max_payload, answers, whose)
             self.clients[hello.id] = client
         if client.session is not None:
             self._replace(now, Side.CLIENT, client.session)

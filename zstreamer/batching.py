@@ -20,6 +20,9 @@ WHY = ("full", "all", "hold", "cost", "target", "alone")
 """Why a batch is no larger: batch_size; nothing more waits; nothing more after a hold; the most
 cost of a batch; the latency target; its items must run apart from others."""
 
+FULL = ("full", "cost", "target")
+"""Those of a batch that cannot grow any more, whatever comes: it need not wait for its turn."""
+
 DECAY = 0.97
 """What one batch leaves of the weight of those before it: the last 30 or so count."""
 

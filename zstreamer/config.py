@@ -247,6 +247,12 @@ class WorkerConfig(Config):
     )
     init_args: tuple[object, ...] = setting((), JSON_LIST, "Arguments for init_model.")
     init_kwargs: dict[str, object] = setting({}, JSON_OBJECT, "Keyword arguments for init_model.")
+    prepare_workers: int = setting(
+        0,
+        INDEX,
+        "Processes that prepare for each worker, for a prepare() that is slow Python; 0: a thread "
+        "of the model's process.",
+    )
     import_path: tuple[str, ...] = setting(
         (), NAMES, "Folders that the model is imported from first, separated by commas."
     )
@@ -377,8 +383,8 @@ class GatewayConfig(Config):
     tenant_header: str | None = setting(
         None,
         optional(TEXT, "none"),
-        "Header that names the tenant of a request whose token names none; whoever may send it "
-        "may choose, so let a proxy set it.",
+        "Header that names the tenant of a request without a token, or with one of the tenant *; "
+        "whoever may send it may choose, so let a proxy set it.",
     )
     probe_port: int = setting(
         0,

@@ -5,13 +5,28 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Coroutine, Mapping, Sequence, Sized
+from functools import partial
 from itertools import islice
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, Protocol, TypeAlias
 
 from zstreamer.signature import Tensor, declared
 
 PredictFunction: TypeAlias = Callable[[list[object]], Sequence[object]]
 PrepareFunction: TypeAlias = Callable[[object], object]
+PrepareBatchFunction: TypeAlias = Callable[[list[object]], Sequence[object]]
+
+
+class Pending(Protocol):
+    """A batch that has been started on a device of its own."""
+
+    def wait(self) -> None:
+        """Return when the device is done; called from another thread than the model's."""
+
+    def outputs(self) -> Sequence[object]:
+        """Return what predict would, or raise what it would raise; called once, after `wait`."""
+
+
+BeginFunction: TypeAlias = Callable[[list[object]], Pending]
 
 
 class ItemError(Exception):
@@ -79,6 +94,13 @@ class ManagedModel:
     def init_model(self, *args: Any, **kwargs: Any) -> None:
         """Load the model. Called once, in the worker's process, before anything else."""
 
+    def init_prepare(self, *args: Any, **kwargs: Any) -> None:
+        """Load what `prepare` and `cost` need, and no more.
+
+        Optional. With ``--prepare-workers`` it is called in each process that prepares, in place of
+        `init_model` and with its arguments; in the worker itself `init_model` alone is called.
+        """
+
     def predict(self, batch: list[object]) -> Sequence[object]:
         """Return one output for each input of ``batch`` (as `prepare` left it), in order.
 
@@ -100,6 +122,15 @@ class ManagedModel:
         """
         return item
 
+    def prepare_batch(self, items: list[Any]) -> Sequence[Any]:
+        """Return what `prepare` would for each of the items, in order, made in one go.
+
+        Optional, for what is faster together, such as a tokenizer that takes a list of texts and
+        has threads of its own. It gets what has just arrived. An exception may stand in an item's
+        place. Where it raises, each item is prepared alone, by `prepare` if that is defined.
+        """
+        return [self.prepare(item) for item in items]
+
     def cost(self, item: Any) -> float:
         """Return what an item costs to run (tokens, pixels …), for batches of like sizes.
 
@@ -119,6 +150,8 @@ class Loaded:
             ``predict``, or a function from a list to a list.
         gpu_id: passed to the class.
         args, kwargs: passed to ``init_model``.
+        prepare_only: for a process that prepares and does nothing else: `init_prepare` is called
+            in place of ``init_model``.
 
     Raises:
         TypeError: ``source`` is none of these.
@@ -132,13 +165,15 @@ class Loaded:
         gpu_id: str | int | None = None,
         args: Sequence[object] = (),
         kwargs: dict[str, object] | None = None,
+        prepare_only: bool = False,
     ) -> None:
         self.cost: Callable[[object], float] | None = None
         self.example: Sequence[object] | None = None
         self._prepared: list[object] | None = None
         model = self._make(source, gpu_id) if inspect.isclass(source) else source
-        if inspect.isclass(source) and hasattr(model, "init_model"):
-            model.init_model(*args, **(kwargs or {}))
+        begin = "init_prepare" if prepare_only else "init_model"
+        if inspect.isclass(source) and hasattr(model, begin):
+            getattr(model, begin)(*args, **(kwargs or {}))
         predict = getattr(model, "predict", model)
         if not callable(predict):
             raise TypeError(
@@ -146,10 +181,14 @@ class Loaded:
                 "predict method, or a function that takes a list and returns a list"
             )
         self.predict: PredictFunction = predict
+        self.begin: BeginFunction | None = None
         self.prepare: PrepareFunction = _as_it_is
-        # Any other object may mean something else by the name.
-        if isinstance(model, ManagedModel) and type(model).prepare is not ManagedModel.prepare:
-            self.prepare = model.prepare
+        self.prepare_batch: PrepareBatchFunction | None = None
+        # Any other object may mean something else by the names.
+        if isinstance(model, ManagedModel):
+            self._find_prepare(model)
+            if getattr(model, "overlaps", False):  # as torch models on a GPU
+                self.begin = getattr(model, "begin")  # noqa: B009  # no other model has one
         cost = getattr(model, "cost", None)
         if callable(cost) and getattr(type(model), "cost", None) is not ManagedModel.cost:
             self.cost = cost
@@ -163,10 +202,27 @@ class Loaded:
     def _make(source: type, gpu_id: str | int | None) -> object:
         return source(gpu_id) if issubclass(source, ManagedModel) else source()
 
+    def _find_prepare(self, model: ManagedModel) -> None:
+        kind = type(model)
+        if kind.prepare is not ManagedModel.prepare:
+            self.prepare = model.prepare
+        # One that a base class defines knows nothing of a `prepare` that was defined after it.
+        if _home(kind, "prepare_batch") > _home(kind, "prepare"):
+            return
+        if kind.prepare_batch is not ManagedModel.prepare_batch:
+            self.prepare_batch = model.prepare_batch
+            if kind.prepare is ManagedModel.prepare:
+                self.prepare = partial(_alone, model.prepare_batch)
+
+    @property
+    def prepares(self) -> bool:
+        """Whether the model makes something else of items before predict."""
+        return self.prepare is not _as_it_is
+
     @property
     def looks_on_arrival(self) -> bool:
         """Whether the model's own code sees items as they arrive."""
-        return self.cost is not None or self.prepare is not _as_it_is
+        return self.cost is not None or self.prepares
 
     def warm_up(self) -> None:
         """Run the model's example once, if it has one.
@@ -237,3 +293,15 @@ def _length(outputs: object, count: int) -> str:
 
 def _as_it_is(item: object) -> object:
     return item
+
+
+def _alone(prepare_batch: PrepareBatchFunction, item: object) -> object:
+    [value] = prepare_batch([item])
+    if isinstance(value, BaseException):
+        raise value
+    return value
+
+
+def _home(kind: type, name: str) -> int:
+    """Return how far up from a class the name is defined; 0: in itself."""
+    return next(n for n, base in enumerate(kind.__mro__) if name in vars(base))

@@ -12,7 +12,10 @@ from pathlib import Path
 
 from tests.bench.report import Report, table
 
-BENCHES = ("broker", "roundtrip", "keys", "fill", "mixed", "returning", "cpu", "gpu", "web")
+BENCHES = (
+    *("broker", "roundtrip", "keys", "tenants", "fill"),
+    *("mixed", "returning", "cpu", "gpu", "web"),
+)
 """Modules of this package, each with ``run(seconds) -> Report``; imported when their turn comes,
 since some need torch or a GPU."""
 
@@ -38,13 +41,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         default=(),
         help="of `returning` or `peers`, with commas between; all",
     )
+    parser.add_argument(
+        "--tiny", action="store_true", help="of `gpu`: a tiny model on the CPU, to try it"
+    )
     options = parser.parse_args(arguments)
+    if options.tiny and options.name != "gpu":
+        parser.error("--tiny is for gpu alone")
     if options.parts and options.name not in IN_PARTS:
         parser.error(f"--parts is for {' and '.join(IN_PARTS)} alone")
     reports = []
     for name in BENCHES if options.name == "all" else (options.name,):
         print(f"— {name}", file=sys.stderr, flush=True)
-        reports.append(_run(name, options.seconds, options.parts))
+        chosen = {"parts": options.parts} if options.parts else {}
+        chosen |= {"tiny": True} if options.tiny else {}
+        reports.append(_run(name, options.seconds, chosen))
         print(table(reports[-1]), flush=True)
         if options.json:
             plain = [report.plain() for report in reports]
@@ -57,8 +67,7 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(text.split(","))
 
 
-def _run(name: str, seconds: float, parts: Sequence[str]) -> Report:
-    chosen = {"parts": parts} if parts else {}
+def _run(name: str, seconds: float, chosen: dict[str, object]) -> Report:
     try:
         module = importlib.import_module(f"tests.bench.{APART.get(name, name)}")
         report = module.run(seconds, **chosen)

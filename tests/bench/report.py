@@ -19,7 +19,7 @@ class Row:
 
     Args:
         name: what was measured, and under what conditions.
-        values: one for each round; the row's value is their median.
+        values: one for each round; the row's value is their median. None where it was not measured.
         unit: of the values.
         references: what it is compared with, one for each round; none where it stands alone.
         told: what else is known of it, in words that may differ from run to run.
@@ -36,8 +36,8 @@ class Row:
 
     @property
     def value(self) -> float:
-        """The median of all rounds."""
-        return statistics.median(self.values)
+        """The median of all rounds; 0 where there were none."""
+        return statistics.median(self.values) if self.values else 0.0
 
     @property
     def spread(self) -> float:
@@ -52,7 +52,7 @@ class Row:
     @property
     def ratio(self) -> float | None:
         """The median of the rounds' own ratios: both sides of each were measured together."""
-        if not self.references:
+        if not self.references or not self.values:
             return None
         pairs = zip(self.values, self.references, strict=True)
         return statistics.median(value / reference for value, reference in pairs)
@@ -60,7 +60,7 @@ class Row:
     @property
     def holds(self) -> bool | None:
         """Whether the bound holds; None where there is none."""
-        if self.bound is None:
+        if self.bound is None or not self.values:
             return None
         sign, limit = self.bound
         found = self.value if self.ratio is None else self.ratio
@@ -70,7 +70,7 @@ class Row:
         """Return the row in plain values, for JSON."""
         return {
             "name": self.name,
-            "value": self.value,
+            "value": self.value if self.values else None,
             "unit": self.unit,
             "spread": self.spread,
             "reference": self.reference,
@@ -150,6 +150,8 @@ def table(report: Report) -> str:
 
 
 def _cells(row: Row) -> tuple[str, ...]:
+    if not row.values:
+        return "", "", "", "", "", "", "", f"{row} (not measured)"
     return (
         in_figures(row.value),
         row.unit,

@@ -9,8 +9,8 @@ import pytest
 
 from examples.small_bert.loader import tokenizer
 from tests.bench import bert as berts
+from tests.bench import card, fill, gpu, hold, plots, point, report, sleeper
 from tests.bench import cpu as on_cpu
-from tests.bench import fill, gpu, hold, plots, point, sleeper
 from tests.bench.callers import Spec, Tally
 from tests.bench.load import Load, Times, together
 from tests.bench.point import CLOSED, OPEN, Point
@@ -221,17 +221,27 @@ def test_cpu_compares_the_small_bert_with_itself_in_a_loop():
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_gpu_takes_the_same_way_on_a_cpu():
-    report = gpu.measure(SHORT, device="cpu", size="tiny", sizes=(1, 4), rounds=1)
-    served, _, called = report.rows
-    assert served.ratio > 0 and called.ratio is not None
+    report = gpu.run(SHORT, tiny=True)
+    assert not report.error
+    measured = [row.name for row in report.rows if row.values]
+    for name in gpu.names(gpu.TINY):
+        assert any(each.startswith(name) for each in measured), f"{name}: {report.rows}"
     assert "BERT-tiny" in report.notes[0]
 
 
-def test_gpu_without_a_device_says_so(monkeypatch):
+def test_gpu_without_a_device_marks_what_was_not_measured(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    report = gpu.run(SHORT)
-    assert report.good and not report.rows
-    assert "no CUDA device" in report.notes[0]
+    found = gpu.run(SHORT)
+    assert found.good and "no CUDA device" in found.notes[0]
+    assert [row.name for row in found.rows] == gpu.names(gpu.Plan())
+    assert report.table(found).count("(not measured)") == len(found.rows)
+
+
+def test_shares_of_a_cards_peak():
+    assert card.flops(16) == pytest.approx(2.73e9, rel=0.001)
+    assert card.peak("NVIDIA H100 80GB HBM3") / card.flops(16) == pytest.approx(363_000, rel=0.01)
+    assert card.peak("NVIDIA H100 PCIe") == 756e12
+    assert card.peak("a card of tomorrow") is None
 
 
 # Plots

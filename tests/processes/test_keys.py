@@ -182,6 +182,17 @@ def cluster_status(cluster, keys):
     return fetch(cluster.address, keys=f"{keys.path}/issued/first.key_secret")["models"]
 
 
+def test_a_program_names_a_tenant_only_where_its_key_lets_it(cluster, keys, good):
+    speaks = keys.client(f"gateway{next(numbers)}", "*")
+    with client(cluster, speaks, tenant="shop") as gateway:
+        until(lambda: answers(gateway))
+    begin = time.monotonic()
+    with client(cluster, f"{keys.path}/issued/{good.name}.key_secret", tenant="shop") as liar:
+        with pytest.raises(Unauthorized, match="its key does not let it"):
+            liar.predict([1])
+    assert time.monotonic() - begin < CONNECT
+
+
 # ------------------------------------------------------------------ revoking
 
 

@@ -3,24 +3,30 @@
 import json
 import os
 import re
+import shutil
 import socket
+import ssl
+import subprocess
 import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 import requests
 
 from tests.helpers import chromium
 from tests.helpers.cluster import Cluster, free_port
+from tests.helpers.leaks import secret
 from tests.helpers.waiting import until
 from zstreamer import errors
 from zstreamer.broker.core import BrokerCore
 from zstreamer.broker.history import History
 from zstreamer.broker.orders import Orders
-from zstreamer.cli import main
+from zstreamer.cli import hold, main
 from zstreamer.config import BrokerConfig
+from zstreamer.setting import ConfigError
 from zstreamer.system.pages import Request
 
-TOKEN = "only operators know this"
+TOKEN = secret("only operators know this")
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +152,60 @@ def test_drain_and_resume_are_commands(served, capsys):
             main([action, "model default", "--broker-url", served.url, "--operator-token", TOKEN])
         assert end.value.code == 0
         assert f"{left} of 1 workers" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="it makes the certificate")
+def test_orders_go_over_tls_and_only_to_a_server_that_is_trusted(tmp_path, monkeypatch, capsys):
+    made = ("-keyout", "key.pem", "-out", "cert.pem", "-subj", "/CN=localhost", "-nodes")
+    extra = ("-newkey", "rsa:2048", "-days", "2", "-addext", "subjectAltName=DNS:localhost")
+    arguments = ("openssl", "req", "-x509", *made, *extra)
+    subprocess.run(arguments, cwd=tmp_path, check=True, capture_output=True, timeout=60)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    heard = []
+
+    class Proxy(BaseHTTPRequestHandler):
+        def do_POST(self):
+            heard.append((self.path, self.headers["Authorization"]))
+            body = b'{"draining": true}'
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    with HTTPServer(("127.0.0.1", 0), Proxy) as proxy:
+        proxy.socket = context.wrap_socket(proxy.socket, server_side=True)
+        thread = threading.Thread(target=proxy.serve_forever, args=(0.01,))
+        thread.start()
+        url = f"https://localhost:{proxy.server_port}"
+        arguments = ["drain", "broker", "--broker-url", url, "--operator-token", TOKEN]
+        codes = []
+        for trusted in ("", str(tmp_path / "cert.pem")):
+            monkeypatch.setenv("SSL_CERT_FILE", trusted)
+            with pytest.raises(SystemExit) as end:
+                main(arguments)
+            codes.append(end.value.code)
+        proxy.shutdown()
+        thread.join()
+    assert (codes[0] != 0, codes[1]) == (True, 0)
+    assert heard == [("/operator", f"Bearer {TOKEN}")]
+    assert "clear text" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "10.0.0.5", "broker.example"])
+def test_a_token_that_goes_over_a_network_in_clear_text_is_pointed_out(host, capsys):
+    hold._connection(f"http://{host}:7789", TOKEN).close()
+    hold._connection(f"http://{host}:7789", "").close()
+    said = capsys.readouterr().err
+    assert ("https://" in said) is (host in ("10.0.0.5", "broker.example"))
+    assert said.count("clear text") <= 1
+    assert TOKEN not in said
+
+
+@pytest.mark.parametrize("url", ["10.0.0.5:7789", "ftp://host", "http://", "http://host:x"])
+def test_what_is_no_url_of_a_broker_is_refused(url):
+    with pytest.raises(ConfigError, match="give http://HOST:7789"):
+        hold._connection(url, "")
 
 
 def test_the_page_has_no_inline_script_and_asks_nobody_else(served):

@@ -134,3 +134,63 @@ def test_another_object_may_mean_something_else_by_the_name():
             return batch
 
     assert Loaded(Other()).prepare("item") == "item"
+
+
+class Company(Words):
+    """Prepares many texts at once, "odd" as an error in its place; answers who came along."""
+
+    def prepare_batch(self, texts):
+        if any(text in self.refusals for text in texts):
+            raise ValueError("not all of them")
+        self.prepared.update(texts)
+        return [
+            KeyError("odd") if text == "odd" else ["together", str(len(texts)), *text.split()]
+            for text in texts
+        ]
+
+    def predict(self, batch):
+        return [words[:2] for words in batch]
+
+
+@pytest.fixture
+def company(shared):
+    with shared.serving("tests.processes.test_prepare:Company", batch_size=16) as client:
+        yield client
+
+
+def test_items_of_a_call_are_prepared_together(company):
+    assert company.predict(["a b", "c", "d"]) == [["together", "3"]] * 3
+
+
+def test_one_that_fails_in_company_fails_alone(company):
+    first, odd, last = company.predict(["a", "odd", "b"], return_exceptions=True)
+    assert first == last == ["together", "3"]
+    assert odd.type == "KeyError"
+    first, bad, last = company.predict(["a", "bad", "c"], return_exceptions=True)
+    assert bad.message == "a bad text"
+    assert (first, last) == (["reader", "a"], ["reader", "c"]), "they were prepared one by one"
+
+
+def test_items_of_a_threaded_streamer_are_prepared_together():
+    with ThreadedStreamer(Company, 16) as streamer:
+        first, odd = streamer.predict(["a b", "odd"], return_exceptions=True)
+    assert first == ["together", "2"]
+    assert odd.type == "KeyError"
+
+
+def test_a_prepare_that_is_defined_later_is_not_passed_over():
+    class Own(Company):
+        def prepare(self, text):
+            return text.upper()
+
+    assert Loaded(Company).prepare_batch is not None
+    assert Loaded(Own).prepare_batch is None
+
+    class Batch(ManagedModel):
+        def prepare_batch(self, items):
+            return [item + 1 for item in items]
+
+        def predict(self, batch):
+            return batch
+
+    assert Loaded(Batch).prepare(1) == 2

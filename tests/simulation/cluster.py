@@ -1,5 +1,6 @@
 """Brokers, workers and clients of the simulation: the real cores with virtual sockets."""
 
+import math
 from collections import Counter
 from enum import Enum
 from itertools import count
@@ -16,6 +17,7 @@ from zstreamer.wire.link import Close, Connect, Send
 from zstreamer.wire.messages import Kind
 from zstreamer.worker import actions, pipe
 from zstreamer.worker.core import WorkerCore
+from zstreamer.worker.flights import DEPTH
 from zstreamer.worker.runner import ModelBroken, Runner
 
 PIPE = 0.0001
@@ -222,6 +224,8 @@ class SimChild:
 
     What an item says becomes of its batch: "kill" ends the process, "hang" never ends, "fatal" is
     a device that is lost, "bad" an exception, and "drop" an output that is forgotten.
+
+    One that overlaps begins a batch that may be claimed ahead while the one before computes.
     """
 
     def __init__(self, agent, boot, history):
@@ -233,7 +237,9 @@ class SimChild:
         self.held = {}
         self.plan = []
         self.serial = 0
-        self.running = []
+        self.overlaps = agent.overlaps
+        self.flights = []
+        self.free_at = 0.0
         self.broken = False  # as a model whose CUDA context is: its next batch ends the process
         self.runner = Runner(self._predict)
         self._runs = 0
@@ -242,7 +248,12 @@ class SimChild:
     def _booted(self):
         if self.alive:
             self.warm = True
-            self.say(pipe.Booted(False))
+            self.say(pipe.Booted(False, ahead=self.overlaps))
+
+    @property
+    def running(self):
+        """What has begun and not ended, in all batches."""
+        return [item for batch in self.flights for item in batch]
 
     def say(self, message):
         self.world.after(PIPE, self.agent.from_child, self, message)
@@ -256,34 +267,44 @@ class SimChild:
                 for id, payload in zip(message.ids, message.payloads, strict=True):
                     self.held[id] = payload, message.once
             case pipe.Plan():
-                self.plan, self.serial = message.ids, message.serial
+                self.serial, self.plan, self.ahead = message
             case pipe.Drop():
                 for id in message.ids:
                     self.held.pop(id, None)
         self._claim()
 
     def _claim(self):
-        if not self.alive or not self.warm or self.running or not self.plan:
+        if not self.alive or not self.warm or not self.plan:
+            return
+        if self.flights and not (self.overlaps and self.ahead and len(self.flights) < DEPTH):
             return
         ids = [id for id in self.plan if id in self.held]
         self.plan = []
         batch = [(id, *self.held.pop(id)) for id in ids]
         self.say(pipe.Claim(self.serial, ids))
-        self.running = batch
+        if batch:
+            self.flights.append(batch)
         for _, payload, _ in batch:
             self.history.lost[payload] += self.agent.mute is not Mute.NOT
             self.history.begun[payload] += 1
             self.history.begun_at[payload] = self.world.now
         seconds = self.agent.beta + self.agent.alpha * len(batch)
+        # Its device does one thing after the other, and nothing behind one that hangs.
+        start = max(self.world.now, self.free_at)
+        self.free_at = start + seconds if batch else self.free_at
+        delay = start - self.world.now
         if any(b"hang" in payload for _, payload, _ in batch):
             self.history.hangs += 1
+            self.free_at = math.inf
+        elif delay == math.inf:
+            return
         elif any(b"kill" in payload for _, payload, _ in batch):
-            self.world.after(seconds * self.world.random.random(), self.die, "poison")
+            self.world.after(delay + seconds * self.world.random.random(), self.die, "poison")
         else:
-            self.world.after(seconds, self._finish, batch, seconds)
+            self.world.after(delay + seconds, self._finish, batch, seconds)
 
     def _finish(self, batch, seconds):
-        if not self.alive or self.running is not batch:
+        if not self.alive or (batch and not any(each is batch for each in self.flights)):
             return
         self._runs = 0
         try:
@@ -292,7 +313,7 @@ class SimChild:
             self.say(pipe.Failed(str(error)))
             self.die("broken")
             return
-        self.running = []
+        self.flights = [each for each in self.flights if each is not batch]
         outcomes = [
             errors.to_wire(failure.returned(o)) if isinstance(o, Exception) else o for o in outputs
         ]
@@ -335,6 +356,7 @@ class SimWorker(Peer):
         self.history = history
         self.beta, self.alpha = beta, alpha
         self.child = None
+        self.overlaps = name.endswith(("1", "4", "7"))
         self.exited = False
         self.mute = Mute.NOT
         self.core = WorkerCore(config, world.random.getrandbits(63), world.now, world.random.random)
@@ -393,7 +415,7 @@ class SimWorker(Peer):
             assert rounds < 1000, "the agent's loop does not come to rest"
             for action in todo:
                 self._act(action)
-        window = 2 * self.core.config.batch_size
+        window = (3 if self.overlaps else 2) * self.core.config.batch_size
         for link in self.core.links:
             held = sum(job.link is link for job in self.core.backlog.jobs.values())
             assert held == link.jobs, f"link counts {link.jobs} jobs, holds {held}"
@@ -430,10 +452,15 @@ class SimWorker(Peer):
 class SimClient(Peer):
     """A client's process, and what its calls came to."""
 
-    def __init__(self, world, name, brokers):
+    def __init__(self, world, name, brokers, tenant=""):
         super().__init__(world, name, brokers)
         self.core = ClientCore(
-            list(brokers), world.random.getrandbits(63), 5.0, world.now, world.random.random
+            list(brokers),
+            world.random.getrandbits(63),
+            5.0,
+            world.now,
+            world.random.random,
+            {"tenant": tenant} if tenant else None,
         )
         self.submitted = []
         self.crashed_at = float("inf")

@@ -686,7 +686,9 @@ def test_on_cuda_inputs_come_from_pinned_memory_and_outputs_go_into_it():
     assert all(tensor.is_pinned() for tensor in inputs.values())
     assert model.device.type == "cuda"
     with torch.inference_mode():
-        assert model._run([model.prepare([1, 2])] * 2).is_pinned()
+        fetched = model._run([model.prepare([1, 2])] * 2)
+        fetched.wait()
+        assert fetched.outputs().is_pinned()
 
 
 @cuda

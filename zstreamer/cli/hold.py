@@ -10,7 +10,7 @@ import rich_click as click
 
 from zstreamer.cli.options import PLAIN, configured, example
 from zstreamer.cli.terminal import clean
-from zstreamer.config import OperatorConfig
+from zstreamer.config import OperatorConfig, stays_on_machine
 from zstreamer.errors import BrokerUnreachable
 from zstreamer.setting import ConfigError
 from zstreamer.system.exitcodes import ExitCode
@@ -86,14 +86,11 @@ def _outcome(said: dict[str, object]) -> str:
 
 def _send(url: str, token: str, action: str, name: str) -> tuple[int, dict[str, object]]:
     """Return the status of the broker's answer, and what it says."""
-    parts = urlsplit(url)
-    if parts.scheme != "http" or not parts.hostname:
-        raise ConfigError(f"broker_url {url!r} is no URL of a broker: give http://HOST:7789")
+    connection = _connection(url, token)
     headers = {"Content-Type": "application/json"}
     if token:
         headers["Authorization"] = f"Bearer {token}"
     body = json.dumps({"action": action, "name": name})
-    connection = http.client.HTTPConnection(parts.hostname, parts.port or 7789, timeout=TIMEOUT)
     try:
         connection.request("POST", "/operator", body, headers)
         answer = connection.getresponse()
@@ -106,3 +103,22 @@ def _send(url: str, token: str, action: str, name: str) -> tuple[int, dict[str, 
     finally:
         connection.close()
     return answer.status, said if isinstance(said, dict) else {}
+
+
+def _connection(url: str, token: str) -> http.client.HTTPConnection:
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if not host or parts.scheme not in ("http", "https"):
+        raise ConfigError(
+            f"broker_url {url!r} is no URL of a broker: give http://HOST:7789, or https://HOST "
+            "where a proxy in front of it speaks TLS"
+        )
+    if parts.scheme == "https":
+        return http.client.HTTPSConnection(host, port or 443, timeout=TIMEOUT)
+    if token and not stays_on_machine(f"tcp://{host}:{port or 7789}"):
+        words = f"{url}: the operator's token goes there in clear text: give an https:// URL of a "
+        click.echo(clean(words + "proxy, or go through a tunnel (ssh -L)"), err=True)
+    return http.client.HTTPConnection(host, port or 7789, timeout=TIMEOUT)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification
 
 from zstreamer.hf.base import best, probabilities
-from zstreamer.hf.text import TextModel, pair_of, text_of
+from zstreamer.hf.text import Text, TextModel, pair_of, text_of
 from zstreamer.torch import Features
 
 
@@ -45,9 +45,9 @@ class TextClassification(TextModel):
         loaded: nn.Module = module
         return loaded
 
-    def prepare(self, item: object) -> Features:
-        """Turn the text, or both, into tokens."""
-        return self.tokens(*pair_of(item)) if _is_pair(item) else self.tokens(text_of(item))
+    def read(self, item: object) -> Text:
+        """Return the text, or both."""
+        return pair_of(item) if _is_pair(item) else text_of(item)
 
     def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Return the scores of the labels: float32 [items, labels]."""

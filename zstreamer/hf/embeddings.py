@@ -11,7 +11,7 @@ from transformers import AutoModel
 
 from zstreamer.errors import BadRequest
 from zstreamer.hf.pooling import Steps
-from zstreamer.hf.text import TextModel, text_of
+from zstreamer.hf.text import Text, TextModel, text_of
 from zstreamer.setting import ConfigError
 from zstreamer.signature import Tensor as Declared
 from zstreamer.torch import Features
@@ -56,14 +56,17 @@ class Embeddings(TextModel):
         self.outputs = [Declared(EMBEDDING, "FP32", [size])]  # type: ignore[misc]
         return Encoder(encoder, steps)
 
-    def prepare(self, item: object) -> Features:
-        """Turn a text into tokens."""
-        usage = False
-        if isinstance(item, dict) and INPUT in item and item.keys() <= {INPUT, USAGE}:
-            usage = bool(item.get(USAGE))
-            item = item[INPUT]
-        tokens = self._ids(item) if isinstance(item, list | tuple) else self._text(text_of(item))
-        return {**tokens, "_usage": usage}
+    def read(self, item: object) -> Text:
+        """Return the text, as the model wants it, or the tokens of token ids."""
+        given, _ = _asked(item)
+        if isinstance(given, list | tuple):
+            return self._ids(given)
+        text = self._prompt + text_of(given)
+        return text.lower() if self._lower else text
+
+    def features(self, item: object, tokens: dict[str, Any]) -> Features:
+        """Keep whether the count of tokens was asked for."""
+        return {**tokens, "_usage": _asked(item)[1]}
 
     def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Return the vectors: float32 [items, size]."""
@@ -74,10 +77,6 @@ class Embeddings(TextModel):
         """Return the vector, and how many tokens it was made of if that was asked."""
         vector = output.numpy()
         return {EMBEDDING: vector, TOKENS: int(self.cost(tokens))} if tokens["_usage"] else vector
-
-    def _text(self, text: str) -> dict[str, Any]:
-        text = self._prompt + text
-        return self.tokens(text.lower() if self._lower else text)
 
     def _ids(self, ids: Sequence[object]) -> dict[str, Any]:
         """The tokens of an item that is token ids already; those around a text are added."""
@@ -118,6 +117,13 @@ class Encoder(nn.Module):
         hidden = self.encoder(**inputs).last_hidden_state
         vectors: Tensor = self.steps(hidden, inputs["attention_mask"])
         return vectors.to(torch.float32)
+
+
+def _asked(item: object) -> tuple[object, bool]:
+    """Return the text or token ids of an item, and whether the count of tokens was asked for."""
+    if isinstance(item, dict) and INPUT in item and item.keys() <= {INPUT, USAGE}:
+        return item[INPUT], bool(item.get(USAGE))
+    return item, False
 
 
 def _prompt(sentences: Mapping[str, object], name: str | None) -> str:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForMaskedLM
 
 from zstreamer.errors import BadRequest
-from zstreamer.hf.text import TextModel, text_of
+from zstreamer.hf.text import Text, TextModel, text_of
 from zstreamer.setting import ConfigError
 from zstreamer.torch import Features
 
@@ -52,19 +52,19 @@ class FillMask(TextModel):
         words.register_forward_pre_hook(self._at_masks)
         return module
 
-    def prepare(self, item: object) -> Features:
-        """Turn a text into tokens, and find the mask among them.
-
-        Raises:
-            BadRequest: it has no mask, more than one, or only one that was cut off.
-        """
+    def read(self, item: object) -> Text:
+        """Return the text; raises BadRequest where it has no mask or more than one."""
         mask = self.tokenizer.mask_token
         text = text_of(item)
         if (count := text.count(mask)) != 1:
             raise BadRequest(f"a text needs exactly one {mask}, this one has {count}")
-        tokens = self.tokens(text)
+        return text
+
+    def features(self, _: object, tokens: dict[str, Any]) -> Features:
+        """Find the mask among the tokens; raises BadRequest where it was cut off."""
         ids = tokens["input_ids"]
         if self.tokenizer.mask_token_id not in ids:
+            mask = self.tokenizer.mask_token
             raise BadRequest(f"the {mask} lies beyond the first {self.max_length} tokens")
         place = ids.index(self.tokenizer.mask_token_id)
         return {**tokens, "place": place, "_ids": ids}

@@ -35,7 +35,7 @@ class ImageClassification(Pretrained):
             trust_remote_code: run the Python code that the model brings along.
             top_k: labels to answer with; 0 for all.
         """
-        self._processor: Any = self.pretrained(AutoImageProcessor, trust_remote_code)
+        self.init_prepare(trust_remote_code=trust_remote_code)
         module: nn.Module = self.weights(AutoModelForImageClassification, trust_remote_code)
         self._config: Any = module.config
         self._top_k, self._names = top_k, self.names(self._config)
@@ -43,6 +43,12 @@ class ImageClassification(Pretrained):
             raise ConfigError(f"the images of {self.card.folder} keep their sizes: not supported")
         self.example = [_blank()]  # type: ignore[misc]
         return module
+
+    def init_prepare(self, *_: object, **settings: object) -> None:
+        """Load what makes pixels of an image, for a process that does nothing else."""
+        given = {**self.settings, **settings}
+        trust = bool(given.get("trust_remote_code", False))
+        self._processor: Any = self.pretrained(AutoImageProcessor, trust)
 
     def prepare(self, item: object) -> Features:
         """Turn an image into pixels of the model's size.

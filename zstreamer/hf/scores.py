@@ -10,9 +10,8 @@ from transformers import AutoModelForSequenceClassification
 
 from zstreamer.hf.card import Card
 from zstreamer.hf.pooling import activation
-from zstreamer.hf.text import TextModel, pair_of
+from zstreamer.hf.text import Text, TextModel, pair_of
 from zstreamer.setting import ConfigError
-from zstreamer.torch import Features
 
 
 class Scores(TextModel):
@@ -48,9 +47,9 @@ class Scores(TextModel):
         self._activation = activation(_named(self.card), _default(module))
         return module
 
-    def prepare(self, item: object) -> Features:
-        """Turn both texts into tokens."""
-        return self.tokens(*pair_of(item))
+    def read(self, item: object) -> Text:
+        """Return both texts."""
+        return pair_of(item)
 
     def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Return the scores: float32 [items], or [items, labels] where there are several."""

@@ -7,8 +7,8 @@ refused instead.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, TypeAlias, TypeVar
 
 from zstreamer.errors import BadRequest
 from zstreamer.hf.base import Pretrained
@@ -23,14 +23,20 @@ _FROM_PADDING = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet
 """Models whose first position is the one behind that of the padding."""
 
 
+Text: TypeAlias = str | tuple[str, str] | dict[str, Any]
+"""What an item is to the tokenizer: a text, two texts, or tokens already."""
+
+
 class TextModel(Pretrained):
     """Turns texts into tokens as they arrive; batches are of texts of similar lengths.
 
     Attributes:
         tokenizer: the model's own.
         max_length: most tokens of an item, with those that the model adds.
+        tokenizing: further arguments for the tokenizer.
     """
 
+    tokenizing: ClassVar[Mapping[str, object]] = {}
     example: ClassVar[Sequence[object]] = ["A short text."]
 
     def read_tokens(
@@ -56,30 +62,75 @@ class TextModel(Pretrained):
         self._truncation = truncation
         self._tokenizing = threading.Lock()  # `prepare` and `finish` run in two threads
 
-    def tokens(self, text: str, pair: str | None = None, **options: object) -> dict[str, Any]:
-        """Return the tokens of a text, or of two.
+    def read(self, item: Any) -> Text:
+        """Return the text of an item, or two, or its tokens where it has them already.
 
         Raises:
-            BadRequest: there are too many, and they are not to be cut.
+            BadRequest: it is something else.
         """
-        # As lists: beside a text alone, an empty pair would count as none.
-        given = ([text],) if pair is None else ([text], [pair])
-        with self._tokenizing:
-            found = self.tokenizer(
-                *given, truncation=self._truncation, max_length=self.max_length, **options
-            )
-        tokens = {name: each[0] for name, each in found.items()}
-        if (count := len(tokens["input_ids"])) > self.max_length:
-            raise BadRequest(
-                f"the text has {count} tokens, and the model takes {self.max_length}: send a "
-                "shorter one"
-            )
+        return text_of(item)
+
+    def features(self, item: Any, tokens: dict[str, Any]) -> Features:  # noqa: ARG002  # for others
+        """Return what the model is given of an item, by default its tokens."""
         return tokens
+
+    def prepare(self, item: object) -> Features:
+        """Turn an item into tokens."""
+        [features] = self.prepare_batch([item])
+        if isinstance(features, Exception):
+            raise features
+        return features
+
+    def prepare_batch(self, items: Sequence[object]) -> list[Features | Exception]:
+        """Turn items into tokens, all in one go; an error in the place of a bad one."""
+        read = [_tried(self.read, item) for item in items]
+        tokens = self._tokenized(read)
+        return [
+            each if isinstance(each, Exception) else _tried(self.features, item, each)
+            for item, each in zip(items, tokens, strict=True)
+        ]
+
+    def _tokenized(self, read: Sequence[Text | Exception]) -> list[dict[str, Any] | Exception]:
+        found = [each if isinstance(each, dict | Exception) else {} for each in read]
+        for kind in (str, tuple):
+            places = [place for place, each in enumerate(read) if isinstance(each, kind)]
+            if not places:
+                continue
+            texts: Any = [read[place] for place in places]
+            with self._tokenizing:
+                columns = self.tokenizer(
+                    *([texts] if kind is str else map(list, zip(*texts, strict=True))),
+                    truncation=self._truncation,
+                    max_length=self.max_length,
+                    **self.tokenizing,
+                )
+            for row, place in enumerate(places):
+                tokens = {name: column[row] for name, column in columns.items()}
+                found[place] = self._fitting(tokens)
+        return found
+
+    def _fitting(self, tokens: dict[str, Any]) -> dict[str, Any] | Exception:
+        if (count := len(tokens["input_ids"])) <= self.max_length:
+            return tokens
+        return BadRequest(
+            f"the text has {count} tokens, and the model takes {self.max_length}: send a shorter "
+            "one"
+        )
 
     def cost(self, tokens: Features) -> float:
         """Count the tokens, so that texts of similar lengths share a batch."""
         ids: Sequence[int] = tokens["input_ids"]  # type: ignore[assignment]  # as `tokens` made it
         return len(ids)
+
+
+Made = TypeVar("Made")
+
+
+def _tried(function: Callable[..., Made], *given: object) -> Made | Exception:
+    try:
+        return function(*given)
+    except Exception as error:  # noqa: BLE001  # it is that item's
+        return error
 
 
 def text_of(item: object) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from transformers import AutoModelForTokenClassification
 
-from zstreamer.hf.text import TextModel, text_of
+from zstreamer.hf.text import TextModel
 from zstreamer.setting import ConfigError
 from zstreamer.torch import Features
 
@@ -37,6 +37,11 @@ class TokenClassification(TextModel):
     count characters.
     """
 
+    tokenizing: ClassVar[Mapping[str, object]] = {
+        "return_offsets_mapping": True,
+        "return_special_tokens_mask": True,
+    }
+
     def load(
         self,
         trust_remote_code: bool = False,
@@ -60,12 +65,10 @@ class TokenClassification(TextModel):
         self._names = self.names(module.config)
         return module
 
-    def prepare(self, item: object) -> Features:
-        """Turn a text into tokens, and keep where they stand."""
-        text = text_of(item)
-        tokens = self.tokens(text, return_offsets_mapping=True, return_special_tokens_mask=True)
+    def features(self, item: object, tokens: dict[str, Any]) -> Features:
+        """Keep where the tokens stand."""
         places, special = tokens.pop("offset_mapping"), tokens.pop("special_tokens_mask")
-        return {**tokens, "_text": text, "_places": places, "_special": special}
+        return {**tokens, "_text": item, "_places": places, "_special": special}
 
     def forward(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:  # type: ignore[override]
         """Return the likeliest label of each token, and its score: [items, tokens]."""

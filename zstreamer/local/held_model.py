@@ -72,6 +72,11 @@ class HeldModel:
         Raises:
             ValueError: one of them makes no sense.
         """
+        if self._forked and settings.get("prepare_workers"):
+            raise ValueError(
+                'mp_start_method="fork" cannot be used with prepare_workers: they import the model '
+                'where a fork has it already. Use "spawn"'
+            )
         devices = tuple(name for name, _ in self._devices)
         if logging.getLogger("zstreamer").isEnabledFor(logging.DEBUG):
             settings["log_level"] = "debug"

@@ -158,6 +158,8 @@ class Streamer:
         mp_start_method: "spawn", or "forkserver", which is the same here; "fork" lets a model be
             anything this process holds. With ``cuda_devices`` it must not have used CUDA by then.
         worker_timeout: seconds that a call may take.
+        prepare_workers: processes that prepare for each worker, for a `prepare` that is slow
+            Python; not with "fork".
 
     Raises:
         TypeError: the model cannot be sent to a process; the message says what to do.
@@ -178,6 +180,7 @@ class Streamer:
         wait_for_worker_ready: bool = False,
         mp_start_method: str = "spawn",
         worker_timeout: float = TIMEOUT,
+        prepare_workers: int = 0,
     ) -> None:
         self._closed = "the streamer is closed"
         if target.importing_model():
@@ -210,6 +213,7 @@ class Streamer:
                 drain_grace=min(worker_timeout, MAX_GRACE),
                 log_level="error",
                 private=True,
+                prepare_workers=prepare_workers,
             )
         except BaseException:
             shutil.rmtree(folder)

@@ -33,6 +33,7 @@ from zstreamer.local.calls import Backlog, Call, Item, late
 from zstreamer.model import Loaded, ManagedModel, PredictFunction
 from zstreamer.system import native, waiter
 from zstreamer.wire.protocol import MAX_BUDGET
+from zstreamer.worker.preparation import Raised, prepared
 from zstreamer.worker.runner import ModelBroken, Runner
 
 log = logging.getLogger(__name__)
@@ -263,7 +264,7 @@ class Batches:
         self, batcher: Batcher[Item], planned: Sequence[Item], batch_time: BatchTime
     ) -> bool:
         """Run a batch and wake its callers. False at the end."""
-        items = [item for item in planned if self._prepare(item)]
+        items = self._prepare(planned)
         if not items:
             return True
         for item in items:
@@ -298,17 +299,20 @@ class Batches:
             )
             return [WorkerLost(self._broken)] * len(items)
 
-    def _prepare(self, item: Item) -> bool:
-        """Give an item the form that predict takes; end its call where that fails."""
-        if item.call.done:
-            return False
-        try:
-            item.value = self._model.prepare(item.value)
-        except BaseException as error:  # noqa: BLE001  # the user's code; it must not end this thread
-            if item.call.settles(item.index, failure.raised(error)):
+    def _prepare(self, planned: Sequence[Item]) -> list[Item]:
+        """Give items the form that predict takes; end the calls of those where that fails."""
+        wanted = [item for item in planned if not item.call.done]
+        if not self._model.prepares:
+            return wanted
+        ready: list[Item] = []
+        values = prepared(self._model, [item.value for item in wanted])
+        for item, value in zip(wanted, values, strict=True):
+            if not isinstance(value, Raised):
+                item.value = value
+                ready.append(item)
+            elif item.call.settles(item.index, failure.raised(value.error)):
                 self._end(item.call, item.call.first_error())
-            return False
-        return True
+        return ready
 
     # In the other threads
 

@@ -21,7 +21,9 @@
             return output["logits"].softmax(-1)[1].item()
 
 model.py is the class, device.py chooses where it runs and in which dtype, padding.py makes batches
-of items, tensors.py takes them to the device and the outputs back. See docs/torch.md.
+of items, tensors.py takes them to the device and the outputs back, on CUDA in the streams of
+streams.py. batch.py is a batch under way, graphs.py runs it as a CUDA graph, and sizes.py chooses
+the sizes of batches. See docs/torch.md.
 """
 
 try:
@@ -31,7 +33,8 @@ except ModuleNotFoundError as missing:
         raise
     raise ImportError("zstreamer.torch needs PyTorch: pip install 'zstreamer[torch]'") from missing
 
-from zstreamer.torch.model import Features, TorchModel
+from zstreamer.torch.batch import Features
+from zstreamer.torch.model import TorchModel
 from zstreamer.torch.padding import buckets
 from zstreamer.torch.tensors import Outputs
 

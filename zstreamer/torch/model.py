@@ -7,20 +7,22 @@ answer     one item's part of the outputs ─ finish ─> what its caller gets
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import time
-import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from zstreamer import failure
-from zstreamer.model import ItemError, ManagedModel
+from zstreamer.model import Loaded, ManagedModel, Pending
+from zstreamer.torch.batch import Batch, Features, Parts, free, naming
 from zstreamer.torch.device import choose_device, choose_dtype, compiled, set_threads
+from zstreamer.torch.graphs import Capture, CudaCapture, Graphs
 from zstreamer.torch.padding import (
     INPUT,
     by_name,
@@ -31,13 +33,12 @@ from zstreamer.torch.padding import (
     pad,
     stack,
 )
-from zstreamer.torch.tensors import Outputs, fetch, plain, rows, send
+from zstreamer.torch.sizes import Sizes
+from zstreamer.torch.streams import Fetched, Streams
+from zstreamer.torch.tensors import Outputs, fetch, plain, send
+from zstreamer.worker.preparation import Raised, prepared
 
 log = logging.getLogger(__name__)
-
-Features: TypeAlias = Mapping[str, object]
-"""What an item is to the model: numbers, lists of numbers, arrays or CPU tensors, by name. A lone
-one of them is the feature "input"."""
 
 
 class TorchModel(ManagedModel):
@@ -70,6 +71,7 @@ class TorchModel(ManagedModel):
         dtype: str | torch.dtype = "auto",
         threads: int | None = None,
         compile: bool = False,  # noqa: A002  # torch's own word
+        graphs: Literal["auto"] | bool = "auto",
         **kwargs: Any,
     ) -> None:
         """Choose device and dtype, load the module and warm it up.
@@ -82,13 +84,16 @@ class TorchModel(ManagedModel):
                 variable OMP_NUM_THREADS says, which a worker gets as its share of the cores.
             compile: run `forward` as torch.compile makes it, for each size before the first
                 request.
+            graphs: run `forward` as CUDA graphs, one for each size: "auto" where it can be
+                captured, and not together with ``compile``; True: an error where it cannot.
             args: for `load`.
             kwargs: for `load`.
 
         Raises:
             ValueError: an argument or the buckets cannot be used; the message says what can.
             TypeError: `load` returned no module.
-            RuntimeError: ``compile`` is set and `forward` fails when compiled.
+            RuntimeError: ``compile`` is set and `forward` fails when compiled, or ``graphs`` and
+                it cannot be captured.
         """
         if threads is not None:
             set_threads(threads)
@@ -106,6 +111,8 @@ class TorchModel(ManagedModel):
         check_buckets("batch_buckets", self.batch_buckets)
         self._compiled = compile
         self._forward = self._compile() if compile else self.forward
+        self._choose_graphs(graphs)
+        self._streams = Streams.of_cuda(self.device) if self.device.type == "cuda" else None
         self.warm_up()
 
     # What a model defines
@@ -155,23 +162,33 @@ class TorchModel(ManagedModel):
 
     # What is made of it
 
+    @property
+    def overlaps(self) -> bool:
+        """Whether a batch can be begun while the one before computes."""
+        return self._streams is not None and type(self).predict is TorchModel.predict
+
     def predict(self, batch: list[Any]) -> list[object]:
         """Return an answer, or an exception, for each of the prepared items."""
-        most = self.batch_buckets[-1] if self.batch_buckets else max(1, len(batch))
         answers: list[object] = []
-        for start in range(0, len(batch), most):
-            try:
-                answers += self._answers(batch[start : start + most])
-            except ItemError as error:
-                raise ItemError(start + error.index, str(error)) from error
-            except torch.cuda.OutOfMemoryError as error:
-                _free(error)
-                raise
+        for start, part in self._parts(batch):
+            with naming(start):
+                answers += self._begun(part).outputs()
         return answers
+
+    def begin(self, batch: list[Any]) -> Pending:
+        """Start a batch on the device; returns what its answers can be had of.
+
+        Only where `overlaps` is true: workers then begin the next batch while this one computes.
+        """
+        parts: list[tuple[int, Batch]] = []
+        for start, part in self._parts(batch):
+            with naming(start):
+                parts.append((start, self._begun(part)))
+        return Parts(parts)
 
     def __call__(self, items: Iterable[Any]) -> list[object]:
         """Return an answer, or an exception, for each item: here and now, without a worker."""
-        outcomes = [self._prepared(item) for item in items]
+        outcomes = self._prepared(list(items))
         sound = [each for each in outcomes if not isinstance(each, Exception)]
         answers = iter(self.predict(sound))
         return [each if isinstance(each, Exception) else next(answers) for each in outcomes]
@@ -187,8 +204,9 @@ class TorchModel(ManagedModel):
         begun = time.perf_counter()
         items = by_name([self.prepare(item) for item in self.example])
         item = min(items, key=lambda each: length_of(each, self.padding))
-        for count, length in self._sizes(length_of(item, self.padding)):
-            self._try([lengthen(item, self.padding, length)] * count, length)
+        with self._graphs.warming_up() if self._graphs else contextlib.nullcontext():
+            for count, length in self._sizes(length_of(item, self.padding)):
+                self._try([lengthen(item, self.padding, length)] * count, length)
         seconds = time.perf_counter() - begun
         log.info("device=%s dtype=%s warmed up in %.1f s", self.device, self.dtype, seconds)
 
@@ -199,11 +217,13 @@ class TorchModel(ManagedModel):
             )
         return module.to(self.device, self.dtype).eval().requires_grad_(False)
 
-    def _prepared(self, item: object) -> object:
-        try:
-            return self.prepare(item)
-        except Exception as error:  # noqa: BLE001  # the user's code may raise anything
-            return error
+    def _prepared(self, items: list[object]) -> list[object]:
+        """Return the features of each item, or the exception in its place."""
+        found = prepared(Loaded(self), items)
+        for each in found:
+            if isinstance(each, Raised) and not isinstance(each.error, Exception):
+                raise each.error  # it wants to end the program
+        return [each.error if isinstance(each, Raised) else each for each in found]
 
     def _finished(self, output: object, item: object) -> object:
         try:
@@ -219,18 +239,51 @@ class TorchModel(ManagedModel):
             return pad(name, values, self.padding[name], self.length_buckets, pin)
         return stack(name, values, pin)
 
-    @torch.inference_mode()
-    def _answers(self, batch: list[Features]) -> list[object]:
-        missing = fitting(len(batch), self.batch_buckets) - len(batch)
-        outputs = self._run([*batch, *batch[-1:] * missing])
-        own = itertools.islice(rows(outputs, len(batch) + missing), len(batch))
-        return [self._finished(*each) for each in zip(own, batch, strict=True)]
+    def _parts(self, batch: list[Any]) -> Iterator[tuple[int, list[Any]]]:
+        """Yield what runs at once, with the place where it begins."""
+        most = self.batch_buckets[-1] if self.batch_buckets else max(1, len(batch))
+        return ((at, batch[at : at + most]) for at in range(0, len(batch), most))
+
+    def _begun(self, batch: list[Features]) -> Batch:
+        missing = self._fit(len(batch)) - len(batch)
+        fetched = self._run([*batch, *batch[-1:] * missing])
+        return Batch(fetched, batch, len(batch) + missing, self._finished)
+
+    def _fit(self, count: int) -> int:
+        """Return to how many items a batch is filled up."""
+        if self._learned is not None and self._graphs and self._graphs.active:
+            fit = self._learned.fit(count)
+            self._graphs.waiting = not self._learned.buckets
+            return fit
+        return fitting(count, self.batch_buckets)
 
     @torch.inference_mode()
-    def _run(self, batch: Sequence[Features]) -> Outputs:
+    def _run(self, batch: Sequence[Features]) -> Fetched:
         tensors = self.collate(batch)
+        if self._streams is not None:
+            outputs = self._forward(self._streams.upload(tensors, self.dtype))
+            return self._streams.download(outputs)
         inputs = {name: send(t, self.device, self.dtype) for name, t in tensors.items()}
-        return fetch(self._forward(inputs), self.device)
+        return Fetched.here(fetch(self._forward(inputs)))
+
+    def _choose_graphs(self, wanted: Literal["auto"] | bool) -> None:
+        if wanted not in ("auto", True, False):
+            raise ValueError(f'graphs must be "auto", True or False, not {wanted!r}')
+        on_cuda = self.device.type == "cuda"
+        if wanted is True and not on_cuda:
+            raise ValueError(
+                f"graphs=True needs a CUDA device, and the model runs on {self.device}"
+            )
+        self._graphs: Graphs | None = None
+        self._learned: Sizes | None = None
+        if on_cuda and (wanted is True or (wanted == "auto" and not self._compiled)):
+            self._use_graphs(CudaCapture(self.device), wanted is True)
+
+    def _use_graphs(self, capture: Capture, required: bool) -> None:
+        self._graphs = Graphs(self._forward, capture, required)
+        self._forward = self._graphs
+        # Without any, each batch size that comes would need a graph of its own.
+        self._learned = None if self.batch_buckets else Sizes()
 
     def _sizes(self, length: int) -> list[tuple[int, int]]:
         """Return the batch sizes and lengths that an example of this length can stand for."""
@@ -242,9 +295,9 @@ class TorchModel(ManagedModel):
 
     def _try(self, batch: list[Features], length: int) -> None:
         try:
-            self._run(batch)
+            self._run(batch).wait()
         except torch.cuda.OutOfMemoryError as error:
-            _free(error)
+            free(error)
             log.warning("no memory for %d items of length %d", len(batch), length)
         except Exception as error:
             if not self._compiled:
@@ -262,9 +315,3 @@ class TorchModel(ManagedModel):
                 "class must name them: an example, batch_buckets, and length_buckets if it pads"
             )
         return compiled(self.forward, len(self.batch_buckets) * max(1, len(self.length_buckets)))
-
-
-def _free(error: BaseException) -> None:
-    """Give back what a batch that did not fit has taken, so that its halves find room."""
-    traceback.clear_frames(error.__traceback__)  # their variables hold its tensors
-    torch.cuda.empty_cache()

@@ -1,12 +1,12 @@
-"""Tensors on their way to a model's device and back.
+"""Tensors on their way to a model's device and back; on CUDA in streams of their own (streams.py).
 
-To CUDA they go from pinned memory in the background, so that the first kernels are launched while
-the last inputs are copied; from it they come into pinned memory, all at once.
+To CUDA they go from pinned memory in the background; from it they come into pinned memory, all
+outputs of a batch packed into one copy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 import torch
@@ -28,25 +28,76 @@ def send(tensor: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
     return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
 
-def fetch(outputs: object, device: torch.device) -> Outputs:
-    """Return what a model returned, on the CPU and complete.
+def fetch(outputs: object) -> Outputs:
+    """Return what a model returned, on the CPU; raises as `checked`."""
+    sound = checked(outputs)
+    if isinstance(sound, Tensor):
+        return sound.to("cpu")
+    return {name: tensor.to("cpu") for name, tensor in sound.items()}
+
+
+def checked(outputs: object) -> Outputs:
+    """Return what a model returned.
 
     Raises:
         TypeError: it is neither a tensor nor a mapping of tensors.
     """
-    on_cuda = device.type == "cuda"
     if isinstance(outputs, Tensor):
-        fetched: Outputs = outputs.to("cpu", non_blocking=on_cuda)
-    elif isinstance(outputs, Mapping) and all(isinstance(t, Tensor) for t in outputs.values()):
-        fetched = {name: t.to("cpu", non_blocking=on_cuda) for name, t in outputs.items()}
-    else:
-        raise TypeError(
-            f"forward returned {type(outputs).__name__}: it must return a tensor with a row for "
-            "each item, or a mapping of names to such tensors"
-        )
-    if on_cuda:
-        torch.cuda.current_stream(device).synchronize()
-    return fetched
+        return outputs
+    if isinstance(outputs, Mapping) and all(isinstance(t, Tensor) for t in outputs.values()):
+        return outputs
+    raise TypeError(
+        f"forward returned {type(outputs).__name__}: it must return a tensor with a row for "
+        "each item, or a mapping of names to such tensors"
+    )
+
+
+Layout: TypeAlias = list[tuple[str, torch.dtype, torch.Size]]
+"""Names, dtypes and shapes of tensors that are one after the other in one; empty: as they are."""
+
+
+def pack(outputs: Outputs) -> tuple[list[Tensor], tuple[list[str] | None, Layout]]:
+    """Return outputs as one tensor of bytes where that can be, and what `unpack` must know.
+
+    A lone tensor stays as it is. Those whose bytes are not their numbers (sparse, conjugated) are
+    returned one by one.
+    """
+    if isinstance(outputs, Tensor):
+        return [outputs], (None, [])
+    names = list(outputs)
+    tensors = list(outputs.values())
+    if len(tensors) < 2 or not all(map(_plain_bytes, tensors)):
+        return tensors, (names, [])
+    # The widest first: then each lies where a tensor of its dtype may begin.
+    ordered = sorted(outputs.items(), key=lambda each: -each[1].element_size())
+    layout = [(name, each.dtype, each.shape) for name, each in ordered]
+    flat = [each.detach().reshape(-1).view(torch.uint8) for _, each in ordered]
+    return [torch.cat(flat)], (names, layout)
+
+
+def unpack(tensors: Sequence[Tensor], told: tuple[list[str] | None, Layout]) -> Outputs:
+    """Return the outputs that `pack` has packed."""
+    names, layout = told
+    if names is None:
+        return tensors[0]
+    if not layout:
+        return dict(zip(names, tensors, strict=True))
+    found: dict[str, Tensor] = {}
+    at = 0
+    for name, dtype, shape in layout:
+        size = shape.numel() * dtype.itemsize
+        found[name] = tensors[0][at : at + size].view(dtype).view(shape)
+        at += size
+    return {name: found[name] for name in names}
+
+
+def _plain_bytes(tensor: Tensor) -> bool:
+    return (
+        tensor.layout is torch.strided
+        and not tensor.is_conj()
+        and not tensor.is_neg()
+        and not tensor.is_quantized
+    )
 
 
 def rows(outputs: Outputs, count: int) -> Iterator[Tensor | dict[str, Tensor]]:

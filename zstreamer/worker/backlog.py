@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 
 from zstreamer import errors
-from zstreamer.batching import Batcher, BatchTime
+from zstreamer.batching import FULL, Batcher, BatchTime
 from zstreamer.config import WorkerConfig
 from zstreamer.system.logs import Event, event
 from zstreamer.wire import protocol
@@ -27,6 +27,7 @@ from zstreamer.worker.jobs import Job
 from zstreamer.worker.link import WorkerLink
 from zstreamer.worker.measures import Measures
 from zstreamer.worker.patience import Patience
+from zstreamer.worker.running import Running
 from zstreamer.worker.tally import Tally
 
 _ONCE, _ALONE = int(Flag.ONCE), int(Flag.ALONE)  # an enum's & costs a microsecond or two
@@ -56,6 +57,7 @@ class Backlog:
         tally: what its batches were like.
         followed: what has happened to which items, for the log; None where nobody follows them.
         measures: how long items and batches took, and what became of items.
+        running: the batches that its process has begun.
     """
 
     def __init__(self, config: WorkerConfig, now: float) -> None:
@@ -76,8 +78,9 @@ class Backlog:
         )
         self._costed: dict[int, Job] = {}
         self._preparing: set[int] = set()
-        self._running: list[int] = []
+        self.running = Running()
         self._plan: list[int] = []
+        self._ahead = False
         self._why = ""
         self._serial = 0
         self._hold_until = math.inf
@@ -89,7 +92,7 @@ class Backlog:
     @property
     def busy(self) -> bool:
         """Whether the model runs a batch, or looks at items that have come."""
-        return bool(self._running or self._preparing)
+        return bool(self.running or self._preparing)
 
     @property
     def leftovers(self) -> int:
@@ -125,9 +128,9 @@ class Backlog:
             return
         if work.tags:
             self._follow(work, jobs)
-        once = bool(work.flags & _ONCE)
-        self._out.append(pipe.Items([job.id for job in jobs], payloads, once))
-        if work.flags & _ALONE:
+        once, alone = bool(work.flags & _ONCE), bool(work.flags & _ALONE)
+        self._out.append(pipe.Items([job.id for job in jobs], payloads, once, alone))
+        if alone:
             self._batcher.add_group(jobs)
         elif warm.has_cost:  # `prepared` will say it
             self._costed.update((job.id, job) for job in jobs)
@@ -183,10 +186,13 @@ class Backlog:
         """A batch begins."""
         since = min(now, self._look_at - LOOK)
         self._look_at = math.inf
-        self._running = list(claim.ids)
+        self.running.begun(claim)
         self._plan = []
         begun = [self.jobs[id] for id in claim.ids if id in self.jobs]
-        self.patience.begin(now, len(claim.ids), begun)
+        if not self.running:
+            self.patience.end()
+        elif self.running.first == claim.ids:
+            self.patience.begin(now, len(claim.ids), begun)
         self.tally.begun(since, self._why, [job.cost for job in begun])
         self.measures.begun(since, begun, len(claim.ids))
         for job in begun:
@@ -215,16 +221,23 @@ class Backlog:
             self._batcher.ended(now, len(done.ids))
             self.patience.answered(done.seconds)
             self.tally.failed += failed
-        if done.ids and self._running and done.ids[0] == self._running[0]:
-            self.patience.end()
+        if self.running.ended(done.ids):
+            self._go_on(now)
+
+    def _go_on(self, now: float) -> None:
+        """A batch has ended; the next may be under way already."""
+        self.patience.end()
+        if following := self.running.first:
+            jobs = [self.jobs[id] for id in following if id in self.jobs]
+            self.patience.begin(now, len(following), jobs)
+        else:
             self.tally.ended(now)
-            self._running = []
-            self._expect_claim(now)
+        self._expect_claim(now)
 
     def model_gone(self, how: str) -> None:
         """The process has ended: nothing of what it held will come back from it."""
-        # Two batches: an item that kills on arrival is to be found although others ran meanwhile.
-        batches = dict.fromkeys(self._running, len(self._running))
+        # Not one: an item that kills on arrival is to be found although others ran meanwhile.
+        batches = self.running.suspects()
         batches.update(dict.fromkeys(self._preparing, len(self._preparing)))
         for job in list(self.jobs.values()):
             self.measures.outcomes["lost" if job.id in batches else "returned"] += 1
@@ -238,7 +251,7 @@ class Backlog:
         self._preparing.clear()
         self.patience.gone()
         self.tally.gone(how)
-        self._running = []
+        self.running.clear()
         self._plan = []
         self._look_at = self._hold_until = math.inf
 
@@ -267,22 +280,25 @@ class Backlog:
         self._next_deadline = min(left, default=math.inf)
 
     def _replan(self, now: float) -> None:
-        plan = self._batcher.next(now, len(self._running))
+        plan = self._batcher.next(now, self.running.last)
         if plan.hold_until is not None:
             self._hold_until = plan.hold_until
         ids = [job.id for job in plan.items]
         self._why = plan.why
-        if ids != self._plan:
+        ahead = self.running.may_be_claimed_ahead(plan.why in FULL, plan.alone)
+        if ids != self._plan or (ids and ahead != self._ahead):
             self._serial += 1
-            self._plan = ids
-            self._out.append(pipe.Plan(self._serial, ids))
-            if not self._running:
-                self._expect_claim(now)
+            self._plan, self._ahead = ids, ahead
+            message = pipe.Plan(self._serial, ids, ahead)
+            self.running.planned(message, plan.alone)
+            self._out.append(message)
+            self._expect_claim(now)
 
     def _expect_claim(self, now: float) -> None:
-        """The model is free: if there is a plan it is being claimed."""
+        """If the model takes a plan now it is being claimed."""
+        takes = self._plan and (self._ahead or not self.running)
         self._free_at = now
-        self._look_at = now + LOOK if self._plan else math.inf
+        self._look_at = now + LOOK if takes else math.inf
 
     # Ends
 

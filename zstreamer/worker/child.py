@@ -19,16 +19,20 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, NoReturn
 
 from zstreamer import errors, failure, pickled
 from zstreamer.codec import PLAIN
-from zstreamer.model import Loaded, PrepareFunction
+from zstreamer.model import Loaded
 from zstreamer.signature import example_text
 from zstreamer.system import cpus, logs
 from zstreamer.worker import pipe, target
 from zstreamer.worker.claims import Claims
+from zstreamer.worker.flights import DEPTH, Flights
+from zstreamer.worker.pool import Pool, Task
+from zstreamer.worker.preparation import Preparation, Ready
+from zstreamer.worker.preparer import Handed
 from zstreamer.worker.runner import ModelBroken, Runner, encode
 
 log = logging.getLogger("zstreamer.worker.child")  # run as __main__
@@ -44,6 +48,10 @@ LAST_ANSWERS = 5.0
 
 PROGRESS = 0.2
 """Seconds of preparing after which the agent hears what is left: many slow items are no hang."""
+
+
+THREADS = ("OMP_NUM_THREADS", "RAYON_NUM_THREADS")
+"""What says how many threads torch and the tokenizers of transformers use."""
 
 
 class Held(NamedTuple):
@@ -67,22 +75,40 @@ class Child:
         self._changed = threading.Condition()
         self._held: dict[int, Held] = {}
         self._plan: pipe.Plan | None = None
-        self._prepare: PrepareFunction
-        self._looks = False
+        self._preparation: Preparation
+        self._pool: Pool | None = None
+        self._looks = self._has_cost = self._in_batches = False
         self.codec = PLAIN
-        self._cost: Callable[[object], float] | None = None
         self._outbox: deque[tuple[list[int], list[object], float]] = deque()
         self._to_write = threading.Semaphore(0)
 
+    def prepare_apart(self, description: target.Description) -> None:
+        """Have the model's items prepared by processes of their own, which start now."""
+        if description.prepare_workers:
+            self._pool = Pool(description, description.prepare_workers, self._take_prepared)
+
+    def wait_for_pool(self) -> None:
+        """Wait until those processes, if there are any, can prepare."""
+        if self._pool is not None:
+            self._pool.start()
+
     def serve(self, model: Loaded) -> NoReturn:
         """Run batches until the process ends."""
-        self._prepare, self._cost = model.prepare, model.cost
-        self._looks = model.looks_on_arrival
-        runner = Runner(model.predict, model.warm_up if model.example else None)
+        self._preparation = Preparation(model, self.codec.decode)
+        self._looks, self._has_cost = model.looks_on_arrival, model.cost is not None
+        self._in_batches = model.prepare_batch is not None and self._pool is None
+        if self._pool is not None:
+            # The agent must not plan what is still being prepared, so each item is told when it is.
+            self._looks = self._has_cost = True
+        check = model.warm_up if model.example else None
+        runner = Runner(model.predict, check, model.begin)
         threading.Thread(target=self._read, name="reader", daemon=True).start()
         threading.Thread(target=self._write_answers, name="writer", daemon=True).start()
         example = example_text(model.example)
-        self.send(pipe.Booted(model.cost is not None, model.inputs, model.outputs, example))
+        ahead = model.begin is not None
+        self.send(pipe.Booted(self._has_cost, model.inputs, model.outputs, example, ahead))
+        if ahead:
+            self._overlap(Flights(runner, self._changed))
         while True:
             ids, held = self._claim()
             start = time.perf_counter()
@@ -94,6 +120,30 @@ class Child:
             log.debug("batch size=%d seconds=%.4f", len(ids), seconds)
             self._answer(ids, outputs, seconds if runner.clean else 0.0)
 
+    def _overlap(self, flights: Flights) -> NoReturn:
+        """Run batches of a model on a device of its own, the next while the one before computes."""
+        while True:
+            claimed = None
+            with self._changed:
+                while not (plan := self._next_plan(len(flights))) and not flights.ready:
+                    self._changed.wait()
+                if plan is not None:
+                    claimed = self._claim_plan(plan)
+            if claimed is not None:  # first, so that the device has work while answers are made
+                ids, held = claimed
+                flights.begin(ids, [h.value for h in held], [h.once for h in held])
+                continue
+            try:
+                ids, outputs, seconds = flights.end()
+            except ModelBroken as error:
+                self._end(error.__cause__ or error)
+            log.debug("batch size=%d seconds=%.4f", len(ids), seconds)
+            self._answer(ids, outputs, seconds)
+
+    def _next_plan(self, begun: int) -> pipe.Plan | None:
+        plan = self._plan
+        return plan if plan and (not begun or (plan.ahead and begun < DEPTH)) else None
+
     def send(self, message: pipe.PipeMessage) -> None:
         """Write one message; blocks while the agent does not read."""
         data = pipe.pack(message)
@@ -104,9 +154,13 @@ class Child:
         with self._changed:
             while self._plan is None:
                 self._changed.wait()
-            plan, self._plan = self._plan, None
-            ids = [id for id in plan.ids if id in self._held]
-            held = [self._held.pop(id) for id in ids]
+            return self._claim_plan(self._plan)
+
+    def _claim_plan(self, plan: pipe.Plan) -> tuple[list[int], list[Held]]:
+        """Take what is left of a plan, with the lock held."""
+        self._plan = None
+        ids = [id for id in plan.ids if id in self._held]
+        held = [self._held.pop(id) for id in ids]
         # Before the batch runs: if this process dies, the agent knows what had begun.
         if len(ids) == len(plan.ids):
             self._claims.note(plan.serial)
@@ -143,14 +197,15 @@ class Child:
         with _Fatal():
             stream = pipe.Stream()
             while data := self._channel.recv(READ):
-                for message in stream.feed(data):
+                said = stream.feed(data)
+                for message in pipe.joined(said) if self._in_batches else said:
                     self._take(message)
             os._exit(0)  # the agent is gone; predict may never return, so nobody is asked
 
     def _take(self, message: pipe.PipeMessage) -> None:
         match message:
             case pipe.Items():
-                self._receive(message)
+                self._receive(message) if self._pool is None else self._pool.submit(message)
             case pipe.Plan():
                 with self._changed:
                     self._plan = message if message.ids else None
@@ -159,42 +214,52 @@ class Child:
                 with self._changed:
                     for id in message.ids:
                         self._held.pop(id, None)
+                if self._pool is not None:
+                    self._pool.drop(message.ids)
+
+    def _take_prepared(self, items: Sequence[tuple[Task, Handed]]) -> None:
+        """Items come back from the pool."""
+        ready = {task: each for task, each in items if isinstance(each, Ready)}
+        bad = {task.id: each for task, each in items if not isinstance(each, Ready)}
+        with self._changed:
+            self._held.update((task.id, Held(r.value, task.once)) for task, r in ready.items())
+        if bad:
+            self.send(pipe.Done(list(bad), list(bad.values()), 0.0))
+        if ready:
+            costs = [float(each.cost) for each in ready.values()]
+            self.send(pipe.Prepared([task.id for task in ready], costs))
 
     def _receive(self, message: pipe.Items) -> None:
         held: dict[int, Held] = {}
         bad_ids: list[int] = []
-        outcomes: list[pipe.Outcome] = []
+        errs: list[pipe.Outcome] = []
         costs: dict[int, float] = {}
-        told = -math.inf
-        for position, (id, payload) in enumerate(zip(message.ids, message.payloads, strict=True)):
+        told, at = -math.inf, 0
+        while at < len(message.ids):
             if self._looks and time.monotonic() - told > PROGRESS:
                 # An item that kills or blocks this process here must be found.
-                self.send(pipe.Preparing(message.ids[position:]))
+                self.send(pipe.Preparing(message.ids[at:]))
                 told = time.monotonic()
-            try:
-                value = self._prepare(self.codec.decode(payload))
-                if self._cost is not None:
-                    costs[id] = _finite(self._cost(value))
-            except BaseException as error:  # noqa: BLE001  # the user's code may raise anything
-                if failure.fatal(error):
-                    self._end(error)
+            end = at + self._preparation.at_once
+            outcomes = self._preparation.run(message.payloads[at:end])
+            for id, outcome in zip(message.ids[at:end], outcomes, strict=True):
+                if isinstance(outcome, Ready):
+                    held[id] = Held(outcome.value, message.once)
+                    costs[id] = outcome.cost
+                    continue
+                if failure.fatal(outcome.error):
+                    self._end(outcome.error)
                 bad_ids.append(id)
-                outcomes.append(errors.to_wire(failure.raised(error)))
-            else:
-                held[id] = Held(value, message.once)
+                errs.append(errors.to_wire(failure.raised(outcome.error)))
+            at = end
         with self._changed:
             self._held.update(held)
         if bad_ids:
-            self.send(pipe.Done(bad_ids, outcomes, 0.0))
-        if self._looks:
+            self.send(pipe.Done(bad_ids, errs, 0.0))
+        if self._has_cost:
             self.send(pipe.Prepared(list(costs), list(costs.values())))
-
-
-def _finite(cost: float) -> float:
-    cost = float(cost)
-    if not math.isfinite(cost):
-        raise ValueError(f"cost() returned {cost}; it must return a finite number")
-    return cost
+        elif self._looks:
+            self.send(pipe.Prepared([], []))
 
 
 class _Fatal:
@@ -234,10 +299,13 @@ def run(
             logs.start_own(description.log_level, description.log_format)
         # Before the model's modules are imported: OpenMP and torch look at it then. Without it
         # each worker would start a thread for every core, and all would wait for each other.
-        os.environ.setdefault("OMP_NUM_THREADS", str(cpus.share(description.workers)))
+        for variable in THREADS:
+            os.environ.setdefault(variable, str(cpus.share(description.workers)))
         if load is not None and description.device:  # others have it since they started
             os.environ["CUDA_VISIBLE_DEVICES"] = description.device
+        child.prepare_apart(description)  # they load while the model does
         model = target.load(description) if load is None else load(description.device)
+        child.wait_for_pool()
         model.warm_up()
     except BaseException as error:  # noqa: BLE001  # whatever the model's code raises, a person must see it
         final = isinstance(error, target.TargetError)

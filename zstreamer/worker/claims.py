@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import mmap
 import os
-import tempfile
+
+from zstreamer.worker.handover import anonymous
 
 PAGE = 4096
 PLACES = PAGE // 8 - 1
@@ -26,7 +27,7 @@ class Claims:
     """
 
     def __init__(self, fd: int | None = None) -> None:
-        self.fd = _memory() if fd is None else fd
+        self.fd = anonymous("claims", PAGE) if fd is None else fd
         self._page = mmap.mmap(self.fd, PAGE)
         # Word 0 counts the claims, the others hold the latest of them, each written as a whole.
         self._words = memoryview(self._page).cast("Q")
@@ -48,14 +49,3 @@ class Claims:
         self._words.release()
         self._page.close()
         os.close(self.fd)
-
-
-def _memory() -> int:
-    """Return a descriptor of one page of zeros that no path leads to."""
-    if hasattr(os, "memfd_create"):  # a file's page could be written to a disk now and then
-        fd = os.memfd_create("claims")
-    else:
-        with tempfile.TemporaryFile() as file:
-            fd = os.dup(file.fileno())
-    os.ftruncate(fd, PAGE)
-    return fd

@@ -34,7 +34,8 @@ MAX_RESTART_BACKOFF = 10.0
 """Seconds before a model's process is started again, doubling while it fails to boot."""
 
 POOL = 4
-"""Batches that a model with cost() has to choose from, besides the two of every window."""
+"""Batches that a model with cost() has to choose from, besides the two of every window; one that
+starts a batch while the one before computes has a third."""
 
 
 class ChildState(Enum):
@@ -112,6 +113,7 @@ class WorkerCore(Peer[WorkerLink, ChildAction]):
                 self.backlog.prepared(now, message)
             case pipe.Booted():
                 self.child = ChildState.WARM
+                self.backlog.running.ahead = message.ahead
                 self._failures = 0
                 if message != self._booted:
                     self._booted = message
@@ -201,6 +203,7 @@ class WorkerCore(Peer[WorkerLink, ChildAction]):
     def _greeting(self, _link: WorkerLink) -> dict[str, object]:
         booted, config = self._booted, self.config
         pool = POOL * config.batch_size if booted.has_cost else 0
+        pool += config.batch_size if booted.ahead else 0
         info: dict[str, object] = {
             "model": config.model,
             "batch_size": config.batch_size,

@@ -154,4 +154,6 @@ def _describe(config: AgentConfig) -> bytes:
         config.log_level,
         config.private,
         config.log_format,
+        config.prepare_workers,
+        config.predict_timeout,
     ).to_bytes()

@@ -12,7 +12,7 @@ what the model's own code does on arrival.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple, TypeAlias
 
 import msgpack
@@ -22,18 +22,26 @@ Outcome: TypeAlias = "bytes | list[object]"
 
 
 class Items(NamedTuple):
-    """Payloads to be decoded and held; `once` marks those that may run only once."""
+    """Payloads to be decoded and held; `once` marks those that may run only once.
+
+    `alone`: suspects, which are prepared apart from others too.
+    """
 
     ids: list[int]
     payloads: list[bytes]
     once: bool
+    alone: bool = False
 
 
 class Plan(NamedTuple):
-    """The batch that may be claimed the moment the model is free; replaces the one before."""
+    """The batch that may be claimed the moment the model is free; replaces the one before.
+
+    `ahead`: also while one batch still computes, by a model that can start the next meanwhile.
+    """
 
     serial: int
     ids: list[int]
+    ahead: bool = False
 
 
 class Drop(NamedTuple):
@@ -46,13 +54,14 @@ class Booted(NamedTuple):
     """The model is loaded and warm; `has_cost` where `Prepared` will say what items cost.
 
     `inputs` and `outputs` are what `signature.declared` makes of the model's, `example` what
-    `signature.example_text` does.
+    `signature.example_text` does. `ahead`: it can start a batch while the one before computes.
     """
 
     has_cost: bool
     inputs: list[dict[str, object]] | None = None
     outputs: list[dict[str, object]] | None = None
     example: str = ""
+    ahead: bool = False
 
 
 class Failed(NamedTuple):
@@ -121,3 +130,34 @@ class Stream:
         self._unpacker.feed(data)
         for kind, *fields in self._unpacker:
             yield _CLASSES[kind](*fields)
+
+
+MOST_JOINED = 256
+"""Items that are joined at most: the first of them waits until all have been prepared."""
+
+
+def joined(messages: Iterable[PipeMessage]) -> Iterator[PipeMessage]:
+    """Yield messages as they are, but Items that follow each other as one."""
+    ahead: Items | None = None
+    for message in messages:
+        if ahead is not None and not _belong_together(ahead, message):
+            yield ahead
+            ahead = None
+        if not isinstance(message, Items) or message.alone:
+            yield message
+        elif ahead is None:
+            ahead = Items([*message.ids], [*message.payloads], message.once)
+        else:
+            ahead.ids.extend(message.ids)
+            ahead.payloads.extend(message.payloads)
+    if ahead is not None:
+        yield ahead
+
+
+def _belong_together(items: Items, message: PipeMessage) -> bool:
+    return (
+        isinstance(message, Items)
+        and not message.alone
+        and message.once == items.once
+        and len(items.ids) + len(message.ids) <= MOST_JOINED
+    )

@@ -15,7 +15,14 @@ from collections.abc import Callable, Sequence
 from zstreamer import errors, failure
 from zstreamer.codec import PLAIN, Codec
 from zstreamer.errors import PredictError, ZStreamerError
-from zstreamer.model import ItemError, PredictFunction, WrongNumberOfOutputs, listed
+from zstreamer.model import (
+    BeginFunction,
+    ItemError,
+    Pending,
+    PredictFunction,
+    WrongNumberOfOutputs,
+    listed,
+)
 from zstreamer.worker.pipe import Outcome
 
 PROBE_AFTER = 50
@@ -30,20 +37,69 @@ class ModelBroken(Exception):
     """The model can run no batch in this process any more; the cause is its ``__cause__``."""
 
 
+class Begun:
+    """A batch that may compute while the next is begun.
+
+    Args:
+        items, once: as for `Runner.run`.
+    """
+
+    def __init__(self, items: Sequence[object], once: Sequence[bool]) -> None:
+        self.items, self.once = items, once
+        self._pending: Pending | None = None
+        self._error: BaseException | None = None
+
+    def begin(self, begin: BeginFunction) -> None:
+        """Start it; what that raises is raised when it is ended."""
+        try:
+            self._pending = begin(list(self.items))
+        except BaseException as error:  # noqa: BLE001  # the user's code may raise anything
+            self._error = error
+
+    def wait(self) -> None:
+        """Return when the device is done with it; may be called from any thread."""
+        try:
+            if self._pending is not None:
+                self._pending.wait()
+        except BaseException as error:  # noqa: BLE001  # the device's errors come to light here
+            self._error = error
+
+    @property
+    def first(self) -> PredictFunction | None:
+        """What its first run is to be; None where it was not started."""
+        if self._pending is None and self._error is None:
+            return None
+        return self._first
+
+    def _first(self, _: list[object]) -> Sequence[object]:
+        pending, error = self._pending, self._error
+        self._pending = self._error = None  # what failed must not keep its tensors
+        if pending is None or error is not None:
+            raise error or RuntimeError("nothing was begun")
+        return pending.outputs()
+
+
 class Runner:
     """A model's predict with the rules above.
 
     Args:
         predict: the model's.
         check: raises where the model cannot run its own example; None where it has none.
+        begin: starts a batch on the model's device; None where predict alone runs batches.
 
     Attributes:
         limit: items that fitted into memory the last time; None while memory never ran out.
         clean: whether in the last `run` predict ran exactly once and succeeded.
     """
 
-    def __init__(self, predict: PredictFunction, check: Callable[[], object] | None = None) -> None:
+    def __init__(
+        self,
+        predict: PredictFunction,
+        check: Callable[[], object] | None = None,
+        begin: BeginFunction | None = None,
+    ) -> None:
         self._predict = predict
+        self._begin = begin
         self._check = check
         self.limit: int | None = None
         self.clean = True
@@ -52,13 +108,30 @@ class Runner:
         self._failures = 0
         self._doubt_at = DOUBT_AFTER
 
-    def run(self, items: Sequence[object], once: Sequence[bool]) -> list[object]:
+    def begin(self, items: Sequence[object], once: Sequence[bool]) -> Begun:
+        """Start a batch where the model can, and return it for `end`."""
+        begun = Begun(items, once)
+        if self._begin is not None and items and len(items) <= (self.limit or len(items)):
+            begun.begin(self._begin)
+        return begun
+
+    def end(self, begun: Begun) -> list[object]:
+        """Return the outputs of a batch that was begun; as `run`, which runs what was not."""
+        return self.run(begun.items, begun.once, begun.first)
+
+    def run(
+        self,
+        items: Sequence[object],
+        once: Sequence[bool],
+        first: PredictFunction | None = None,
+    ) -> list[object]:
         """Return an output for each item, or an error in its place.
 
         Args:
             items: the inputs, decoded.
             once: for each, whether it may run only once; where its batch fails it gets
                 that failure as its own, since it may not be run again.
+            first: runs the whole batch in the place of predict, the first time.
 
         Raises:
             ModelBroken: this process can run no batch any more, and the items are not done.
@@ -69,8 +142,8 @@ class Runner:
         limit = self.limit
         self._one_too_large = False
         size = limit or len(items)
-        if size >= len(items):
-            outputs = self._attempt(list(items), list(once))
+        if first is not None or size >= len(items):
+            outputs = self._attempt(list(items), list(once), first)
         else:
             self.clean = False
             outputs = []
@@ -83,9 +156,11 @@ class Runner:
         self._doubt(outputs)
         return outputs
 
-    def _attempt(self, items: list[object], once: list[bool]) -> list[object]:
+    def _attempt(
+        self, items: list[object], once: list[bool], first: PredictFunction | None = None
+    ) -> list[object]:
         try:
-            outputs = listed(self._predict(list(items)), len(items))
+            outputs = listed((first or self._predict)(list(items)), len(items))
             for output in outputs:
                 if isinstance(output, BaseException) and failure.fatal(output):
                     raise output

@@ -41,6 +41,8 @@ class Description:
         log_level: the least that this package logs in the child.
         private: items come from the owner alone, and may be pickles.
         log_format: what a line of its log is: text or json.
+        prepare_workers: processes that prepare for it.
+        predict_timeout: seconds before a group of items that is prepared there counts as hung.
     """
 
     name: str
@@ -53,6 +55,8 @@ class Description:
     log_level: str = "warning"
     private: bool = False
     log_format: str = "text"
+    prepare_workers: int = 0
+    predict_timeout: float | None = None
 
     def to_bytes(self) -> bytes:
         """Return the description as bytes for `from_bytes`."""
@@ -203,8 +207,8 @@ _main: dict[str, object] = {}
 """What `import_main` has still to do."""
 
 
-def load(description: Description) -> Loaded:
-    """Load the model.
+def load(description: Description, prepare_only: bool = False) -> Loaded:
+    """Load the model, or of it only what prepares.
 
     Raises:
         TargetError: there is no such module or attribute, or it is no model.
@@ -215,23 +219,24 @@ def load(description: Description) -> Loaded:
     if description.pickled:
         frozen = _thaw(description.pickled)
         gpu_id = None if device is None else frozen.gpu_ids.get(device, device)
-        return Loaded(frozen.source, gpu_id, frozen.args, frozen.kwargs)
+        return Loaded(frozen.source, gpu_id, frozen.args, frozen.kwargs, prepare_only)
     if description.name.startswith(HUB):
-        return _of_hub(description)
+        return _of_hub(description, prepare_only)
     source = resolve(description.name)
-    return Loaded(source, device, description.args, description.kwargs)
+    return Loaded(source, device, description.args, description.kwargs, prepare_only)
 
 
 HUB = "hf:"
 """What stands before the name of a model of the Hugging Face hub."""
 
 
-def _of_hub(description: Description) -> Loaded:
+def _of_hub(description: Description, prepare_only: bool) -> Loaded:
     """Load a model of the hub; raises TargetError where it or a package is missing."""
     try:
         hub: Any = importlib.import_module("zstreamer.hf")
         found = hub.model(description.name.removeprefix(HUB), **description.kwargs)
-        return Loaded(found, description.device or None, description.args)
+        gpu_id = description.device or None
+        return Loaded(found, gpu_id, description.args, prepare_only=prepare_only)
     except (ConfigError, ImportError) as error:
         raise TargetError(str(error)) from error
 
