@@ -7,8 +7,10 @@ import pytest
 from zstreamer.config import AgentConfig, WorkerConfig
 from zstreamer.worker import pipe
 from zstreamer.worker.core import WorkerCore
+from zstreamer.worker.jobs import Job
 from zstreamer.worker.running import Running
 from zstreamer.worker.supervisor import agent_config
+from zstreamer.worker.suspects import Suspects
 
 
 def begun(*plans, ahead=True):
@@ -76,3 +78,14 @@ def test_the_window_of_a_model_that_overlaps_has_room_for_a_third_batch():
 def test_workers_share_the_devices_that_there_are(devices, dealt):
     config = WorkerConfig(target="m:M", num=3, devices=devices)
     assert [agent_config(config, number).device for number in range(3)] == dealt
+
+
+def test_suspects_that_are_still_prepared_are_not_planned_and_who_is_gone_is_not_waited_for():
+    suspects = Suspects()
+    jobs = [Job(id, None, id, 9.0, 0.0) for id in (1, 2, 3)]
+    suspects.add(jobs[:2])
+    suspects.add(jobs[2:])
+    assert suspects.ready([1, 7]) == []
+    assert suspects.ready([3]) == [jobs[2:]]
+    assert suspects.ready([2]) == [jobs[:2]]
+    assert suspects.ready([1, 2, 3]) == []
