@@ -6,7 +6,7 @@
 /metrics   for Prometheus, see docs/metrics.md
 /status    the snapshot as JSON
 /          the page for people, see `zstreamer.broker.live`
-/operator  POST {"action": "drain" or "resume", "name": …}, see `zstreamer.broker.orders`
+/operator  POST {"action": "drain", "refuse" or "resume", "name": …}, see `zstreamer.broker.orders`
 
 Beyond loopback, and where the broker asks for keys, what is not for probes needs a bearer token
 (`zstreamer keys http NAME`).
@@ -15,6 +15,7 @@ Beyond loopback, and where the broker asks for keys, what is not for probes need
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 
@@ -36,6 +37,11 @@ PUBLISH = 0.5
 
 OPEN = ("/healthz", "/readyz", *live.FILES)
 """Pages that need no token: those for probes, and the page for people without its figures."""
+
+SURVEY = 5.0
+SCRAPED = 90.0
+"""Seconds between two questions to the workers for /metrics, and for which they are asked after a
+scrape."""
 
 STALE = 5.0
 """Seconds without a new snapshot after which the loop counts as stuck."""
@@ -65,7 +71,8 @@ class Admin:
         self._orders = Orders(config.operator_token, keys=config.keys is not None)
         self._live = Live(core, self._orders.by_token)
         local = stays_on_machine(f"tcp://{config.host}:{config.http_port}")
-        self._next = 0.0
+        self._next = self._survey_at = 0.0
+        self._scraped = -math.inf
         self._metrics = Metrics(core, turns)
         self.snapshot: dict[str, object] = core.snapshot(time.monotonic())
         self.published = time.monotonic()
@@ -78,7 +85,7 @@ class Admin:
                     {
                         "/healthz": self._health,
                         "/readyz": self._ready,
-                        "/metrics": lambda _: Page(200, self._metrics.text(), CONTENT_TYPE),
+                        "/metrics": self._scrape,
                         "/status": lambda _: words(200, self.snapshot),
                         **self._live.pages(),
                     },
@@ -102,12 +109,19 @@ class Admin:
         """Do what operators have ordered, and take a new snapshot where one is due."""
         if self._pages is None:
             return
-        self._orders.carry_out(self._core)
+        self._orders.carry_out(self._core, now)
         self._live.look(now)
+        if now >= self._survey_at and now < self._scraped + SCRAPED:
+            self._survey_at = now + SURVEY
+            self._core.look(now)
         if now >= self._next:
             self._next = now + PUBLISH
             self.snapshot = self._core.snapshot(now)
             self.published = now
+
+    def _scrape(self, _: Query) -> Page:
+        self._scraped = time.monotonic()
+        return Page(200, self._metrics.text(), CONTENT_TYPE)
 
     def _health(self, _: Query) -> Page:
         stuck = time.monotonic() - self.published > STALE

@@ -202,7 +202,7 @@ def refusal(
         return ClientFull("this client has too much open work", retry_after=wait or 1.0)
     tenant = client.tenant
     if tenant.limited:
-        full = tenant.refusal(now, count, size, config.max_items, config.max_bytes)
+        full = tenant.refusal(now, count, size, config.max_items, config.max_bytes, wait)
         if full is not None:
             return full
     largest = max(sizes, default=0)

@@ -201,7 +201,8 @@ class BrokerCore:
                     worker.moved = now
                 self._dirty[worker] = None
             case protocol.Status():
-                worker.facts = facts.kept(message.info)
+                before, worker.facts = worker.facts, facts.kept(message.info)
+                worker.model.tally.batches.told(before, worker.facts)
                 worker.told = 0  # it has read the question, and so what came before that
             case protocol.Ping():
                 pass

@@ -1,15 +1,17 @@
-"""Workers that an operator keeps from new items, by name: drained until they are resumed.
+"""Names that an operator has drained or refused, until they are resumed.
 
-A name is a worker's ``host:pid``, its host, or ``model NAME`` for all workers of a model. It holds
-for workers that come later, too: one that loses its connection comes back drained.
+A name is a peer's ``host:pid``, its host, or ``model NAME`` for all workers of a model. It holds
+for peers that come later, too: a drained worker that loses its connection comes back drained.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from zstreamer.broker import introduction
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from zstreamer.broker.workers import Worker
 
@@ -21,7 +23,7 @@ MAX_NAME = 512
 
 
 class Holds:
-    """The names that are drained now."""
+    """The names that one order holds for now."""
 
     def __init__(self) -> None:
         self.names: dict[str, None] = {}
@@ -31,24 +33,38 @@ class Holds:
         if not 0 < len(name) <= MAX_NAME:
             return f"a name has 1 to {MAX_NAME} characters"
         if len(self.names) >= MOST and name not in self.names:
-            return f"{MOST:,} names are drained already; resume some"
+            return f"there are {MOST:,} names already; resume some"
         self.names[name] = None
         return ""
 
-    def remove(self, name: str) -> str:
-        """Let a name go. A worker resumes only when none of its names is held."""
+    def remove(self, name: str) -> None:
+        """Let a name go. A peer resumes only when none of its names is held."""
         self.names.pop(name, None)
-        return ""
 
     def holds(self, worker: Worker) -> bool:
-        """Whether this worker is to get nothing new."""
-        return bool(self.names) and not self.names.keys().isdisjoint(names(worker))
+        """Whether one of a worker's names is held."""
+        return self.first(names(worker)) is not None
+
+    def first(self, names: Iterable[str]) -> str | None:
+        """Return the first of a peer's names that is held."""
+        return next((name for name in names if name in self.names), None) if self.names else None
+
+    def of_hello(self, info: Mapping[str, object]) -> str | None:
+        """Return which name of a peer that says HELLO is held."""
+        if not self.names:
+            return None
+        return self.first((*of_peer(introduction.kept(info)), f"model {info.get('model')!s:.600}"))
 
 
 def names(worker: Worker) -> tuple[str, ...]:
     """Return the names by which an operator may call a worker, its own first."""
-    host = str(worker.info.get("host", "-"))
-    return f"{host}:{worker.info.get('pid', '-')}", host, f"model {worker.model.name}"
+    return *of_peer(worker.info), f"model {worker.model.name}"
+
+
+def of_peer(info: Mapping[str, object]) -> tuple[str, str]:
+    """Return the names of a client or a worker, its own first, from what HELLO says of it."""
+    host = str(info.get("host", "-"))
+    return f"{host}:{info.get('pid', '-')}", host
 
 
 def named(workers: Iterable[Worker], name: str) -> list[Worker]:

@@ -34,6 +34,11 @@ MOST_PATIENCE = 7 * 24 * 3600.0
 
 NOT_ITS_ID = "the id of this HELLO is in use by another key"
 
+NO_TENANT = (
+    "this program names a tenant, and its key does not let it: give the key that tenant, or "
+    '`zstreamer keys client NAME --tenant "*"` where it speaks for many, as a gateway does'
+)
+
 
 class Job(NamedTuple):
     """What a worker is here for.

@@ -19,6 +19,7 @@ from typing import Final
 from zstreamer.broker import snapshot
 from zstreamer.broker.core import BrokerCore
 from zstreamer.broker.history import KEYS, History
+from zstreamer.broker.workers import Worker
 from zstreamer.system.pages import Answer, Page, Query
 
 EVERY = 0.9
@@ -59,7 +60,7 @@ class Live:
 
     Args:
         core: the broker, which another thread runs: here it is only read.
-        acts: whether the page may offer to drain and resume, with the operator's token.
+        acts: whether the page may offer to drain, refuse and resume, with the operator's token.
     """
 
     def __init__(self, core: BrokerCore, acts: bool) -> None:
@@ -101,7 +102,7 @@ class Live:
         clients = list(core.sessions.connected.values())
         models = [model for model in list(core.models.values()) if model.known]
         shown = nlargest(WORKERS, workers, key=lambda each: len(each.tickets))
-        shown.sort(key=lambda each: (each.model.name, str(each.info.get("host")), each.id))
+        shown.sort(key=_place)
         busiest = nlargest(CLIENTS, clients, key=lambda each: (len(each.items), each.sent))
         return {
             "keys": KEYS,
@@ -109,11 +110,18 @@ class Live:
             "uptime": round(now - core.born, 1),
             "draining": core.draining,
             "held": list(core.sessions.holds.names),
+            "refused": list(core.sessions.banned.names),
             "counts": {"workers": len(workers), "clients": len(clients), "models": len(models)},
             "models": [snapshot.model_row(each, now) for each in models[:MODELS]],
             "workers": [snapshot.worker_row(each, now) for each in shown],
             "clients": [snapshot.client_row(each) for each in busiest],
         }
+
+
+def _place(worker: Worker) -> tuple[str, str, int]:
+    """Return where a worker stands in the table."""
+    pid = worker.info.get("pid")
+    return worker.model.name, str(worker.info.get("host")), pid if isinstance(pid, int) else 0
 
 
 def _file(name: str) -> Answer:

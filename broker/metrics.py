@@ -99,6 +99,11 @@ class Metrics(Collector):
             families.put(f"zstreamer_{series}", value, name)
         families.put_histogram("zstreamer_queue_seconds", tally.queued, name)
         families.put_histogram("zstreamer_item_seconds", tally.total, name)
+        families.put_histogram("zstreamer_batch_items", tally.batches.sizes, name)
+        for reason, count in list(tally.batches.closed.items()):
+            families.put("zstreamer_batches_closed_total", count, name, reason)
+        families.put("zstreamer_batch_cost_total", tally.batches.cost, name)
+        families.put("zstreamer_batch_padded_cost_total", tally.batches.padded, name)
         self._workers(families, name, list(model.workers.values()))
 
     def _workers(self, families: Families, name: str, workers: list[Worker]) -> None:

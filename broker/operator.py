@@ -1,10 +1,11 @@
-"""What an operator may ask of a running broker: drain and resume, by name.
+"""What an operator may ask of a running broker: drain, refuse and resume, by name.
 
     drain NAME     its workers finish what they hold and get nothing new; they stay connected
-    resume NAME    they get items again
+    refuse NAME    its clients and workers are told why, their sessions end, and they may not return
+    resume NAME    ends both
 
-NAME is a worker's ``host:pid``, a host, ``model NAME``, or ``broker``, which then refuses new items
-and goes on with those it has.
+NAME is a ``host:pid``, a host, ``model NAME``, or ``broker``, which can be drained: it then refuses
+new items and goes on with those it has.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from typing import NamedTuple
 
 from zstreamer.broker import holds
 from zstreamer.broker.core import BrokerCore
+from zstreamer.broker.sessions import Side
+from zstreamer.errors import Unauthorized
 
-ACTIONS = ("drain", "resume")
+ACTIONS = ("drain", "refuse", "resume")
 BROKER = "broker"
 
 
@@ -25,34 +28,89 @@ class Outcome(NamedTuple):
     body: dict[str, object]
 
 
-def act(core: BrokerCore, action: object, name: object) -> Outcome:
+def act(core: BrokerCore, now: float, action: object, name: object) -> Outcome:
     """Do it; a wrong action or name changes nothing.
 
     Args:
         core: the broker.
+        now: monotonic seconds.
         action: one of `ACTIONS`.
         name: see above.
     """
     if action not in ACTIONS or not isinstance(name, str):
-        return Outcome(400, {"error": "give an action, drain or resume, and a name"})
-    drain = action == "drain"
+        return Outcome(400, {"error": "give an action, drain, refuse or resume, and a name"})
     if name == BROKER:
-        if drain:
-            core.drain()
-        else:
-            core.resume()
-        return Outcome(200, {"name": name, "draining": core.draining})
-    workers = holds.named(core.workers.values(), name)
-    if not workers and (drain or name not in core.sessions.holds.names):
-        return Outcome(404, {"error": f"no worker here is called {name:.200}: {_known(core)}"})
-    if wrong := core.sessions.holds.add(name) if drain else core.sessions.holds.remove(name):
+        return _broker(core, action)
+    if action == "drain":
+        return _drain(core, name)
+    return _refuse(core, now, name) if action == "refuse" else _resume(core, name)
+
+
+def _drain(core: BrokerCore, name: str) -> Outcome:
+    if not _workers(core, name):
+        return _nobody(core, name, workers_only=True)
+    if wrong := core.sessions.holds.add(name):
         return Outcome(429, {"error": wrong})
+    return _drained(core, name)
+
+
+def _refuse(core: BrokerCore, now: float, name: str) -> Outcome:
+    peers = _workers(core, name) + _clients(core, name)
+    if not peers:
+        return _nobody(core, name, workers_only=False)
+    if wrong := core.sessions.banned.add(name):
+        return Outcome(429, {"error": wrong})
+    for side, session in peers:
+        error = Unauthorized(f"an operator of the broker has refused {name!r}")
+        core.sessions.shut_out(now, side, session, error)
+    return Outcome(200, {"name": name, "refused": len(peers)})
+
+
+def _broker(core: BrokerCore, action: object) -> Outcome:
+    if action == "refuse":
+        return Outcome(400, {"error": "a broker can be drained; refuse is for its peers"})
+    if action == "drain":
+        core.drain()
+    else:
+        core.resume()
+    return Outcome(200, {"name": BROKER, "draining": core.draining})
+
+
+def _resume(core: BrokerCore, name: str) -> Outcome:
+    sessions = core.sessions
+    if name not in {**sessions.holds.names, **sessions.banned.names} and not _workers(core, name):
+        return _nobody(core, name, workers_only=False)
+    sessions.banned.remove(name)
+    sessions.holds.remove(name)
+    return _drained(core, name)
+
+
+def _drained(core: BrokerCore, name: str) -> Outcome:
     core.look_at_holds()
+    workers = holds.named(core.workers.values(), name)
     drained = [holds.names(each)[0] for each in workers if each.drained]
     return Outcome(200, {"name": name, "workers": len(workers), "drained": drained})
 
 
-def _known(core: BrokerCore) -> str:
-    found = dict.fromkeys(holds.names(each)[0] for each in core.workers.values())
-    few = ", ".join(list(found)[:20]) or "none"
-    return f"its workers are {few}" + (f" and {len(found) - 20} more" if len(found) > 20 else "")
+def _workers(core: BrokerCore, name: str) -> list[tuple[Side, bytes]]:
+    workers = core.workers.items()
+    return [(Side.WORKER, session) for session, each in workers if name in holds.names(each)]
+
+
+def _clients(core: BrokerCore, name: str) -> list[tuple[Side, bytes]]:
+    clients = core.sessions.connected.items()
+    return [(Side.CLIENT, session) for session, each in clients if name in holds.of_peer(each.info)]
+
+
+def _nobody(core: BrokerCore, name: str, *, workers_only: bool) -> Outcome:
+    workers = dict.fromkeys(holds.names(each)[0] for each in core.workers.values())
+    who, known = "worker", f"its workers are {_few(workers)}"
+    if not workers_only:
+        clients = (holds.of_peer(each.info)[0] for each in core.sessions.connected.values())
+        who, known = "peer", f"{known}; its clients are {_few(dict.fromkeys(clients))}"
+    return Outcome(404, {"error": f"no {who} here is called {name:.200}: {known}"})
+
+
+def _few(names: dict[str, None]) -> str:
+    words = ", ".join(list(names)[:20]) or "none"
+    return words + (f" and {len(names) - 20} more" if len(names) > 20 else "")

@@ -62,11 +62,11 @@ class Orders:
             return words(503, {"error": "the broker's loop is busy or ends; it may still act"})
         return words(*order.outcome)
 
-    def carry_out(self, core: BrokerCore) -> None:
+    def carry_out(self, core: BrokerCore, now: float) -> None:
         """Do what has been asked for; called by the loop."""
         while not self._orders.empty():
             order = self._orders.get()
-            order.outcome = operator.act(core, order.action, order.name)
+            order.outcome = operator.act(core, now, order.action, order.name)
             log.info(
                 "operator action=%.20r name=%.200r status=%d",
                 order.action,

@@ -31,6 +31,7 @@ from zstreamer.broker.descriptors import Descriptors
 from zstreamer.broker.gate import DOMAINS, Gate
 from zstreamer.broker.journal import Journal
 from zstreamer.broker.patience import DEAF
+from zstreamer.broker.rotation import Rotation
 from zstreamer.broker.sessions import Outgoing, Side
 from zstreamer.broker.terms import TermsFile
 from zstreamer.config import BrokerConfig
@@ -123,6 +124,7 @@ class Server:
             side: transport.router(endpoint, options, pair, DOMAINS[side])
             for side, endpoint in self._endpoints.items()
         }
+        self._rotation = Rotation(self.sockets, self._endpoints)
         self._inboxes = {
             side: transport.Inbox(socket, self.core.sessions.deaf(side))
             for side, socket in self.sockets.items()
@@ -153,7 +155,8 @@ class Server:
 
     def turn(self) -> None:
         """Wait for something to do, and do it."""
-        wait = min(self.core.wake_at(), *self._probe_at.values(), math.inf) - time.monotonic()
+        wake_at = min(self.core.wake_at(), self._rotation.wake_at, *self._probe_at.values())
+        wait = wake_at - time.monotonic()
         ready = dict(self.poller.poll(max(0, math.ceil(wait * 1000))))
         now = time.monotonic()
         if now - self._turn_at > PAUSE:
@@ -193,6 +196,8 @@ class Server:
         """Let in who may come, and end the connections of those who may not any more."""
         if asked:
             gate.answer(now)
+        if self._rotation.wake_at <= now:
+            self._rotation.look(now)
         if (change := gate.changes()) is not None:
             ended = revocation.revoke(self.core.sessions, now, change.gone, change.changed)
             self._revoked.update(dict.fromkeys(ended, now + LAST_WORDS))
@@ -204,8 +209,7 @@ class Server:
                 len(ended),
             )
             if change.pair is not None:
-                for side, socket in self.sockets.items():
-                    transport.rebind(socket, self._endpoints[side], change.pair, DOMAINS[side])
+                self._rotation.begin(now, change.pair)
                 log.info("the broker's key is now %s", change.pair.public.decode())
         for who in [each for each, at in self._revoked.items() if at <= now]:
             del self._revoked[who]

@@ -21,7 +21,7 @@ from zstreamer.broker.tenants import Tenants, name_in
 from zstreamer.broker.workers import Worker
 from zstreamer.config import BrokerConfig
 from zstreamer.errors import ZStreamerError
-from zstreamer.keys.ring import Principal
+from zstreamer.keys.ring import MAX_TENANT, Principal, tenant_of
 from zstreamer.wire import protocol
 from zstreamer.wire.protocol import Frames, Hello, Role
 
@@ -62,7 +62,7 @@ class Sessions:
         workers: by session.
         tenants: to whom clients belong.
         patience: how much longer the broker listens to the sessions of a side that err.
-        holds: names of workers that an operator has drained.
+        holds, banned: names that an operator has drained, and refused.
         out: answers to sessions, which may be unknown; the core sends them.
         refusals: the latest sessions that were refused: which side, who, and why; for the log.
     """
@@ -75,7 +75,7 @@ class Sessions:
         self.workers: dict[bytes, Worker] = {}
         self.tenants = Tenants()
         self.patience = {side: Patience() for side in Side}
-        self.holds = Holds()
+        self.holds, self.banned = Holds(), Holds()
         self.out: list[Outgoing] = []
         self.refusals: deque[tuple[Side, str, str]] = deque(maxlen=MAX_REFUSALS)
         self._config = config
@@ -120,8 +120,12 @@ class Sessions:
             return None
         name = name_in(hello.info)
         if name is None:
-            words = f"a tenant's name is text of up to {protocol.MAX_NAME} characters"
+            words = f"a tenant's name is printable text of up to {MAX_TENANT} characters"
             self.refuse(now, Side.CLIENT, session, errors.BadRequest(words))
+            return None
+        tenant = tenant_of(name, principal.tenant if principal is not None else None)
+        if tenant is None:
+            self.refuse(now, Side.CLIENT, session, errors.Unauthorized(introduction.NO_TENANT))
             return None
         client = self.clients.get(hello.id)
         if client is not None and not introduction.same_key(client.principal, principal):
@@ -131,9 +135,8 @@ class Sessions:
         resumed = client is not None
         if client is None:
             answers = self._scheduler.bundles.answer
-            named = principal.tenant if principal is not None and principal.tenant else name
-            tenant = self.tenants.named(named, now)
-            client = ClientRecord(hello.id, self._config.max_payload, answers, tenant)
+            whose = self.tenants.named(tenant, now)
+            client = ClientRecord(hello.id, self._config.max_payload, answers, whose)
             self.clients[hello.id] = client
         if client.session is not None:
             self._replace(now, Side.CLIENT, client.session)
@@ -193,6 +196,9 @@ class Sessions:
         elif hello.role != role:
             words = f"this port is for {side.value}s; check that the two ports are not swapped"
             self.refuse(now, side, session, errors.BadRequest(words))
+        elif (name := self.banned.of_hello(hello.info)) is not None:
+            words = f"an operator of the broker has refused {name!r}"
+            self.refuse(now, side, session, errors.Unauthorized(words))
         else:
             return True
         return False

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 
+from zstreamer.broker.batches import Batches
 from zstreamer.broker.lots import Lot
 from zstreamer.errors import Code
 from zstreamer.histogram import Histogram, Sizes
@@ -53,11 +54,13 @@ class Tally:
         bytes_in, bytes_out: of payloads.
         queued: seconds from an item's arrival until a worker gets it.
         total: seconds from an item's arrival until its answer comes back from a worker.
+        batches: what workers tell of their batches.
     """
 
     __slots__ = (
         "admitted",
         "answered",
+        "batches",
         "bytes_in",
         "bytes_out",
         "errors",
@@ -85,6 +88,7 @@ class Tally:
         self.bytes_out = 0
         self.queued = Histogram()
         self.total = Histogram()
+        self.batches = Batches()
 
     def admit(self, lot: Lot) -> None:
         """Items are taken."""

@@ -2,7 +2,9 @@
 
 A tenant is named by a client's key, or without keys by the client's own word (`tenant` in its
 HELLO). All of a tenant's clients share its turns in the queue and its limits. A client that names
-none belongs to the tenant `""`.
+none belongs to the tenant `""`. A key of the tenant `"*"` lets its program name any, as a gateway
+does for its callers; with one that names no tenant it may name none, as each name has limits and
+turns of its own.
 """
 
 from __future__ import annotations
@@ -11,8 +13,8 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from zstreamer.errors import Overloaded
-from zstreamer.wire.protocol import MAX_NAME
+from zstreamer.errors import Overloaded, Rate
+from zstreamer.keys.ring import is_tenant
 
 MAX_TENANTS = 1000
 """Tenants without a table of their own that are kept apart; clients of more share the last."""
@@ -131,7 +133,13 @@ class Tenant:
         return asked if most is None else min(asked, most)
 
     def refusal(
-        self, now: float, items: int, size: int, max_items: int, max_bytes: int
+        self,
+        now: float,
+        items: int,
+        size: int,
+        max_items: int,
+        max_bytes: int,
+        predicted: float = 0.0,
     ) -> TenantFull | None:
         """Return why so many items of ``size`` bytes are more than it may have, or None.
 
@@ -141,21 +149,27 @@ class Tenant:
             size: bytes of their payloads.
             max_items: the broker's own limit.
             max_bytes: likewise.
+            predicted: seconds until what is queued is answered; 0 where that is not known.
         """
         terms = self.terms
         who = f"the tenant {self.name!r}"
-        if wait := self._items.wait(now):
-            rate = terms.items_per_second
-            return TenantFull(f"{who} may send {rate:g} items a second", retry_after=wait)
-        if wait := self._bytes.wait(now):
-            rate = terms.bytes_per_second
-            return TenantFull(f"{who} may send {rate:g} bytes a second", retry_after=wait)
+        waits = (self._items.wait(now), "items"), (self._bytes.wait(now), "bytes")
+        if (longest := max(waits))[0]:
+            wait, unit = longest
+            rate = self._items.rate if unit == "items" else self._bytes.rate
+            words = f"{who} may send {rate:g} {unit} a second"
+            return TenantFull(words, wait, Rate(rate, unit))
+        later = predicted or 1.0
         most = math.inf if terms.open_items is None else terms.open_items
         if self.open + items > min(most, terms.queue_share * max_items):
-            return TenantFull(f"{who} has {self.open:,} items open, as many as it may")
+            return TenantFull(f"{who} has {self.open:,} items open, as many as it may", later)
         if self.bytes + size > terms.queue_share * max_bytes:
-            return TenantFull(f"{who} has {self.bytes:,} bytes open, as many as it may")
+            return TenantFull(f"{who} has {self.bytes:,} bytes open, as many as it may", later)
         return None
+
+    def owes(self, now: float) -> bool:
+        """Whether it has used more than its rates by now, so that it has to wait."""
+        return self._items.wait(now) > 0 or self._bytes.wait(now) > 0
 
     def admit(self, items: int, size: int) -> None:
         """So many items were taken: they count against its rates."""
@@ -181,7 +195,7 @@ class Tenants:
         tenant = self._tenants.get(name)
         if tenant is None:
             if len(self._tenants) >= MAX_TENANTS:
-                self._forget()
+                self._forget(now)
             if len(self._tenants) >= MAX_TENANTS and name not in self._terms:
                 name = OTHERS
             tenant = self._tenants.setdefault(name, Tenant(name, self._terms_of(name), now))
@@ -200,14 +214,16 @@ class Tenants:
     def _terms_of(self, name: str) -> Terms:
         return self._terms.get(name) or self._terms.get(OTHERS) or Terms()
 
-    def _forget(self) -> None:
-        """Forget those that have no client and nothing open."""
+    def _forget(self, now: float) -> None:
+        """Forget those that have no client and nothing open, and are within their rates."""
         for name, tenant in list(self._tenants.items()):
-            if not (tenant.clients or tenant.open or tenant.name in self._terms):
+            if not (
+                tenant.clients or tenant.open or tenant.name in self._terms or tenant.owes(now)
+            ):
                 del self._tenants[name]
 
 
 def name_in(info: Mapping[str, object]) -> str | None:
     """Return the tenant that a HELLO names, empty for none; None where it is no good name."""
     name = info.get("tenant", "")
-    return name if isinstance(name, str) and len(name) <= MAX_NAME else None
+    return name if isinstance(name, str) and is_tenant(name) else None

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from zstreamer.broker.tenants import Terms
+from zstreamer.keys.ring import MAX_TENANT, is_tenant
 from zstreamer.setting import ConfigError
 from zstreamer.sources import TENANTS, load
-from zstreamer.wire.protocol import MAX_NAME
 
 log = logging.getLogger(__name__)
 
@@ -54,8 +54,9 @@ def read(path: Path) -> dict[str, Terms]:
 
 
 def _terms(name: str, table: object, path: Path) -> Terms:
-    if len(name) > MAX_NAME:
-        raise ConfigError(f"{path}: a tenant's name has at most {MAX_NAME} characters")
+    if not is_tenant(name):
+        words = f"a tenant's name is printable text of up to {MAX_TENANT} characters"
+        raise ConfigError(f"{path}: {words}, not {name!r:.300}")
     if not isinstance(table, dict):
         raise ConfigError(f"{path} has {TENANTS}.{name} that is no table: write [{TENANTS}.{name}]")
     values: dict[str, Any] = {}

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import settings
 
 from tests.helpers.cluster import Cluster
+from tests.helpers.leaks import pytest_runtest_makereport  # noqa: F401  # a hook
 from tests.helpers.waiting import all_gone
 
 settings.register_profile("project", deadline=None)  # a busy machine may be slow at any example

@@ -101,8 +101,8 @@ class BrokerConfig(Config):
     operator_token: str = setting(
         "",
         ANY_TEXT,
-        "Secret with which drain and resume are allowed from other machines, over the HTTP port; "
-        "none: only from this one.",
+        "Secret with which drain, refuse and resume are allowed from other machines, over the HTTP "
+        "port; none: only from this one.",
     )
     http_port: int = setting(
         7789, PORT_OR_NONE, "Port of the broker's own status pages (HTTP); 0 for none."
@@ -383,8 +383,8 @@ class GatewayConfig(Config):
     tenant_header: str | None = setting(
         None,
         optional(TEXT, "none"),
-        "Header that names the tenant of a request whose token names none; whoever may send it "
-        "may choose, so let a proxy set it.",
+        "Header that names the tenant of a request without a token, or with one of the tenant *; "
+        "whoever may send it may choose, so let a proxy set it.",
     )
     probe_port: int = setting(
         0,

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from enum import IntEnum
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 
 class Code(IntEnum):
@@ -119,23 +119,42 @@ class TooLarge(ZStreamerError, ValueError):
     code = Code.TOO_LARGE
 
 
+class Rate(NamedTuple):
+    """What a tenant may send on average.
+
+    Attributes:
+        per_second: how many.
+        unit: of what: ``items``, or ``bytes`` of payload.
+    """
+
+    per_second: float
+    unit: str
+
+
 class Overloaded(ZStreamerError):
     """Too much work is queued to answer in time. Try again after ``retry_after`` seconds.
 
     Attributes:
         retry_after: seconds until trying again makes sense.
+        rate: the tenant's rate that was used up; None where it was something else.
     """
 
     code = Code.OVERLOADED
     retryable = True
 
-    def __init__(self, message: str = "", retry_after: float = 1.0) -> None:
+    def __init__(
+        self, message: str = "", retry_after: float = 1.0, rate: Rate | None = None
+    ) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.rate = rate
 
     def details(self) -> dict[str, object]:
         """As in the base class."""
-        return {"retry_after": self.retry_after}
+        found: dict[str, object] = {"retry_after": self.retry_after}
+        if self.rate is not None:
+            found["rate"], found["unit"] = self.rate
+        return found
 
 
 class Cancelled(ZStreamerError):
@@ -316,6 +335,13 @@ def is_refusal(wire: Sequence[object]) -> bool:
 _ADMITTED = "admitted"
 
 
+def _rate(details: Mapping[object, object]) -> Rate | None:
+    rate, unit = details.get("rate"), details.get("unit")
+    if unit not in ("items", "bytes") or not isinstance(rate, int | float) or not 0 < rate < 1e15:
+        return None
+    return Rate(float(rate), str(unit))
+
+
 def from_wire(wire: Sequence[object]) -> ZStreamerError:
     """Rebuild the error that `to_wire` wrote.
 
@@ -330,7 +356,8 @@ def from_wire(wire: Sequence[object]) -> ZStreamerError:
     known = details if isinstance(details, dict) else {}
     if cls is Overloaded:
         retry_after = known.get("retry_after", 1.0)
-        return Overloaded(text, float(retry_after) if isinstance(retry_after, int | float) else 1.0)
+        seconds = float(retry_after) if isinstance(retry_after, int | float) else 1.0
+        return Overloaded(text, seconds, _rate(known))
     if cls is NoWorker:
         return NoWorker(text, known.get("final") is True)
     if cls is PredictError:

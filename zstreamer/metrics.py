@@ -42,6 +42,7 @@ class ClientCollector(Collector):
 
     def __init__(self, *clients: AnyClient, registry: CollectorRegistry | None = REGISTRY) -> None:
         self._clients: weakref.WeakSet[AnyClient] = weakref.WeakSet()
+        self._past = CallTally()
         self._shared = None
         if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
             self._shared = _Shared(self._clients)
@@ -56,6 +57,12 @@ class ClientCollector(Collector):
         if self._shared is not None:
             client.tallies.flush = self._shared.flush
 
+    def retire(self, client: AnyClient) -> None:
+        """Keep what a client has counted that was closed and is not used any more."""
+        if client in self._clients:
+            self._clients.discard(client)
+            self._past.add(client.tallies.total())
+
     def describe(self) -> Iterator[Metric]:
         """Yield the families without samples, for the registry to know their names."""
         return iter(Families(CLIENT))
@@ -63,6 +70,7 @@ class ClientCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield all families, as a registry asks for them."""
         total = CallTally()
+        total.add(self._past)
         for each in list(self._clients):
             total.add(each.tallies.total())
         families = Families(CLIENT)

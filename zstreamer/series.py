@@ -96,6 +96,26 @@ BROKER: Final = (
         "answer (to a client)",
     ),
     Series(
+        "zstreamer_batch_items",
+        "histogram",
+        MODEL,
+        "Items of a batch, as workers tell; this and the next three while somebody scrapes, some "
+        "seconds late",
+    ),
+    Series(
+        "zstreamer_batches_closed_total",
+        "counter",
+        ("model", "reason"),
+        "Batches by why they were no larger, see zstreamer_worker_batches_closed_total",
+    ),
+    Series("zstreamer_batch_cost_total", "counter", MODEL, "Cost of the items in batches"),
+    Series(
+        "zstreamer_batch_padded_cost_total",
+        "counter",
+        MODEL,
+        "The same with padding: the share of padding is 1 - cost / padded cost",
+    ),
+    Series(
         "zstreamer_batch_beta_seconds",
         "gauge",
         MODEL,

@@ -1,5 +1,6 @@
 "use strict";
 // Asks /live once a second and shows what it says. No text of a peer is ever taken for HTML.
+// What is to be drawn is cut into parts, and no frame gets more of them than it has time for.
 
 const byId = (id) => document.getElementById(id);
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -16,7 +17,7 @@ const span = (s) => {
 const CHARTS = [
   ["Throughput", "items/s", ["rate", "refused"], ["answered", "refused"], rate],
   ["Items open", "", ["queued", "running"], ["in the queue", "at workers"], amount],
-  ["Time from arrival to answer", "", ["p50", "p95", "p99"], ["p50", "p95", "p99"], time],
+  ["Time from arrival to answer", "", ["p50", "p95", "p99"], ["p50", "p95", "p99"], time, 0.001],
   ["Items of the mean batch", "", ["batch"], ["batch"], (n) => (n || 0).toFixed(1)],
 ];
 const COLOURS = ["--one", "--two", "--three"];
@@ -62,7 +63,7 @@ const WORKERS = [
   ["device", (w) => w.device || "–", () => "words"],
   ["state", (w) => w.state, (w) => GOOD[w.state] || "bad"],
   ["window", (w) => `${w.held}/${w.window}`],
-  ["batch", (w) => { const l = lately(w); return l.batch === undefined ? "–" : l.batch.toFixed(1); }],
+  ["batch", (w) => { const l = lately(w); return !l.batch ? "–" : l.batch.toFixed(1); }],
   ["busy", (w) => { const l = (before.get(w.name + w.model) || {}).shown || w.shown; return l ? `${Math.round(l.busy * 100)} %` : "–"; }],
   ["runs for", (w) => (w.running ? time(w.age) : "–"), (w) => (w.age > 3 ? "bad" : "")],
   ["ms/full batch", (w) => (w.ms ? w.ms.toFixed(1) : "–")],
@@ -80,37 +81,72 @@ const CLIENTS = [
   ["release", (c) => c.release || "–"],
 ];
 
-/** Shows rows in a table; cells that stay as they are are left alone. */
+const FRAME = 3; // ms of a frame that are spent here; layout and paint need the rest
+const PART = 25; // rows of a table that are one part
+
+/** Does what is to be done, some of it in each frame; resolves when all is done. */
+function inFrames(parts) {
+  return new Promise((done) => {
+    const step = () => {
+      const end = performance.now() + FRAME;
+      while (parts.length && performance.now() < end) parts.shift()();
+      if (parts.length) requestAnimationFrame(step);
+      else done();
+    };
+    requestAnimationFrame(step);
+  });
+}
+
+/** Returns the parts of showing rows in a table, a body each; cells that stay as they are are left alone. */
 function table(id, columns, rows, empty, action) {
-  const place = byId(id);
+  const place = byId(id), parts = [() => shape(place, columns, rows.length, empty, action && acts)];
+  for (let first = 0; first < rows.length; first += PART) {
+    const some = rows.slice(first, first + PART);
+    parts.push(() => fill(place.tBodies[first / PART], columns, some, action));
+  }
+  return parts;
+}
+
+/** Gives a table its head, and as many bodies as it needs. */
+function shape(place, columns, count, empty, ordered) {
   if (!place.tHead) {
+    place.setAttribute("role", "table"); // whatever the style makes of its parts
     const row = place.createTHead().insertRow();
-    for (const [name, , kind] of columns) {
+    row.setAttribute("role", "row");
+    for (const [name, , kind] of ordered ? [...columns, ["orders"]] : columns) {
       const cell = row.appendChild(document.createElement("th"));
       cell.scope = "col";
+      cell.setAttribute("role", "columnheader");
       cell.textContent = name;
       if (kind && kind({}) === "words") cell.className = "words";
     }
-    place.createTBody();
   }
-  const body = place.tBodies[0];
-  while (body.rows.length > Math.max(1, rows.length)) body.deleteRow(-1);
-  if (!rows.length) {
-    body.replaceChildren();
-    const cell = body.insertRow().insertCell();
-    cell.colSpan = columns.length;
-    cell.className = "empty";
-    cell.textContent = empty;
-    return;
-  }
-  if (body.querySelector(".empty")) body.replaceChildren();
+  const wanted = Math.max(1, Math.ceil(count / PART)), nobody = place.querySelector(".empty");
+  if (nobody && count) nobody.closest("tr").remove();
+  while (place.tBodies.length > wanted) place.lastElementChild.remove();
+  while (place.tBodies.length < wanted) place.createTBody().setAttribute("role", "rowgroup");
+  if (count || nobody) return;
+  place.tBodies[0].replaceChildren();
+  const cell = place.tBodies[0].insertRow().insertCell();
+  cell.colSpan = columns.length;
+  cell.className = "empty";
+  cell.textContent = empty;
+}
+
+function fill(body, columns, rows, action) {
+  while (body.rows.length > rows.length) body.deleteRow(-1);
   rows.forEach((row, i) => {
-    const line = body.rows[i] || body.insertRow();
+    let line = body.rows[i];
+    if (!line) {
+      line = body.insertRow();
+      line.setAttribute("role", "row");
+    }
     columns.forEach(([, show, kind], j) => {
       let cell = line.cells[j];
       if (!cell) {
         cell = line.appendChild(document.createElement(j ? "td" : "th"));
         if (!j) cell.scope = "row";
+        cell.setAttribute("role", j ? "cell" : "rowheader");
       }
       const text = show(row), style = kind ? kind(row) : "";
       if (cell.textContent !== text) {
@@ -119,20 +155,24 @@ function table(id, columns, rows, empty, action) {
       }
       if (cell.className !== style) cell.className = style;
     });
-    if (action) action(line, row, columns.length);
+    if (action && acts) buttons(line.cells[columns.length] || line.insertCell(), action(row));
   });
 }
 
-let plots = [], steps = [], paused = false, acts = false;
+const plots = [];
+let steps = [], paused = false, acts = false;
 
+/** Returns the parts of drawing the charts. */
 function draw(keys) {
   const place = byId("charts");
-  const fresh = !plots.length;
-  CHARTS.forEach(([title, unit, names, labels, show], i) => {
-    const data = [steps.map((s) => s[0]), ...names.map((n) => steps.map((s) => s[keys.indexOf(n)]))];
-    if (fresh) {
-      const figure = place.appendChild(document.createElement("figure"));
-      figure.className = "chart";
+  while (place.children.length < CHARTS.length) { // all of them first: their number is their width
+    place.appendChild(document.createElement("figure")).className = "chart";
+  }
+  return CHARTS.map(([title, unit, names, labels, show, least = 4], i) => () => {
+    const now = steps.length ? steps.at(-1)[0] : 0;
+    const data = [steps.map((s) => s[0] - now), ...names.map((n) => steps.map((s) => s[keys.indexOf(n)]))];
+    if (!plots[i]) {
+      const figure = place.children[i];
       const caption = figure.appendChild(document.createElement("figcaption"));
       const bold = caption.appendChild(document.createElement("b"));
       bold.textContent = unit ? `${title}, ${unit}` : title;
@@ -145,16 +185,17 @@ function draw(keys) {
       const plot = new uPlot({
         width: figure.clientWidth - 20, height: 170, legend: { show: false }, cursor: { show: false },
         padding: [10, 12, 0, 0],
-        scales: { x: { time: false }, y: { range: (_, low, high) => [0, Math.max(high || 0, 1e-3) * 1.1] } },
+        scales: { x: { time: false }, y: { range: (_, low, high) => [0, Math.max(high || 0, least) * 1.1] } },
         axes: [
-          { ...axis, size: 26, incrs: [1, 2, 5, 10, 20, 30, 60], values: (u, at) => at.map((t) => { const ago = Math.round(steps.length ? steps.at(-1)[0] - t : 0); return ago > 0 ? `−${span(ago).slice(2)}` : "now"; }) },
+          { ...axis, size: 26, incrs: [1, 2, 5, 10, 20, 30, 60], values: (_, at) => at.map((t) => (t < 0 ? `−${span(-t).slice(2)}` : "now")) },
           { ...axis, size: 62, values: (_, at) => at.map((n) => (n ? show(n) : "0")) },
         ],
         series: [{}, ...names.map((_, k) => ({ stroke: () => css(COLOURS[k]), width: 1.5, points: { show: false } }))],
       }, data, figure);
       plot.root.setAttribute("aria-hidden", "true");
       figure.setAttribute("role", "img");
-      plots.push({ plot, figure, legend });
+      plots[i] = { plot, figure, legend };
+      new ResizeObserver(() => plot.setSize({ width: figure.clientWidth - 20, height: 170 })).observe(figure);
     } else {
       plots[i].plot.setData(data);
     }
@@ -184,21 +225,39 @@ function figures(live, last, keys) {
   });
 }
 
-/** The button that drains or resumes a worker. */
-function button(line, worker, position) {
-  let cell = line.cells[position];
-  if (!acts) { if (cell) cell.remove(); return; }
-  if (!cell) {
-    cell = line.insertCell();
-    cell.appendChild(document.createElement("button")).type = "button";
-  }
-  const one = cell.firstChild, action = worker.drained ? "resume" : "drain";
-  if (one.textContent !== action) one.textContent = action;
-  one.setAttribute("aria-label", `${action} ${worker.name}`);
-  one.onclick = () => order(action, worker.name);
+const worker = (w) => [[w.drained ? "resume" : "drain", w.name], ["refuse", w.name]];
+const client = (c) => [["refuse", `${c.host || "-"}:${c.pid || "-"}`]];
+
+/** Shows a button for each order, an action and a name. */
+function buttons(place, orders) {
+  orders.forEach(([action, name], i) => {
+    let one = place.querySelectorAll("button")[i];
+    if (!one) {
+      one = place.appendChild(document.createElement("button"));
+      one.type = "button";
+    }
+    if (one.textContent !== action) one.textContent = action;
+    one.setAttribute("aria-label", `${action} ${name}`);
+    one.onclick = () => order(action, name);
+  });
+}
+
+/** Shows the names that are drained or refused, with a way back. */
+function orders(live) {
+  const held = [...live.held.map((n) => [n, "drained"]), ...live.refused.map((n) => [n, "refused"])];
+  const text = JSON.stringify(held), place = byId("held");
+  if (!acts || place.dataset.shown === text) return;
+  place.dataset.shown = text;
+  place.replaceChildren(...held.map(([name, how]) => {
+    const one = document.createElement("li");
+    one.appendChild(document.createElement("span")).textContent = `${name} is ${how} `;
+    buttons(one, [["resume", name]]);
+    return one;
+  }));
 }
 
 async function order(action, name) {
+  if (action === "refuse" && !confirm(`End the session of ${name}, and let it not come back?`)) return;
   const headers = { "Content-Type": "application/json", Authorization: `Bearer ${byId("token").value}` };
   try {
     const answer = await fetch("/operator", { method: "POST", headers, body: JSON.stringify({ action, name }) });
@@ -215,6 +274,7 @@ function show(live) {
   steps = steps.concat(live.steps).slice(-300);
   acts = live.acts;
   byId("operator").hidden = !acts;
+  orders(live);
   const ill = live.models.filter((m) => !m.ready).map((m) => m.name);
   const words = [`up for ${span(live.uptime).replace(/:\d\d$/, "")} h`];
   if (live.draining) words.push("draining: it refuses new items");
@@ -224,12 +284,14 @@ function show(live) {
   if (byId("state").textContent !== text) byId("state").textContent = text;
   byId("state").className = ill.length || live.draining ? "bad" : "";
   figures(live, steps.at(-1) || [], keys);
-  draw(keys);
-  table("models", MODELS, live.models, "No worker is connected: zstreamer worker MODULE:NAME starts one.");
-  table("workers-table", WORKERS, live.workers, "No worker is connected.", button);
-  table("clients", CLIENTS, live.clients, "No client is connected.");
   const more = live.counts.clients - live.clients.length;
   byId("clients-title").textContent = more > 0 ? `Clients: the busiest ${live.clients.length} of ${live.counts.clients}` : "Clients";
+  return inFrames([
+    ...draw(keys),
+    ...table("models", MODELS, live.models, "No worker is connected: zstreamer worker MODULE:NAME starts one."),
+    ...table("workers-table", WORKERS, live.workers, "No worker is connected.", worker),
+    ...table("clients", CLIENTS, live.clients, "No client is connected.", client),
+  ]);
 }
 
 async function turn() {
@@ -241,7 +303,7 @@ async function turn() {
       const answer = await fetch(`/live?since=${since}`, { headers, signal: AbortSignal.timeout(5000) });
       byId("reader").hidden = answer.status !== 401;
       if (answer.status === 401) byId("state").textContent = "this broker asks for a token";
-      else show(await answer.json());
+      else await show(await answer.json());
     } catch (error) {
       byId("state").textContent = "the broker does not answer; what is shown is old";
       byId("state").className = "bad";
@@ -256,6 +318,5 @@ byId("pause").onclick = () => {
   byId("pause").textContent = paused ? "Go on" : "Pause";
 };
 byId("reader").onsubmit = byId("operator").onsubmit = (event) => event.preventDefault();
-addEventListener("resize", () => plots.forEach(({ plot, figure }) => plot.setSize({ width: figure.clientWidth - 20, height: 170 })));
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => plots.forEach(({ plot }) => plot.redraw()));
 turn();

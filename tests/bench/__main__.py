@@ -12,13 +12,16 @@ from pathlib import Path
 
 from tests.bench.report import Report, table
 
-BENCHES = ("broker", "roundtrip", "keys", "fill", "mixed", "returning", "cpu", "gpu", "web")
+BENCHES = (
+    *("broker", "roundtrip", "keys", "tenants", "fill"),
+    *("mixed", "returning", "cpu", "gpu", "web"),
+)
 """Modules of this package, each with ``run(seconds) -> Report``; imported when their turn comes,
 since some need torch or a GPU."""
 
-APART = {"peers": "web_peers", "embeddings": "embeddings"}
+APART = {"peers": "web_peers", "embeddings": "embeddings", "page": "page"}
 """Those that `all` leaves out, by name: the first compares with what is not zstreamer's and is
-installed in environments of its own, the second needs a model of the hub."""
+installed in environments of its own, the second needs a model of the hub, the third Chromium."""
 
 IN_PARTS = ("returning", "peers")
 """Those of which parts can be run alone."""

@@ -1,6 +1,6 @@
 """The program that makes load: single items, sent by one asyncio client.
 
-    python -m tests.bench.callers ADDRESS MODEL
+    python -m tests.bench.callers ADDRESS MODEL [TENANT]
 
 Each line of its input is a `Spec` as JSON, each line of its output the `Tally` of that load.
 
@@ -165,9 +165,9 @@ class Work:
         return True
 
 
-async def main(address: str, model: str) -> None:
+async def main(address: str, model: str, tenant: str = "") -> None:
     """Make each load that is asked for, until the input ends."""
-    async with Client(address, model=model, connect_timeout=20.0) as client:
+    async with Client(address, model=model, connect_timeout=20.0, tenant=tenant) as client:
         await client.wait_ready(120)
         gc.freeze()
         loop = asyncio.get_running_loop()

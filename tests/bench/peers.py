@@ -117,8 +117,10 @@ class Client(Peer):
 
     role = Role.CLIENT
 
-    def __init__(self, address: str, number: int, size: int, tally: memoryview | list[int]) -> None:
-        super().__init__(address, size, tally)
+    def __init__(
+        self, address: str, number: int, size: int, tally: memoryview | list[int], **info: object
+    ) -> None:
+        super().__init__(address, size, tally, **info)
         self._payload = number.to_bytes(8, "big").ljust(size, b"x")[: max(size, 8)]
         self._tail = cache(self._pack_tail)
         self._id = 0
@@ -164,10 +166,16 @@ class Worker(Peer):
     role = Role.WORKER
 
     def __init__(
-        self, address: str, size: int, tally: memoryview | list[int], batch_size: int, pool: int
+        self,
+        address: str,
+        size: int,
+        tally: memoryview | list[int],
+        batch_size: int,
+        pool: int,
+        **info: object,
     ) -> None:
-        info = {"model": MODEL, "batch_size": batch_size, "pool": pool}
-        super().__init__(address, size, tally, **info)
+        told = {"model": MODEL, "batch_size": batch_size, "pool": pool, **info}
+        super().__init__(address, size, tally, **told)
         self.window = 2 * batch_size + pool
         self._payload = bytes(size)
         self._tail = cache(self._pack_tail)

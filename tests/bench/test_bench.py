@@ -9,7 +9,7 @@ import types
 import pytest
 
 from tests.bench import __main__ as command
-from tests.bench import roundtrip, usage
+from tests.bench import page, roundtrip, usage
 from tests.bench.broker import Bench
 from tests.bench.hops import Hops
 from tests.bench.pairs import Pairs, Shape
@@ -203,3 +203,13 @@ def test_the_round_trips_benchmark_has_its_rows(monkeypatch, capsys):
     ]
     assert report.rows[0].bound == (LESS, 3.0)
     assert report.rows[0].ratio > 0
+
+
+def test_the_longest_task_of_each_update_of_a_page_is_its_frame():
+    def task(start, took, thread=1, name="RunTask"):
+        return {"name": name, "pid": 7, "tid": thread, "ts": start * 1e6, "tdur": took * 1e3}
+
+    main = {"name": "thread_name", "pid": 7, "tid": 1, "args": {"name": "CrRendererMain"}}
+    first = [task(1.0, 9), task(1.02, 12), task(1.05, 0.5), task(1.01, 50, thread=2)]
+    second = [task(2.0, 3), task(2.0, 30, name="Layout"), task(1.5, 0.9)]
+    assert page.longest_tasks([main, *first, *second]) == [12, 3]

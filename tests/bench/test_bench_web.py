@@ -299,8 +299,7 @@ def test_the_web_benchmark_has_its_rows(monkeypatch, capsys):
 
     for name in ("doors", "other_doors", "empty", "local"):
         monkeypatch.setattr(web_ours, name, keep(getattr(web_ours, name)))
-    monkeypatch.setattr(web, "FEW", ())
-    monkeypatch.setattr(web, "MANY", ())
+    monkeypatch.setattr(web_rounds, "WARM_UP", 0)
     report = Report("web")
     web.Bench(report, seconds=1, rounds=1).sleeping()
     rows = {row.name: row for row in report.rows}

@@ -20,6 +20,15 @@ def cpu(pid: int) -> float:
     return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
 
 
+def all_cpu(pid: int) -> float:
+    """Return the CPU seconds of a process with its threads that have ended; Linux alone.
+
+    The kernel's clock of a process: its number is made of the process id, as `clock_getcpuclockid`
+    does.
+    """
+    return time.clock_gettime(~pid << 3 | 2)
+
+
 def calibration() -> float:
     """Return the CPU µs that 1,000 turns of a plain Python loop take here and now."""
     start = time.thread_time()

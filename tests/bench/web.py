@@ -72,7 +72,7 @@ def run(seconds: float) -> Report:
     """Measure each figure for about so many seconds, in three rounds."""
     report = Report("web")
     bench = Bench(report, max(1, round(seconds / ROUNDS)))
-    parts = [bench.sleeping]
+    parts = [bench.sleeping, bench.connections]
     parts += [lambda workers=workers: bench.more_workers(workers) for workers in WORKERS]
     parts += [bench.trivial, lambda: _bert(report, seconds)]
     return web_rounds.all_parts(report, parts)
@@ -100,7 +100,7 @@ class Bench:
         self.questions = questions(QUESTIONS)
 
     def sleeping(self) -> None:
-        """Everything with one worker, at 128 connections, and the doors at others."""
+        """Everything with one worker, at 128 connections."""
         with cluster("sleeping", 1) as address:
             ours = web_ours.doors(address, "sleeping")
             others = [
@@ -116,7 +116,11 @@ class Bench:
             with self._started(rest) as servers:
                 self._one_worker("others", self._at(servers, CONNECTIONS))
                 self._own_questions("others", servers)
-            with self._started(ours) as servers:
+
+    def connections(self) -> None:
+        """The doors with one worker, at other numbers of connections."""
+        with cluster("sleeping", 1) as address:
+            with self._started(web_ours.doors(address, "sleeping")) as servers:
                 for connections in (*FEW, *MANY):
                     self._doors(servers, connections)
 

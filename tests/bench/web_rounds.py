@@ -12,6 +12,8 @@ from tests.bench.web_server import Questions, Server, Service
 from tests.bench.web_wrk import Sample, median
 
 ROUNDS = 3
+WARM_UP = 1
+"""Seconds for which each server is asked before the first round."""
 
 TAIL = (LESS, 3.0)
 """p99 against p50 where there are many connections."""
@@ -28,14 +30,14 @@ Servers = Mapping[str, Server]
 
 @contextlib.contextmanager
 def started(services: Sequence[Service], questions: Questions) -> Iterator[dict[str, Server]]:
-    """Start servers and let each answer for a second; they end together."""
+    """Start servers and let each answer for a while; they end together."""
     _allow_files()
     with contextlib.ExitStack() as stack:
         servers = {each.name: stack.enter_context(Server(each, questions)) for each in services}
         for server in servers.values():
             server.wait_ready()
-        for server in servers.values():
-            server.measure(OWN, 1)
+        for server in servers.values() if WARM_UP else ():
+            server.measure(OWN, WARM_UP)
         yield servers
 
 

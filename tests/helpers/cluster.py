@@ -1,6 +1,7 @@
 """A broker and workers as processes of their own, for tests of the whole."""
 
 import contextlib
+import os
 import random
 import shutil
 import socket
@@ -19,13 +20,16 @@ from zstreamer.system.process import Process
 ROOT = Path(__file__).parents[2]
 
 
+PORTS = tuple(map(int, os.environ.get("TEST_PORTS", "20000-32000").split("-")))
+"""Ports of tests: processes that run tests beside each other have different ones."""
+
 _GIVEN = set()
 
 
 def free_port():
     """A free port, below those that the system gives to outgoing connections; never one twice."""
     while True:
-        port = random.SystemRandom().randrange(20000, 32000)
+        port = random.SystemRandom().randrange(*PORTS)
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("0.0.0.0", port))
             if port not in _GIVEN:

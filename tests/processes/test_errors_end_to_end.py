@@ -102,7 +102,8 @@ def test_the_address_of_something_that_says_nothing_is_an_error_that_names_it():
 @pytest.mark.gevent
 def test_the_address_of_another_zeromq_program_is_an_error_that_names_it():
     with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
-        port = router.bind_to_random_port("tcp://127.0.0.1", 20000, 32000)
+        port = free_port()
+        router.bind(f"tcp://127.0.0.1:{port}")
         address = f"tcp://127.0.0.1:{port}"
         with Client(address, connect_timeout=0.5) as client:
             with raises_within(10, errors.BrokerUnreachable, re.escape(address)):
@@ -358,7 +359,8 @@ def test_a_hello_of_another_version_is_refused_with_words(cluster, port):
 @pytest.mark.gevent
 def test_a_client_that_is_refused_for_its_version_says_so_at_once():
     with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
-        port = router.bind_to_random_port("tcp://127.0.0.1", 20000, 32000)
+        port = free_port()
+        router.bind(f"tcp://127.0.0.1:{port}")
         error = errors.VersionMismatch("this broker speaks version 9, its peer 1")
 
         def refuse():

@@ -11,7 +11,7 @@ import msgpack
 import pytest
 import zmq
 
-from tests.helpers.cluster import ROOT, Cluster
+from tests.helpers.cluster import ROOT, Cluster, free_port
 from tests.helpers.waiting import until
 from zstreamer import Client, errors
 from zstreamer.wire import protocol
@@ -43,7 +43,8 @@ def call_and_be_refused(wire):
     """Call a stand-in for a broker, which says no more than this error."""
     with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
         router.setsockopt(zmq.LINGER, 0)
-        port = router.bind_to_random_port("tcp://127.0.0.1", 20000, 32000)
+        port = free_port()
+        router.bind(f"tcp://127.0.0.1:{port}")
         with Client(f"tcp://127.0.0.1:{port}") as client:
             future = client.submit([1])
             until(lambda: router.poll(0))

@@ -189,7 +189,7 @@ def test_other_calls_go_first(shared):
         next(outputs)
         begun = time.monotonic()
         assert client.predict(["now"], timeout=5) == ["now"]
-        assert time.monotonic() - begun < 1.0, "the job has seconds of work before it"
+        assert time.monotonic() - begun < 4.0, "the job has ten seconds of work before it"
         outputs.close()
 
 

@@ -13,6 +13,7 @@ from tests.helpers.cluster import Cluster, children, free_port
 from tests.helpers.scrape import families, labels_of, page, value
 from tests.helpers.waiting import until
 from zstreamer import Client, errors, series
+from zstreamer.client.status import fetch
 from zstreamer.config import GatewayConfig
 from zstreamer.metrics import ClientCollector
 from zstreamer.system.process import Process
@@ -56,6 +57,23 @@ def test_the_document_lists_every_series_that_is_served_and_no_other(cluster, cl
             assert found.type == each.kind
             assert labels_of(found) in (set(each.labels), None)
             assert found.documentation == each.words
+
+
+def test_the_broker_sums_up_what_workers_tell_of_their_batches(cluster, client):
+    def told():
+        fetch(cluster.address, look=True)  # a scrape alone has them asked every five seconds
+        return page(PORTS["broker"])
+
+    def count(text):
+        return value(text, "zstreamer_batch_items_count", model="costly") or 0
+
+    until(lambda: told() and "batches" in cluster.model("costly")["workers"][0])
+    before = told()
+    client.predict(["a" * 5] * 10)
+    text = until(lambda: count(found := told()) > count(before) and found)
+    assert value(text, "zstreamer_batches_closed_total", model="costly", reason="cost") > 0
+    padded = value(text, "zstreamer_batch_padded_cost_total", model="costly")
+    assert padded >= value(text, "zstreamer_batch_cost_total", model="costly") > 0
 
 
 def test_the_broker_tells_what_became_of_items_and_why_others_were_refused(cluster, client):

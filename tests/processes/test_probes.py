@@ -13,7 +13,7 @@ from tests.helpers.waiting import until
 from zstreamer.config import GatewayConfig
 from zstreamer.system.process import Process
 
-SOON = 2.0 + 1.0
+SOON = 2.0 + 3.0
 """Seconds that are promised, and what a machine that has other things to do may add."""
 
 

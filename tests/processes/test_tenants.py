@@ -70,7 +70,11 @@ def test_the_gateways_header_names_the_tenant_only_where_it_was_said(tmp_path):
         with Server(*command, "--tenant-header", "X-Tenant") as server:
             named = [server.predict(1, headers={"X-Tenant": "few"}) for _ in range(5)]
             assert (named[0].status_code, named[-1].status_code) == (200, 429)
-            assert int(named[-1].headers["Retry-After"]) >= 1
+            wait = int(named[-1].headers["Retry-After"])
+            assert 1 <= wait <= 5
+            assert named[-1].headers["RateLimit-Policy"] == '"items";q=1;w=1;qu="items"'
+            assert named[-1].headers["RateLimit"] == f'"items";r=0;t={wait}'
+            assert "RateLimit" not in named[0].headers
             assert server.predict(1).status_code == 200
         with Server(*command) as server:
             named = [server.predict(1, headers={"X-Tenant": "few"}) for _ in range(3)]

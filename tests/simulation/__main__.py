@@ -9,6 +9,7 @@ from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+from tests.simulation import tenants
 from tests.simulation.scenario import Scenario
 
 CHUNK = 500
@@ -24,7 +25,10 @@ def main():
     parser.add_argument("--seed", type=int, help="run this one seed only")
     parser.add_argument("--trace", action="store_true", help="print what happens in it")
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="that run seeds")
+    parser.add_argument("--tenants", action="store_true", help="two tenants beside each other")
     options = parser.parse_args()
+    if options.tenants:
+        return tenants.report(options.first)
     if options.seed is not None:
         return one(options.seed, options.trace)
     seeds = range(options.first, options.first + options.seeds)

@@ -452,10 +452,15 @@ class SimWorker(Peer):
 class SimClient(Peer):
     """A client's process, and what its calls came to."""
 
-    def __init__(self, world, name, brokers):
+    def __init__(self, world, name, brokers, tenant=""):
         super().__init__(world, name, brokers)
         self.core = ClientCore(
-            list(brokers), world.random.getrandbits(63), 5.0, world.now, world.random.random
+            list(brokers),
+            world.random.getrandbits(63),
+            5.0,
+            world.now,
+            world.random.random,
+            {"tenant": tenant} if tenant else None,
         )
         self.submitted = []
         self.crashed_at = float("inf")

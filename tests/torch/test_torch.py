@@ -17,7 +17,6 @@ from hypothesis import strategies as some
 from torch import nn
 
 from examples.bert_model import ManagedBertModel
-from tests.helpers.cluster import Cluster
 from zstreamer import ItemError, ThreadedStreamer, failure
 from zstreamer.errors import PredictError
 from zstreamer.model import Loaded
@@ -635,18 +634,21 @@ class Threads(Steps):
         return torch.get_num_threads()
 
 
-def test_in_a_worker_the_variable_counts_and_an_argument_before_it(shared, monkeypatch):
+def test_in_a_worker_the_variable_counts_and_an_argument_before_it_and_its_choices_are_logged(
+    shared, monkeypatch, capfd
+):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     cases = {"threads-variable": ({}, 1), "threads-argument": ({"threads": 2}, 2)}
     with contextlib.ExitStack() as stack:
-        for model, (settings, _) in cases.items():  # both start meanwhile
-            kwargs = {"dtype": "float32", **settings}
-            target = "tests.torch.test_torch:Threads"
-            stack.enter_context(shared.worker(target, model=model, init_kwargs=kwargs))
+        for model, (kwargs, _) in cases.items():  # both start meanwhile
+            settings = {"model": model, "init_kwargs": kwargs, "log_level": "info"}
+            stack.enter_context(shared.worker("tests.torch.test_torch:Threads", **settings))
         for model, (_, threads) in cases.items():
             client = stack.enter_context(shared.client(model=model))
             client.wait_ready(30)
             assert client.predict([{"x": 1}]) == [threads]
+    log = capfd.readouterr().err
+    assert re.search(r"device=\w+ \(asked for auto\) dtype=torch\.\w+ \(asked for auto\)", log), log
 
 
 # ------------------------------------------------------------------ import
@@ -700,12 +702,3 @@ def test_on_cuda_a_batch_that_does_not_fit_runs_in_parts():
     runner = Runner(loaded(Hungry, device="cuda").predict)
     assert runner.run([{"x": i} for i in range(8)], [False] * 8) == [2 * i for i in range(8)]
     assert runner.limit < 8
-
-
-def test_a_worker_logs_which_device_and_dtype_it_chose(capfd):
-    with (
-        Cluster() as cluster,
-        cluster.serving("tests.torch.test_torch:Steps", log_level="info"),
-    ):
-        log = capfd.readouterr().err
-    assert re.search(r"device=\w+ \(asked for auto\) dtype=torch\.\w+ \(asked for auto\)", log), log

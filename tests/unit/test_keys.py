@@ -3,6 +3,7 @@
 import json
 import logging
 import pickle
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,19 +11,24 @@ import pytest
 import zmq.auth
 
 from tests.helpers.keys import Keys
+from tests.helpers.leaks import leaks
+from tests.helpers.waiting import until
 from zstreamer import errors
 from zstreamer.broker import zap
 from zstreamer.broker.core import BrokerCore
 from zstreamer.broker.revocation import revoke
 from zstreamer.broker.sessions import Side
 from zstreamer.config import BrokerConfig, GatewayConfig, to_json
-from zstreamer.keys import bearer, certificate
+from zstreamer.keys import bearer, certificate, files
 from zstreamer.keys.bearer import Caller, Callers
 from zstreamer.keys.credentials import Credentials
-from zstreamer.keys.reader import CallersReader, Reader
+from zstreamer.keys.reader import LOOK, CallersReader, Reader
 from zstreamer.keys.ring import Principal, Ring, Role
 from zstreamer.keys.secrets import Pair, Secret, raw
 from zstreamer.setting import ConfigError
+from zstreamer.web.api.guard import Guard
+from zstreamer.web.api.interface import Interface
+from zstreamer.web.api.steps import Request
 from zstreamer.wire import protocol
 
 
@@ -83,8 +89,32 @@ def test_names_are_used_once_and_are_no_paths(keys):
     for name, words in (("web", "already"), ("../x", "cannot be a key's name"), ("", "cannot be")):
         with pytest.raises(ConfigError, match=words):
             keys.worker(name)
-    with pytest.raises(ConfigError, match="quotes or line ends"):
-        keys.client("other", 'shop"\nrole = "broker')
+
+
+@pytest.mark.parametrize(
+    "name",
+    ['a"b', "a'b", "a\nb", "a\u2028b", "a\x85b", "a\x1b[0m", "a\u202eb", " a", "a" * 256],
+)
+def test_what_breaks_a_line_or_cannot_be_seen_is_no_tenant_and_no_model(keys, name):
+    for make in (
+        lambda: keys.client("web", name),
+        lambda: keys.worker("gpu", name),
+        lambda: keys.folder.add_caller("partner", name),
+    ):
+        with pytest.raises(ConfigError, match="cannot stand in a key's file"):
+            make()
+    assert not list(keys.path.glob("*/*.key*"))
+
+
+@pytest.mark.parametrize("name", ["a\x1b[0m", "a\u202eb", "a" * 256])
+def test_a_file_that_names_such_a_tenant_is_refused(keys, name):
+    for text, read in (
+        (Path(keys.client("web", "shop")).read_text(), certificate.read),
+        (bearer.text(Caller("partner", bearer.digest(""), "shop"), "2026-01-01"), bearer.read),
+    ):
+        assert read(text).tenant == "shop"
+        with pytest.raises(ValueError, match="too long, or cannot be printed"):
+            read(text.replace("shop", name))
 
 
 def test_a_folder_is_not_made_anew(keys):
@@ -148,6 +178,96 @@ def test_a_file_that_is_being_written_leaves_its_key_as_it_was(keys, caplog):
     assert reader.look()
     assert not before.gone(reader.lists.ring)
     assert [each.tenant for each in before.changed(reader.lists.ring).values()] == ["shop"]
+
+
+def test_a_folder_that_cannot_be_looked_into_leaves_all_keys_as_they_were(keys, caplog):
+    reader = Reader(keys.path)
+    callers = CallersReader(keys.path)
+    keys.client("web")
+    token = keys.folder.add_caller("partner")
+    reader.look()
+    until(lambda: len(callers()) == 1)
+    for name in ("clients", "http"):
+        place, kept = keys.path / name, keys.path / f"{name}.kept"
+        for spoil in (lambda: None, place.touch):  # it has gone; it is no folder any more
+            caplog.clear()
+            place.rename(kept)
+            spoil()
+            assert not reader.look()
+            reader.look()
+            time.sleep(LOOK)
+            assert callers().of(f"Bearer {token}")
+            assert len(reader.lists.ring) == len(reader.lists.callers) == 1
+            assert f"cannot look into the folder of keys {place}" in caplog.text
+            assert len([r for r in caplog.records if r.name.endswith("reader")]) <= 2
+            place.unlink(missing_ok=True)
+            kept.rename(place)
+            assert not reader.look()
+
+
+def test_a_file_that_cannot_be_reached_is_not_a_file_that_has_gone(keys, caplog):
+    reader = Reader(keys.path)
+    keys.client("web")
+    reader.look()
+    entry = keys.path / "clients" / "web.key"
+    entry.unlink()
+    entry.symlink_to(entry)
+    assert not reader.look()
+    assert len(reader.lists.ring) == 1
+    assert "cannot look into" in caplog.text
+    entry.unlink()
+    assert reader.look()
+    assert len(reader.lists.ring) == 0
+
+
+def test_an_empty_folder_in_the_place_of_the_keys_takes_none_away(keys, caplog):
+    keys.client("web")
+    reader = Reader(keys.path)
+    kept = keys.path.with_name("kept")
+    keys.path.rename(kept)
+    keys.path.mkdir()
+    assert not reader.look()
+    assert len(reader.lists.ring) == 1
+    assert "key and lists of before" in caplog.text
+    keys.path.rmdir()
+    kept.rename(keys.path)
+    keys.folder.revoke("web")
+    assert reader.look()
+    assert len(reader.lists.ring) == 0
+
+
+def test_a_revoked_key_is_gone_under_all_of_its_names(keys):
+    reader = Reader(keys.path)
+    keys.client("web")
+    keys.client("other")
+    entry = keys.path / "clients" / "web.key"
+    for copy in ("clients/backup.key", "workers/misplaced.key"):
+        text = entry.read_text().replace("client", "worker" if "workers" in copy else "client")
+        files.write(keys.path / copy, text)
+    token = keys.folder.add_caller("partner")
+    files.write(keys.path / "http" / "copy.key", (keys.path / "http" / "partner.key").read_text())
+    reader.look()
+    assert len(reader.lists.callers) == 1
+    assert len(keys.folder.revoke("backup")) == 3  # by the name of any of its files
+    assert len(keys.folder.revoke("partner")) == 2
+    assert reader.look()
+    [left] = keys.folder.listed()
+    assert left.name == "other"
+    assert len(reader.lists.ring) == 1
+    assert reader.lists.callers.of(f"Bearer {token}") is None
+    with pytest.raises(ConfigError, match="no key is called 'web'"):
+        keys.folder.revoke("web")
+
+
+def test_what_revoking_could_not_read_is_named(keys):
+    keys.client("web")
+    odd = keys.path / "clients" / "odd.key"
+    files.write(odd, "half a f")
+    with pytest.raises(ConfigError, match=rf"web is revoked, but .*may hold the same key: {odd}"):
+        keys.folder.revoke("web")
+    assert not list((keys.path / "clients").glob("web*"))
+    keys.folder.revoke("odd")
+    assert not list(keys.path.glob("*/odd.key"))
 
 
 def test_a_new_entry_that_others_can_read_lets_nobody_in(keys, caplog):
@@ -253,6 +373,21 @@ def test_another_key_cannot_take_a_session_over_by_its_id(role):
     assert broker.refused(b"again") is None
 
 
+@pytest.mark.parametrize(
+    ("key", "said", "counts_to"),
+    [("", "", ""), ("", "made up", None), ("shop", "made up", "shop"), ("shop", "", "shop"),
+     ("*", "made up", "made up"), ("*", "", ""), (None, "made up", "made up")],
+)  # fmt: skip
+def test_a_key_says_to_whom_a_client_counts_and_who_may_name_tenants(key, said, counts_to):
+    broker = Broker()
+    broker.hello(b"web", 1, None if key is None else principal(tenant=key), tenant=said)
+    if counts_to is None:
+        assert isinstance(broker.refused(b"web"), errors.Unauthorized)
+        assert '--tenant "*"' in str(broker.refused(b"web"))
+    else:
+        assert broker.core.sessions.clients[1].tenant.name == counts_to
+
+
 def test_a_bound_worker_registers_its_models_alone():
     broker, bound = Broker(), principal(Role.WORKER, "gpu", models=frozenset({"bert"}))
     broker.hello(b"good", 1, bound)
@@ -307,6 +442,24 @@ def test_a_gateway_may_have_the_http_folder_alone(keys):
         assert CallersReader(path)().of(f"Bearer {token}").name == "partner"
 
 
+@pytest.mark.parametrize(
+    ("token", "status", "counts_to"),
+    [(None, 200, "made up"), ("*", 200, "made up"), ("shop", 200, "shop"), ("", 403, None)],
+)
+def test_a_token_says_to_whom_a_request_counts_and_who_may_use_the_header(
+    keys, token, status, counts_to
+):
+    headers, guard = {"x-tenant": "made up"}, None
+    if token is not None:
+        headers["authorization"] = f"Bearer {keys.folder.add_caller('partner', token)}"
+        guard = Guard(CallersReader(keys.path), ())
+    interface = Interface(guard=guard, tenant_header="X-Tenant")
+    body = b'{"instances": [1]}'
+    step = interface.begin(Request("POST", "/v1/models/m:predict", "", headers.get, body))
+    assert getattr(step, "status", 200) == status
+    assert getattr(step, "tenant", None) == counts_to
+
+
 # ------------------------------------------------------------------ secrets
 
 
@@ -320,6 +473,16 @@ def test_a_secret_is_not_shown_and_not_pickled(keys):
     assert reveal().decode() not in shown
     with pytest.raises(TypeError, match="not to be pickled"):
         pickle.dumps(secret)
+
+
+def test_the_test_run_itself_fails_where_a_secret_is_written(keys):
+    file = Path(keys.client("web")).read_text()
+    token = keys.folder.add_caller("partner")
+    assert leaks(["nothing here", keys.path.name]) == []
+    found = leaks([f"before\nAuthorization: Bearer {token}\n", file])
+    assert found[0] == "Authorization: Bearer <secret>"
+    assert "secret-key" in found[1]
+    assert not any(each in "".join(found) for each in [token, *keys.secrets()])
 
 
 def test_what_children_are_told_names_files_and_no_secrets(keys):

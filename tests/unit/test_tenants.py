@@ -142,7 +142,7 @@ def test_new_terms_hold_at_once_and_a_priority_above_the_highest_counts_as_that(
     assert {each.client.id: each.priority for each in lots} == {1: -1, 2: 0}
 
 
-@pytest.mark.parametrize("tenant", [7, None, "x" * 256, ["t"]])
+@pytest.mark.parametrize("tenant", [7, None, "x" * 256, ["t"], "a\u2028b"])
 def test_a_tenant_that_is_no_name_is_refused_with_words(tenant):
     room = Room()
     [refuse] = hello(room, "A", tenant, 1)
@@ -161,6 +161,17 @@ def test_names_that_peers_make_up_cost_a_bounded_number_of_records():
         each.clients = 0
     assert tenants.named("later", 0.0).name == "later"
     assert len(list(tenants)) <= MAX_TENANTS
+
+
+def test_a_tenant_that_is_forgotten_while_it_owes_would_have_a_fresh_rate():
+    tenants = Tenants({OTHERS: Terms(items_per_second=10)})
+    tenants.named("greedy", 0.0).admit(1000, 0)
+    for n in range(2 * MAX_TENANTS):
+        tenants.named(f"made up {n}", 0.0)
+    assert tenants.named("greedy", 1.0).refusal(1.0, 1, 0, 10**6, 10**6) is not None
+    for n in range(2 * MAX_TENANTS):
+        tenants.named(f"made up {n}", 200.0)
+    assert tenants.named("greedy", 200.0).refusal(200.0, 1, 0, 10**6, 10**6) is None
 
 
 def test_a_file_says_what_tenants_may_ask_for_and_is_read_again(tmp_path):
@@ -193,6 +204,7 @@ def test_a_file_says_what_tenants_may_ask_for_and_is_read_again(tmp_path):
         ("[tenants.a]\nqueue_share = 2", "1e-06 to 1"),
         ("[tenants.a]\nitems_per_second = true", "0.001 to"),
         ("[tenants]\na = 1", "[tenants.a]"),
+        ('[tenants."a\\u2028b"]\nweight = 1', "printable"),
         ("tenants = 1", "[tenants.NAME]"),
     ],
 )

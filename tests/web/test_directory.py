@@ -151,13 +151,13 @@ def test_several_brokers_are_one_and_a_dead_one_delays_nobody_twice(cluster, mon
         second.worker("echo", model="other")
         second.wait_up()
         second.wait_warm(1, "other")
-        directory = Directory([cluster.address, ABSENT, second.address], timeout=1.0)
+        directory = Directory([cluster.address, ABSENT, second.address], timeout=1.5)
         assert set(snapshots.served(directory.get())) == {"default", "other"}
         monkeypatch.setattr(module, "STALE", 0.0)
         monkeypatch.setattr(module, "FRESH", 0.0)
         begun = time.monotonic()
         directory.get()
-        assert time.monotonic() - begun < 0.9
+        assert time.monotonic() - begun < 1.5
 
 
 def test_what_two_brokers_say_of_one_model_is_added_up():

@@ -67,6 +67,37 @@ def test_overload_says_when_to_come_back_in_whole_seconds(seconds, text):
     assert "retry_after" in json.loads(response.body)
 
 
+@pytest.mark.parametrize(
+    ("per_second", "unit", "policy"),
+    [
+        (500, "items", '"items";q=500;w=1;qu="items"'),
+        (5, "items", '"items";q=5;w=1;qu="items"'),
+        (2.5, "items", '"items";q=25;w=10;qu="items"'),
+        (1 / 3, "items", '"items";q=20;w=60;qu="items"'),
+        (0.005, "items", '"items";q=18;w=3600;qu="items"'),
+        (1e-3, "items", '"items";q=1;w=1000;qu="items"'),
+        (50e6, "bytes", '"bytes";q=50000000;w=1;qu="content-bytes"'),
+    ],
+)
+def test_a_rate_that_is_used_up_is_in_the_headers_of_the_draft(per_second, unit, policy):
+    rate = errors.Rate(per_second, unit)
+    error = errors.from_wire(errors.to_wire(errors.Overloaded("x", 7199.2, rate)))
+    response = problem.response(error)
+    assert header(response, "ratelimit-policy") == policy
+    assert header(response, "ratelimit") == f'"{unit}";r=0;t=7200'
+    assert header(response, "retry-after") == "7200"
+
+
+@pytest.mark.parametrize(
+    "details",
+    [{}, {"rate": 5}, {"rate": "5", "unit": "items"}, {"rate": -1, "unit": "items"},
+     {"rate": float("nan"), "unit": "items"}, {"rate": 5, "unit": 'x"\r\nSet-Cookie: a'}],
+)  # fmt: skip
+def test_what_is_no_rate_makes_no_header(details):
+    response = problem.response(errors.from_wire([429, "x", {"retry_after": 2, **details}]))
+    assert [name for name, _ in response.headers] == ["content-type", "retry-after"]
+
+
 def test_tracebacks_stay_in_the_cluster_and_their_last_words_do_not():
     error = errors.PredictError("bad input", "ValueError", TRACEBACK)
     error.index = 3

@@ -27,6 +27,7 @@ COMMANDS: Final = (
     top.top,
     doctor.doctor,
     hold.drain,
+    hold.refuse,
     hold.resume,
     addresses.command,
     keys.keys,

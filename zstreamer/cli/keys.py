@@ -32,7 +32,12 @@ def init(folder: Folder) -> int:
 
 @_command()
 @click.argument("name")
-@click.option("--tenant", default="", metavar="TEXT", help="To whom the key's work counts.")
+@click.option(
+    "--tenant",
+    default="",
+    metavar="TEXT",
+    help="To whom its work counts; * if it says that itself.",
+)
 @pass_obj
 def client(folder: Folder, name: str, tenant: str) -> int:
     """Make the key of a program that calls models."""
@@ -59,7 +64,12 @@ def _issued(folder: Folder, role: Role, name: str, tenant: str, models: Sequence
 
 @_command()
 @click.argument("name")
-@click.option("--tenant", default="", metavar="TEXT", help="To whom the token's work counts.")
+@click.option(
+    "--tenant",
+    default="",
+    metavar="TEXT",
+    help="To whom its work counts; * if its header says that.",
+)
 @pass_obj
 def http(folder: Folder, name: str, tenant: str) -> int:
     """Make a bearer token for a caller of the gateway, and print it once.
@@ -113,9 +123,12 @@ def show(folder: Folder, name: str) -> int:
 @click.argument("name")
 @pass_obj
 def revoke(folder: Folder, name: str) -> int:
-    """Take a key off its list; its sessions end within a second."""
+    """Take a key off its list; its sessions end within a second.
+
+    Copies of the same key under other names go, too.
+    """
     kept = folder.revoke(name)
-    click.echo(f"{name} is revoked; its public half is kept in {kept}")
+    click.echo(f"{name} is revoked; its public half is kept in {' and '.join(map(str, kept))}")
     return 0
 
 

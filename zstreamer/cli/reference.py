@@ -39,7 +39,7 @@ def _heading(program: type[Config]) -> str:
     commands = {
         "client": "`zstreamer call`, `zstreamer status`, `zstreamer top` and `zstreamer doctor`",
         "map": "`zstreamer map`, besides those of `call`",
-        "operator": "`zstreamer drain` and `zstreamer resume`",
+        "operator": "`zstreamer drain`, `zstreamer refuse` and `zstreamer resume`",
         "up": "`zstreamer up`, besides those of `broker` and `worker`",
     }
     return commands.get(program.program, f"`zstreamer {program.program}`")

@@ -13,7 +13,7 @@ from zstreamer.client.tally import Tallies
 from zstreamer.config import addresses
 from zstreamer.errors import BadRequest
 from zstreamer.keys import credentials
-from zstreamer.keys.ring import Role
+from zstreamer.keys.ring import MAX_TENANT, Role, is_tenant
 from zstreamer.wire import transport
 from zstreamer.wire.protocol import MAX_BUDGET, MAX_NAME
 
@@ -43,8 +43,8 @@ class Settings:
         heartbeat_timeout: float,
         tenant: str = "",
     ) -> None:
-        if len(tenant) > MAX_NAME:
-            raise ValueError(f"a tenant's name has up to {MAX_NAME} characters")
+        if not is_tenant(tenant):
+            raise ValueError(f"tenant must be printable text of up to {MAX_TENANT} characters")
         self.tenant = tenant
         self.addresses = addresses(address)
         self.credentials = credentials.given(keys, Role.CLIENT)

@@ -11,6 +11,8 @@ import secrets
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from zstreamer.keys.ring import is_tenant
+
 PREFIX = "zst_"
 """What each token begins with, so that people and scanners of repositories know what it is."""
 
@@ -98,4 +100,6 @@ def read(text: str) -> Caller:
         raise ValueError("it has no sha256 of a token") from None
     if len(kept) != hashlib.sha256().digest_size or not facts.get("name"):
         raise ValueError("it has no name, or no sha256 of a token")
-    return Caller(facts["name"], kept, facts.get("tenant", ""))
+    if not is_tenant(tenant := facts.get("tenant", "")):
+        raise ValueError("its tenant is too long, or cannot be printed")
+    return Caller(facts["name"], kept, tenant)

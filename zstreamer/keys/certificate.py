@@ -19,7 +19,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from zstreamer.keys.ring import Principal, Role
+from zstreamer.keys.ring import Principal, Role, is_tenant
 from zstreamer.keys.secrets import Pair, Secret, is_key
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -116,6 +116,8 @@ def read(text: str) -> Certificate:
         secret = Secret(_key(_one(found, "secret-key"), "secret-key"))
         if not Pair(public, secret).matches:
             raise ValueError("its secret key does not belong to its public key")
+    if not all(map(is_tenant, (*found.get("tenant", ()), *found.get("model", ())))):
+        raise ValueError("its tenant or a model is too long, or cannot be printed")
     return Certificate(
         role,
         name,

@@ -11,16 +11,16 @@ revoked/                    what was taken off the lists
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from zstreamer.keys import bearer, certificate, files
 from zstreamer.keys.bearer import Caller
 from zstreamer.keys.certificate import NAME, Certificate
-from zstreamer.keys.ring import Role
+from zstreamer.keys.ring import MAX_TENANT, Role, is_tenant
 from zstreamer.keys.secrets import Pair
 from zstreamer.setting import ConfigError
 
@@ -127,14 +127,49 @@ class Folder:
         files.write(self.path / HTTP / f"{name}.key", bearer.text(kept, _today()))
         return token
 
-    def revoke(self, name: str) -> Path:
-        """Take a key off its list; return where the entry lies now."""
+    def revoke(self, name: str) -> list[Path]:
+        """Take a key off the lists, under whatever names it stands there.
+
+        Args:
+            name: of the key, or of its file without the ending.
+
+        Returns:
+            Where its entries lie now.
+
+        Raises:
+            ConfigError: no key has this name; or the key is revoked, but another entry cannot be
+                read and may hold it too.
+        """
         self.check()
+        entries = self._entries()
+        named = [path for path, (called, _) in entries.items() if name in (called, path.stem)]
+        if not named:
+            raise ConfigError(f"no key is called {name!r}: `zstreamer keys list` shows their names")
+        held = {entries[path][1] for path in named} - {None}
+        same = [path for path, (_, key) in entries.items() if key in held and path not in named]
+        away = [self._put_away(path) for path in (*named, *same)]
+        unread = [path for path, (_, key) in entries.items() if key is None and path not in named]
+        if unread:
+            raise ConfigError(
+                f"{name} is revoked, but these cannot be read and may hold the same key: "
+                + ", ".join(map(str, unread))
+                + "; put them right or delete them"
+            )
+        return away
+
+    def _entries(self) -> dict[Path, tuple[str, bytes | None]]:
+        """Return what each entry is called, and what it lets in; None where it cannot be read."""
+        found: dict[Path, tuple[str, bytes | None]] = {}
         for each in (*LISTS.values(), HTTP):
-            entry = self.path / each / f"{name}.key"
-            if entry.exists():
-                return self._put_away(entry, name)
-        raise ConfigError(f"no key is called {name!r}: `zstreamer keys list` shows their names")
+            for path in sorted((self.path / each).glob("*.key")):
+                found[path] = path.stem, None
+                with suppress(ConfigError):
+                    if each == HTTP:
+                        found[path] = caller(path)[:2]
+                    else:
+                        kept = read(path)
+                        found[path] = kept.name, kept.public
+        return found
 
     def rotate(self) -> list[Path]:
         """Make the broker's next key; return the issued files, which now trust it too."""
@@ -173,7 +208,8 @@ class Folder:
             files.write(path, changed.text(), replace=True)
         return paths
 
-    def _put_away(self, entry: Path, name: str) -> Path:
+    def _put_away(self, entry: Path) -> Path:
+        name = entry.stem
         stamp = time.strftime("%Y%m%dT%H%M%S")
         target = self.path / REVOKED / f"{entry.parent.name}-{name}-{stamp}.key"
         try:
@@ -222,5 +258,8 @@ def _today() -> str:
 
 
 def _plain(text: str) -> None:
-    if not re.fullmatch(r"[^\"'\n\r]{0,255}", text):
-        raise ConfigError(f"{text!r} has quotes or line ends, or more than 255 characters")
+    if not is_tenant(text) or not set("\"'").isdisjoint(text) or text != text.strip():
+        raise ConfigError(
+            f"{text!r} cannot stand in a key's file: it has quotes, spaces at an end, characters "
+            f"that cannot be printed such as line ends, or more than {MAX_TENANT} characters"
+        )

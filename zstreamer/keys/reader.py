@@ -2,14 +2,18 @@
 
 A file that is gone takes its key with it. One that is there and cannot be read, such as while an
 editor writes it, leaves its key as it was; a new one has to be good before it lets anybody in.
+Where the folder cannot be looked into at all, such as when a network drive has gone, all stays as
+it was.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
@@ -57,6 +61,7 @@ class _Entries(Generic[E]):
         self._read = read
         self._known: dict[Path, tuple[_State, E | None]] = {}
         self._bad: set[Path] = set()
+        self._lost = False
 
     def look(self, strict: bool) -> bool:
         """Read what has changed; return whether anything has.
@@ -64,14 +69,19 @@ class _Entries(Generic[E]):
         Args:
             strict: raise ConfigError for a file that is not good, in place of logging it.
         """
-        files = {path: _state(path) for path in self._place.glob("*.key")}
+        try:
+            files = _files(self._place, must_be_there=bool(self._known))
+        except OSError as error:
+            self._unreadable(error, strict)
+            return False
+        self._lost = False
         changed = False
-        for path in [each for each in self._known if files.get(each) is None]:
+        for path in [each for each in self._known if each not in files]:
             changed = self._known.pop(path)[1] is not None or changed
             self._bad.discard(path)
         for path, state in files.items():
             before = self._known.get(path)
-            if state is None or (before is not None and before[0] == state):
+            if before is not None and before[0] == state:
                 continue
             try:
                 self._known[path] = state, self._read(path)
@@ -84,6 +94,14 @@ class _Entries(Generic[E]):
                     log.error("a key is not as it should be: %s", error)  # noqa: TRY400
                 self._bad.add(path)
         return changed
+
+    def _unreadable(self, error: OSError, strict: bool) -> None:
+        words = f"cannot look into the folder of keys {self._place}: {error.strerror}"
+        if strict:
+            raise ConfigError(words) from None
+        if not self._lost:
+            log.error("%s; the keys of before hold", words)
+        self._lost = True
 
     def __call__(self) -> list[E]:
         return [entry for _, entry in self._known.values() if entry is not None]
@@ -122,9 +140,15 @@ class Reader:
         threading.Thread(target=self._run, name="keys", daemon=True).start()
 
     def look(self, strict: bool = False) -> bool:
-        """Read what has changed; return whether anything has."""
-        changed = [each.look(strict) for each in self._lists.values()]
-        changed += [self._http.look(strict), self._look_at_own()]
+        """Read what has changed; return whether anything has.
+
+        Where the broker's own key is not there, its folder is another one or none: nothing is read.
+        """
+        changed = [self._look_at_own()]
+        if self._own_is_bad and _state(self._own) is None:
+            return False
+        changed += [each.look(strict) for each in self._lists.values()]
+        changed.append(self._http.look(strict))
         if any(changed) or strict:
             principals = [each for entries in self._lists.values() for each in entries()]
             self.lists = Lists(Ring(principals), Callers(self._http()), self._pair)
@@ -133,12 +157,14 @@ class Reader:
     def _look_at_own(self) -> bool:
         state = _state(self._own)
         if state == self._own_state:
+            self._own_is_bad = False
             return False
         try:
             found = self._own_pair()
         except ConfigError as error:
             if not self._own_is_bad:
-                log.error("the broker keeps its key of before: %s", error)  # noqa: TRY400
+                kept = "key" if state else "key and lists"
+                log.error("the broker keeps its %s of before: %s", kept, error)  # noqa: TRY400
             self._own_is_bad = True
             return False
         self._own_state, self._own_is_bad = state, False
@@ -195,9 +221,32 @@ def _principals(of: Folder, role: Role) -> Callable[[Path], Principal]:
     return lambda path: of.entry(path, role).principal
 
 
+def _files(place: Path, must_be_there: bool) -> dict[Path, _State]:
+    """Return the entries that a folder has; raises OSError where that cannot be told.
+
+    A file that is gone by the time it is looked at counts as gone; any other trouble does not.
+    """
+    found: dict[Path, _State] = {}
+    try:
+        with os.scandir(place) as listed:
+            paths = [place / each.name for each in listed if each.name.endswith(".key")]
+    except FileNotFoundError:
+        if must_be_there:
+            raise
+        return found
+    for path in paths:
+        with suppress(FileNotFoundError):
+            found[path] = _stat(path)
+    return found
+
+
+def _stat(path: Path) -> _State:
+    found = path.stat()
+    return found.st_mtime_ns, found.st_ino, found.st_size
+
+
 def _state(path: Path) -> _State | None:
     try:
-        found = path.stat()
+        return _stat(path)
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_ino, found.st_size

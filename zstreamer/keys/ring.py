@@ -8,6 +8,31 @@ from typing import NamedTuple
 
 from zstreamer.keys.secrets import raw
 
+MAX_TENANT = 255
+"""Characters of a tenant's name."""
+
+ANY_TENANT = "*"
+"""The tenant of a key whose program says itself to whom its work counts, as a gateway does."""
+
+
+def is_tenant(name: object) -> bool:
+    """Whether this may name a tenant: nothing that breaks a line of a file or of a log."""
+    return isinstance(name, str) and len(name) <= MAX_TENANT and name.isprintable()
+
+
+def tenant_of(said: str, named: str | None) -> str | None:
+    """Return to whom somebody's work counts; None where it says one, and may not.
+
+    Each tenant has turns and limits of its own, so whoever may make up names has no limit.
+
+    Args:
+        said: the tenant that it says itself; empty for none.
+        named: the one that its key or token names; None where no keys are asked for.
+    """
+    if named is None or named == ANY_TENANT:
+        return said
+    return named or (None if said else "")
+
 
 class Role(Enum):
     """What a key is for."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import logging
 import socket
 import sys
 import threading
+import time
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from email.message import Message
@@ -15,6 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final, NamedTuple, TypeAlias
 from urllib.parse import parse_qsl
 
+from zstreamer.config import stays_on_machine
 from zstreamer.keys.bearer import Callers
 
 log = logging.getLogger(__name__)
@@ -25,6 +29,11 @@ MAX_CONNECTIONS: Final = 32
 
 MAX_BODY: Final = 4096
 """Bytes that are taken with POST."""
+
+_ANOTHER_NAME: Final = (
+    "these pages are served to this machine alone, as localhost or by its address, and Host is "
+    "another name; a proxy in front of them must send Host: localhost"
+)
 
 
 class Page(NamedTuple):
@@ -76,8 +85,31 @@ class Lock(NamedTuple):
         return path in self.open_pages or self.callers().of(authorization) is not None
 
 
+def own_name(host: str | None) -> bool:
+    """Whether a Host header names this machine as programs on it do, or by an address.
+
+    A page of another site can have its name lead to 127.0.0.1, and would then read what is served
+    there; but the browser still sends that site's name. No Host at all is not a browser's.
+    """
+    if host is None:
+        return True
+    name = host.strip().lower()
+    if name.startswith("["):
+        name = name[1:].partition("]")[0]
+    elif name.count(":") <= 1:
+        name = name.partition(":")[0]
+    name = name.removesuffix(".")
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
 class Pages:
-    """Serves pages until it is closed.
+    """Serves pages until it is closed. On loopback it is served under names of loopback alone.
 
     Args:
         host: address to bind; `::` is every address of this machine.
@@ -115,10 +147,37 @@ class Pages:
         self._server.server_close()
 
 
+class _Open:
+    """A connection that is served.
+
+    Attributes:
+        socket: of the connection.
+        peer: its address.
+        asked: whether a request has come on it.
+        busy: whether one is being answered.
+        since: monotonic seconds of the latest of these.
+    """
+
+    __slots__ = ("asked", "busy", "peer", "since", "socket")
+
+    def __init__(self, socket: socket.socket, peer: str) -> None:
+        self.socket = socket
+        self.peer = peer
+        self.asked = self.busy = False
+        self.since = time.monotonic()
+
+
 class _Server(ThreadingHTTPServer):
-    """A thread for each connection, of which there are a few at most: the oldest makes room."""
+    """A thread for each connection, of which there are a few at most.
+
+    When there are too many, one makes room: rather one that is not being answered, rather one that
+    has asked for nothing yet, and of these the oldest of the peer that has most. So who opens many
+    and says nothing does not keep probes out.
+    """
 
     daemon_threads = True
+    request_queue_size = 128
+    """Connections that wait to be accepted: of those beyond it each loses a second or more."""
 
     def __init__(
         self,
@@ -130,7 +189,8 @@ class _Server(ThreadingHTTPServer):
         self.pages = pages
         self.lock = lock
         self.posts = posts
-        self._open: dict[int, socket.socket] = {}
+        self.local = stays_on_machine(f"tcp://{address[0]}:{address[1]}")
+        self._open: dict[int, _Open] = {}
         self._opening = threading.Lock()
         if ":" in address[0]:
             self.address_family = socket.AF_INET6
@@ -146,11 +206,26 @@ class _Server(ThreadingHTTPServer):
         """Begin to serve a connection."""
         with self._opening:
             if len(self._open) >= MAX_CONNECTIONS:
-                oldest = self._open.pop(next(iter(self._open)))
-                with suppress(OSError):  # it may have gone by itself
-                    oldest.shutdown(socket.SHUT_RDWR)
-            self._open[id(request)] = request
+                self._make_room()
+            self._open[id(request)] = _Open(request, client_address[0])
         super().process_request(request, client_address)
+
+    def _make_room(self) -> None:
+        peers = Counter(each.peer for each in self._open.values())
+
+        def rank(key: int) -> tuple[bool, bool, int, float]:
+            each = self._open[key]
+            return each.busy, each.asked, -peers[each.peer], each.since
+
+        ended = self._open.pop(min(self._open, key=rank))
+        with suppress(OSError):  # it may have gone by itself
+            ended.socket.shutdown(socket.SHUT_RDWR)
+
+    def answering(self, request: Any, busy: bool) -> None:
+        """A request has come on a connection, or was answered."""
+        with self._opening:
+            if (found := self._open.get(id(request))) is not None:
+                found.asked, found.busy, found.since = True, busy, time.monotonic()
 
     def shutdown_request(self, request: Any) -> None:
         """A connection has ended."""
@@ -171,10 +246,10 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = 10  # seconds; a peer that sends nothing must not keep a thread for ever
 
     def do_GET(self) -> None:
-        self._reply(self._page())
+        self._serve(self._page)
 
     def do_HEAD(self) -> None:
-        self._reply(self._page(), bare=True)
+        self._serve(self._page, bare=True)
 
     def do_POST(self) -> None:
         size = self.headers.get("Content-Length", "")
@@ -182,12 +257,21 @@ class _Handler(BaseHTTPRequestHandler):
         number = size.isascii() and size.isdigit() and len(size) <= 9  # int() of more may raise
         if post is None or not number or int(size) > MAX_BODY:
             self.close_connection = True  # the body stays unread
-            error = f"send at most {MAX_BODY} bytes, with Content-Length"
+            status, error = 413, f"send at most {MAX_BODY} bytes, with Content-Length"
             if post is None:
-                error = f"nothing can be sent to {self.path:.100}"
-            self._reply(words(404 if post is None else 413, {"error": error}))
+                status, error = 404, f"nothing can be sent to {self.path:.100}"
+            self._serve(lambda: words(status, {"error": error}))
             return
-        self._reply(post(Request(self.client_address[0], self.headers, self.rfile.read(int(size)))))
+        request = Request(self.client_address[0], self.headers, self.rfile.read(int(size)))
+        self._serve(lambda: post(request))
+
+    def _serve(self, page: Callable[[], Page], bare: bool = False) -> None:
+        self.server.answering(self.connection, busy=True)
+        try:
+            own = not self.server.local or own_name(self.headers.get("Host"))
+            self._reply(page() if own else words(421, {"error": _ANOTHER_NAME}), bare)
+        finally:
+            self.server.answering(self.connection, busy=False)
 
     def _page(self) -> Page:
         path, _, query = self.path.partition("?")

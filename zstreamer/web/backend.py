@@ -60,6 +60,7 @@ class Backend:
         self._clients: weakref.WeakKeyDictionary[
             asyncio.AbstractEventLoop, ByTenant[AsyncClient]
         ] = weakref.WeakKeyDictionary()
+        self._closing: set[asyncio.Future[None]] = set()  # else they may be collected before
 
     def client(self) -> AsyncClient:
         """Return the client of the running loop, for requests of no tenant."""
@@ -70,7 +71,7 @@ class Backend:
         loop = asyncio.get_running_loop()
         clients = self._clients.get(loop)
         if clients is None:
-            clients = self._clients[loop] = ByTenant(self._new(""), self._new)
+            clients = self._clients[loop] = ByTenant(self._new(""), self._new, self._let_go)
         return clients
 
     def _new(self, tenant: str) -> AsyncClient:
@@ -83,6 +84,12 @@ class Backend:
         )
         self._collector.add(client)
         return client
+
+    def _let_go(self, client: AsyncClient) -> None:
+        closing = asyncio.ensure_future(client.close())
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+        closing.add_done_callback(lambda _: self._collector.retire(client))
 
     async def close(self) -> None:
         """Close the clients of the running loop; a later request makes others."""

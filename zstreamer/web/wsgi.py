@@ -69,7 +69,11 @@ class App:
             collector.add(client)
             return client
 
-        self._clients = ByTenant(first, make)
+        def let_go(client: Client) -> None:
+            client.close()
+            collector.retire(client)
+
+        self._clients = ByTenant(first, make, let_go)
         self._serve = CancelOnDisconnect(self._answer)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

@@ -9,7 +9,6 @@ outlived its connection.
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterator
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
@@ -27,10 +26,6 @@ if TYPE_CHECKING:
 SKIPPED_AT_ONCE = 10_000
 """Frames that are read in vain before others have their turn, at some 1 µs each. What else the
 same ROUTER has read comes after them: libzmq gives out whole messages only."""
-
-
-UNBOUND_WITHIN = 2.0
-"""Seconds in which an address that was unbound is free again; mostly a millisecond."""
 
 
 class Options(NamedTuple):
@@ -151,21 +146,10 @@ def router(
     return socket
 
 
-def rebind(socket: zmq.Socket[bytes], address: str, pair: Pair, domain: bytes) -> None:
-    """Have a ROUTER prove another key to those who come from now on; others stay connected."""
+def unbind(socket: zmq.Socket[bytes], address: str) -> None:
+    """Have a socket that is bound take nobody new; who is connected stays."""
     bound = socket.getsockopt(zmq.LAST_ENDPOINT)
     socket.unbind(bound.rstrip(b"\0") if isinstance(bound, bytes) else address)
-    secure(socket, pair, domain)
-    end = time.monotonic() + UNBOUND_WITHIN
-    while True:
-        try:
-            socket.bind(address)
-        except zmq.ZMQError:
-            if time.monotonic() > end:
-                raise
-            time.sleep(0.001)  # libzmq closes the former listener in a thread of its own
-        else:
-            return
 
 
 class Connection:

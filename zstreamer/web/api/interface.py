@@ -38,6 +38,7 @@ from urllib.parse import unquote_plus
 
 from prometheus_client import CollectorRegistry
 
+from zstreamer.keys.ring import MAX_TENANT, is_tenant, tenant_of
 from zstreamer.web.api import embeddings, openai, page, problem, rerank, v1, v2
 from zstreamer.web.api import snapshot as snapshots
 from zstreamer.web.api.bodies import JSON
@@ -50,7 +51,6 @@ from zstreamer.web.api.metrics import CONTENT_TYPE, Metrics
 from zstreamer.web.api.problem import Refused
 from zstreamer.web.api.signatures import Signatures
 from zstreamer.web.api.steps import Request, Response, Step
-from zstreamer.wire.protocol import MAX_NAME
 
 Page: TypeAlias = "Callable[[Exchange, Request], Step]"
 
@@ -77,8 +77,8 @@ class Interface:
             ``/v2/health/ready`` ask for a warm worker of it, or of any model where the broker
             knows none of this name; ``/readyz?model=NAME`` asks for one.
         guard: whose requests are answered; None for everybody's.
-        tenant_header: the header that says to whom a request counts, where the caller's token
-            does not; empty for none.
+        tenant_header: the header that says to whom a request counts, for callers without a token
+            or with one of the tenant `"*"`; empty for none.
     """
 
     def __init__(
@@ -144,15 +144,18 @@ class Interface:
         if request.path in _OF_OPENAI:
             exchange.failure = openai.failed
         caller = self._guard.check(request) if self._guard is not None else None
-        exchange.tenant = caller.tenant if caller is not None else ""
-        if self._tenant_header and not exchange.tenant:
-            exchange.tenant = self._tenant_in(request)
+        said = self._tenant_in(request) if self._tenant_header else ""
+        tenant = tenant_of(said, caller.tenant if caller is not None else None)
+        if tenant is None:
+            words = f"{self._tenant_header} names a tenant, and the token does not let it: make "
+            raise Refused(403, words + 'it with --tenant "*", or leave the header out')
+        exchange.tenant = tenant
         return self._route_open(exchange, request)
 
     def _tenant_in(self, request: Request) -> str:
         name = request.header(self._tenant_header) or ""
-        if len(name) > MAX_NAME:
-            words = f"the header {self._tenant_header} has more than {MAX_NAME} characters"
+        if not is_tenant(name):
+            words = f"{self._tenant_header} must be printable text of up to {MAX_TENANT} characters"
             raise Refused(400, words)
         return name
 

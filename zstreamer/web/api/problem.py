@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from zstreamer import errors
 from zstreamer.errors import ZStreamerError
+from zstreamer.web.api import rate_limit
 from zstreamer.web.api.json import dumps
 from zstreamer.web.api.steps import Header, Response
 
@@ -68,6 +69,7 @@ REFUSALS = {
     for each in (
         KINDS[errors.BadRequest],
         Problem(401, "unauthenticated", "A valid key is needed"),
+        Problem(403, "forbidden", "The key does not allow this"),
         Problem(404, "not-found", "No such page"),
         Problem(405, "method-not-allowed", "Method not allowed"),
         Problem(406, "not-acceptable", "The requested format of answers is not supported"),
@@ -115,6 +117,8 @@ def response(error: Exception) -> Response:
         headers += error.headers
     if (seconds := _retry_after(error)) is not None:
         headers.append(("retry-after", str(seconds)))
+        if isinstance(error, errors.Overloaded) and error.rate is not None:
+            headers += rate_limit.headers(error.rate, seconds)
     return Response(_kind(error).status, dumps(document(error)), headers)
 
 
@@ -161,7 +165,10 @@ def _retry_after(error: Exception) -> int | None:
     """Whole seconds, as the header wants them; a second is the least that it can say."""
     if isinstance(error, errors.Overloaded):
         seconds = error.retry_after
-        return min(3600, max(1, math.ceil(seconds))) if math.isfinite(seconds) else 3600
+        if not math.isfinite(seconds):
+            return 3600
+        # What is predicted is not true for hours; when a rate lets in again is known.
+        return min(3600 if error.rate is None else 2**31, max(1, math.ceil(seconds)))
     if isinstance(error, errors.NoWorker) and error.final:
         return 30  # a person has to do something first
     return 1 if _kind(error).status == 503 else None

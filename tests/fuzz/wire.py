@@ -1,0 +1,194 @@
+"""Messages to a broker, a client and a worker from peers that say anything.
+
+An input is a row of messages: whom it is for and from which peer, how many frames, and each
+behind its length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tests.helpers.wire import received
+from zstreamer.broker.core import BrokerCore
+from zstreamer.broker.sessions import Side
+from zstreamer.client.calls import Call
+from zstreamer.client.core import ClientCore
+from zstreamer.config import BrokerConfig, WorkerConfig
+from zstreamer.wire import protocol
+from zstreamer.wire.link import Connect, Send
+from zstreamer.wire.protocol import ProtocolError
+from zstreamer.worker.core import WorkerCore
+
+NOW = 100.0
+
+MOST = 32
+"""Messages of one input that are heard."""
+
+ROUNDS = 1000
+"""Polls of one turn, beyond which a core does not come to rest."""
+
+CLIENTS, WORKERS, CLIENT, WORKER = range(4)
+"""Whom a message is for: either port of a broker, or one of its peers."""
+
+
+def write(messages: list[tuple[int, int, list[bytes]]]) -> bytes:
+    """Return an input of these messages: whom each is for, from which peer, and its frames."""
+    parts = []
+    for whom, peer, frames in messages:
+        parts.append(bytes([whom | (peer & 3) << 2 | (len(frames) - 1 & 3) << 4]))
+        parts += [len(frame).to_bytes(2, "big") + frame for frame in frames]
+    return b"".join(parts)
+
+
+def read(data: bytes) -> Iterator[tuple[int, int, list[bytes]]]:
+    """Yield the messages of an input."""
+    at = 0
+    for _ in range(MOST):
+        if at >= len(data):
+            return
+        first, at, frames = data[at], at + 1, []
+        for _ in range((first >> 4 & 3) + 1):
+            size = int.from_bytes(data[at : at + 2], "big")
+            frames.append(data[at + 2 : at + 2 + size])
+            at += 2 + size
+        yield first & 3, first >> 2 & 3, frames
+
+
+def check(data: bytes) -> None:
+    """Have all cores hear the messages; what they send must be good, and nothing is raised."""
+    broker, client, worker = _Broker(), _Client(), _Worker()
+    for number, (whom, peer, frames) in enumerate(read(data)):
+        now = NOW + 0.01 * number
+        _decode(frames)
+        if whom == CLIENTS:
+            broker.hear(now, Side.CLIENT, b"c%d" % peer, frames)
+        elif whom == WORKERS:
+            broker.hear(now, Side.WORKER, b"w%d" % peer, frames)
+        elif whom == CLIENT:
+            client.hear(now, frames)
+        else:
+            worker.hear(now, frames)
+    broker.look()
+
+
+def _decode(frames: list[bytes]) -> None:
+    """A message is as its class says, or it is none."""
+    try:
+        message = protocol.decode(frames)
+    except ProtocolError:
+        return
+    match message:
+        case protocol.Submit(_, runs):
+            for run in runs:
+                assert len(run.ids) == len(run.budgets) == len(run.slots)
+                _whole(run.ids, run.budgets)
+        case protocol.Answer(ids, slots):
+            assert len(ids) == len(slots)
+            _whole(ids)
+        case protocol.Work(_, tickets, budgets, slots):
+            assert len(tickets) == len(budgets) == len(slots)
+            _whole(tickets, budgets)
+        case protocol.Report(begun, done, slots):
+            assert len(done) == len(slots)
+            _whole(begun, done)
+        case protocol.Cancel(ids):
+            _whole(ids)
+
+
+def _whole(*columns: list[int]) -> None:
+    for column in columns:
+        # Negative ones are no peer's of ours; they are harmless, and to look at each costs time.
+        assert all(type(each) is int and -(2**63) <= each < 2**64 for each in column), column
+
+
+class _Broker:
+    """A broker with small limits."""
+
+    def __init__(self) -> None:
+        config = BrokerConfig(
+            max_items=300, client_items=200, unread_bytes=20_000, max_payload=2500, model_grace=1
+        )
+        self.core = BrokerCore(config, 77, NOW - 10)
+        self.now = NOW
+
+    def hear(self, now: float, side: Side, session: bytes, frames: list[bytes]) -> None:
+        """Hear one message as the driver does."""
+        self.now = now
+        if session in self.core.sessions.deaf(side):
+            return
+        hear = self.core.on_client if side is Side.CLIENT else self.core.on_worker
+        hear(now, session, frames)  # type: ignore[arg-type]  # bytes are buffers
+        for _ in range(ROUNDS):
+            sends = self.core.poll(now)
+            if not sends:
+                break
+            for send in sends:
+                protocol.decode(received(send.frames))
+        else:
+            raise AssertionError("the broker does not come to rest")
+        assert not self.core.troubles, self.core.troubles
+
+    def look(self) -> None:
+        """Its state is whole."""
+        core = self.core
+        core.snapshot(self.now)
+        waiting = sum(model.waiting for model in core.models.values())
+        assert core.scheduler.queued_items == waiting
+        for model in core.models.values():
+            assert model.out == sum(len(each.tickets) for each in model.workers.values())
+
+
+class _Client:
+    """A client that waits for an answer."""
+
+    def __init__(self) -> None:
+        self.core = ClientCore(["tcp://broker"], 7, 5.0, NOW, lambda: 1.0)
+        self.core.submit(Call([b"\x01", b"\x02"], "m", NOW + 5, NOW, 0, False, True))
+        self._turn(NOW)
+
+    def hear(self, now: float, frames: list[bytes]) -> None:
+        """Hear one message on its connection."""
+        self.core.on_message(now, self.core.links[0], frames)  # type: ignore[arg-type]  # as above
+        self._turn(now)
+
+    def _turn(self, now: float) -> None:
+        for _ in range(ROUNDS):
+            actions = self.core.poll(now)
+            if not actions:
+                break
+            for action in actions:
+                if isinstance(action, Connect):
+                    self.core.on_connected(now, action.link)
+                elif isinstance(action, Send):
+                    protocol.decode(received(action.frames))
+        else:
+            raise AssertionError("the client does not come to rest")
+        for call in self.core.completed():
+            if isinstance(call, Call):
+                assert len(call.outcomes) == 2
+
+
+class _Worker:
+    """A worker that no model is behind."""
+
+    def __init__(self) -> None:
+        config = WorkerConfig("a:b", ("tcp://broker:1",), batch_size=4)
+        self.core = WorkerCore(config, 7, NOW, lambda: 1.0)
+        self._turn(NOW)
+
+    def hear(self, now: float, frames: list[bytes]) -> None:
+        """Hear one message on its connection."""
+        self.core.on_message(now, self.core.links[0], frames)  # type: ignore[arg-type]  # as above
+        self._turn(now)
+
+    def _turn(self, now: float) -> None:
+        for _ in range(ROUNDS):
+            actions = self.core.poll(now)
+            if not actions:
+                return
+            for action in actions:
+                if isinstance(action, Connect):
+                    self.core.on_connected(now, action.link)
+                elif isinstance(action, Send):
+                    protocol.decode(received(action.frames))
+        raise AssertionError("the worker does not come to rest")
