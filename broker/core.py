@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import Counter, deque
 
 from zstreamer import errors
-from zstreamer.broker import facts, snapshot
+from zstreamer.broker import facts, snapshot, traces
 from zstreamer.broker.admission import Admission
 from zstreamer.broker.clients import ClientRecord
 from zstreamer.broker.facts import Survey
@@ -125,6 +125,7 @@ class BrokerCore:
             self.scheduler.bundles.submit.observe(items)
             for run in message.runs:
                 self._submit(now, client, run)
+            traces.attach(client, message.traces)
         elif isinstance(message, protocol.Hello):
             self._hello_client(now, session, message, principal)
         elif isinstance(message, protocol.Status):

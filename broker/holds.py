@@ -53,7 +53,10 @@ class Holds:
         """Return which name of a peer that says HELLO is held."""
         if not self.names:
             return None
-        return self.first((*of_peer(introduction.kept(info)), f"model {info.get('model')!s:.600}"))
+        names = of_peer(introduction.kept(info))
+        if isinstance(model := info.get("model"), str):  # only workers have one
+            return self.first((*names, f"model {model}"))
+        return self.first(names)
 
 
 def names(worker: Worker) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from zstreamer.keys.ring import Principal
+from zstreamer.wire.protocol import TRACES
 
 MAX_WORDS = 255
 """Characters of a host's name, or a tensor's."""
@@ -67,6 +68,12 @@ def job(info: Mapping[str, object], max_name: int) -> Job | str:
     if not isinstance(patience, int | float) or not 0 < patience <= MOST_PATIENCE:
         patience = PATIENCE
     return Job(name, batch, pool, float(patience))
+
+
+def extensions(info: Mapping[str, object]) -> list[str]:
+    """Return which of the extensions that a peer knows are known here."""
+    named = info.get("extensions")
+    return [TRACES] if isinstance(named, list) and TRACES in named else []
 
 
 def forbidden(job: Job, principal: Principal | None, others: Iterable[Principal | None]) -> str:

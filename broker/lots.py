@@ -22,6 +22,7 @@ from zstreamer.wire.protocol import PART
 if TYPE_CHECKING:
     from zstreamer.broker.clients import ClientRecord
     from zstreamer.broker.models import Model
+    from zstreamer.broker.traces import Context
     from zstreamer.broker.workers import Worker
     from zstreamer.wire.protocol import Buffer
 
@@ -43,6 +44,8 @@ class Lot:
         losses: how often a worker that had begun them was lost from sight.
         suspect: it was in a batch whose process died, and runs apart until it is cleared; such
             an item is alone in its lot.
+        traces: the contexts of those that are traced, by id, and of others it was cut from; None
+            for nearly all lots.
     """
 
     __slots__ = (
@@ -61,6 +64,7 @@ class Lot:
         "size",
         "suspect",
         "ticket",
+        "traces",
         "worker",
     )
 
@@ -94,6 +98,7 @@ class Lot:
         self.deaths = 0
         self.losses = 0
         self.suspect = False
+        self.traces: dict[int, Context] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -177,5 +182,6 @@ class Lot:
             movable=self.movable,
         )
         lot.deaths, lot.losses, lot.suspect = self.deaths, self.losses, self.suspect
+        lot.traces = self.traces
         self.client.items.update(dict.fromkeys(ids, lot))
         return lot

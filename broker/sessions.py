@@ -23,7 +23,7 @@ from zstreamer.config import BrokerConfig
 from zstreamer.errors import ZStreamerError
 from zstreamer.keys.ring import MAX_TENANT, Principal, tenant_of
 from zstreamer.wire import protocol
-from zstreamer.wire.protocol import Frames, Hello, Role
+from zstreamer.wire.protocol import TRACES, Frames, Hello, Role
 
 MAX_REFUSALS, MAX_WORDS = 100, 200
 """Refusals that are kept until they are logged, and the characters of each."""
@@ -150,7 +150,8 @@ class Sessions:
         self.connected[session] = client
         if draining:  # it is to know before it sends anything
             self._notices.draining(client)
-        self._welcome(client, self._config.window_items, resumed, known)
+        extensions = introduction.extensions(hello.info)
+        self._welcome(client, self._config.window_items, resumed, known, extensions)
         return client
 
     def hello_worker(
@@ -182,10 +183,11 @@ class Sessions:
         worker = Worker(session, hello.id, model, job, self._config, info, now)
         worker.drained = self.holds.holds(worker)
         worker.principal = principal
+        worker.traces = TRACES in introduction.extensions(hello.info)
         self.workers[session] = model.workers[session] = worker
         model.gave_up = False
         model.queue.fit(job.batch_size)
-        self._welcome(worker, worker.window_items, False, [])
+        self._welcome(worker, worker.window_items, False, [], [])
 
     def _acceptable(self, now: float, side: Side, session: bytes, hello: Hello, role: Role) -> bool:
         if self.knows(side, session) and not self.patience[side].fault(now, session):
@@ -203,10 +205,12 @@ class Sessions:
             return True
         return False
 
-    def _welcome(self, peer: Peer, window: int, resumed: bool, known: list[int]) -> None:
+    def _welcome(
+        self, peer: Peer, window: int, resumed: bool, known: list[int], extensions: list[str]
+    ) -> None:
         config = self._config
         welcome = protocol.Welcome(
-            self._epoch, resumed, known, window, config.window_bytes, config.max_payload
+            self._epoch, resumed, known, window, config.window_bytes, config.max_payload, extensions
         )
         peer.tell(welcome)
         self._scheduler.dirty[peer] = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import accumulate, repeat, takewhile
 
-from zstreamer.broker import dispatch
+from zstreamer.broker import dispatch, traces
 from zstreamer.broker.introduction import Job
 from zstreamer.broker.lots import Lot
 from zstreamer.broker.models import Model
@@ -23,6 +23,7 @@ from zstreamer.wire.protocol import (
     Frames,
     Report,
     Slot,
+    Traced,
     WorkerState,
 )
 from zstreamer.wire.tags import line, tag
@@ -63,6 +64,7 @@ class Worker:
         facts: what it says of its batches and its machine; empty until it was asked.
         info: what people may want to know of it.
         principal: whose key it has; None where the broker asks for none.
+        traces: it takes the contexts of traces in WORK.
         named, declared: bytes that its host and device, and its inputs and outputs, may take.
         heard: when it said anything last, in monotonic seconds.
         moved: when it last had no ticket, or said something of the oldest that it has.
@@ -92,6 +94,7 @@ class Worker:
         self.window_bytes = config.window_bytes
         self.info = info
         self.principal: Principal | None = None
+        self.traces = False
         names = ("host", "device")
         self.named = sum(4 * len(str(info.get(key, ""))) for key in names)
         self.declared = sum(
@@ -316,7 +319,10 @@ class Worker:
         for transfer, lot in done:
             if lot.wanted():
                 flags = Flag.ONCE if lot.once else 0
-                messages.append(self._work(flags, [lot.ticket], lot.left(now), [transfer], []))
+                slots: list[Slot] = [transfer]
+                traced = self._traces(now, [lot])
+                columns = [lot.ticket], lot.left(now)
+                messages.append(self._work(flags, *columns, slots, [], traced))
         if self._cancels:
             tickets, self._cancels = self._cancels, []
             messages.extend(protocol.cancels(tickets))
@@ -326,19 +332,24 @@ class Worker:
         tickets, budgets = _columns(now, lots)
         payloads: list[Buffer] = [payload for lot in lots for payload in lot.payloads]
         size = sum(lot.size for lot in lots)
+        traced = self._traces(now, lots)
         self.model.bundles.work.observe(len(tickets))
         if protocol.fits_inline(size, len(tickets)):  # the head holds all
-            return [self._work(flags, tickets, budgets, payloads, [])]  # type: ignore[arg-type]  # list is invariant
+            return [self._work(flags, tickets, budgets, payloads, [], traced)]  # type: ignore[arg-type]  # list is invariant
         if size <= BUNDLE and len(tickets) <= MAX_ROWS:
             slots, frames = protocol.lay_out(payloads)  # type: ignore[arg-type]  # list is invariant
-            return [self._work(flags, tickets, budgets, slots, frames)]
+            return [self._work(flags, tickets, budgets, slots, frames, traced)]
         messages = []
         rows = list(zip(tickets, budgets, payloads, strict=True))
         for bundle in protocol.bundles(rows, lambda row: len(row[2])):
             slots, frames = protocol.lay_out([payload for _, _, payload in bundle])
             columns = [ticket for ticket, _, _ in bundle], [budget for _, budget, _ in bundle]
-            messages.append(self._work(flags, *columns, slots, frames))
+            here = traces.among(traced, columns[0]) if traced else traced
+            messages.append(self._work(flags, *columns, slots, frames, here))
         return messages
+
+    def _traces(self, now: float, lots: list[Lot]) -> list[Traced]:
+        return traces.of(now, lots) if self.traces else []
 
     def _work(
         self,
@@ -347,10 +358,11 @@ class Worker:
         budgets: list[int],
         slots: list[Slot],
         frames: Frames,
+        traced: list[Traced],
     ) -> Frames:
         followed = self.model.bundles.followed
         if followed is None:
-            return protocol.work(flags, tickets, budgets, slots, frames)
+            return protocol.work(flags, tickets, budgets, slots, frames, None, traced)
         lots = [self.tickets[ticket] for ticket in tickets]
         tagged = [
             tag(lot.client.id, lot.ids[ticket - lot.ticket])
@@ -360,7 +372,7 @@ class Worker:
         followed.append(
             event("items leave", worker=worker, items=line(tagged), first_ticket=tickets[0])
         )
-        return protocol.work(flags, tickets, budgets, slots, frames, tagged)
+        return protocol.work(flags, tickets, budgets, slots, frames, tagged, traced)
 
     def _parts_first(self, now: float, group: list[Lot]) -> list[Frames]:
         messages: list[Frames] = []
@@ -375,7 +387,8 @@ class Worker:
         flags = Flag.ALONE | (Flag.ONCE if group[0].once else 0)
         small = sum(lot.size for lot in group if not lot.large) <= BUNDLE
         slots, frames = protocol.lay_out(payloads) if small else protocol.all_apart(payloads)
-        return [*messages, self._work(flags, *_columns(now, group), slots, frames)]
+        traced = self._traces(now, group)
+        return [*messages, self._work(flags, *_columns(now, group), slots, frames, traced)]
 
 
 def _columns(now: float, lots: list[Lot]) -> tuple[list[int], list[int]]:

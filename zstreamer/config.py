@@ -59,6 +59,11 @@ API_KEYS_HELP = (
     "folder that has some."
 )
 
+TRACING_HELP = (
+    "Export of spans, with the extra otel: otlp, as the OTEL_* variables say, or MODULE:FUNCTION, "
+    "which sets OpenTelemetry up; none: no export, or the one that the program has set up."
+)
+
 LOG_LEVEL = choice("debug", "info", "warning", "error")
 LOG_FORMAT = choice("text", "json")
 
@@ -279,6 +284,7 @@ class WorkerConfig(Config):
     max_payload: int = setting(MAX_PAYLOAD, BYTES, "Largest input or output of one item, in bytes.")
     heartbeat: float = setting(HEARTBEAT, SECONDS, "Seconds between heartbeats.")
     heartbeat_timeout: float = setting(SILENCE, SECONDS, "Seconds of silence until a peer is lost.")
+    tracing: str = setting("", ANY_TEXT, TRACING_HELP)
     log_level: str = setting("info", LOG_LEVEL, "Lowest level that is logged.")
     log_format: str = setting(
         "text", LOG_FORMAT, "What a line of the log is: text, or a JSON object."
@@ -422,6 +428,7 @@ class GatewayConfig(Config):
     drain_grace: float = setting(
         30.0, SECONDS, "Seconds that open requests may take after a request to stop."
     )
+    tracing: str = setting("", ANY_TEXT, TRACING_HELP)
     log_level: str = setting("info", LOG_LEVEL, "Lowest level that is logged.")
     log_format: str = setting(
         "text", LOG_FORMAT, "What a line of the log is: text, or a JSON object."

@@ -70,6 +70,8 @@ def message(form: Json) -> Message:
     fields = {name: _plain(value) for name, value in form.items() if name != "kind"}
     if form["kind"] == "SUBMIT":
         fields["runs"] = [protocol.Run(**run) for run in fields["runs"]]
+    if "traces" in fields:
+        fields["traces"] = [protocol.Traced(**trace) for trace in fields["traces"]]
     return CLASSES[form["kind"]](**fields)
 
 
@@ -92,11 +94,12 @@ def encode(form: Json) -> Frames:
         case protocol.Hello():
             packed = protocol.hello(what)
         case protocol.Submit():
-            packed = protocol.submit(what.ack, what.runs, frames)
+            packed = protocol.submit(what.ack, what.runs, frames, what.traces)
         case protocol.Answer():
             packed = protocol.answer(what.ids, what.slots, frames)
         case protocol.Work():
-            packed = protocol.work(what.flags, what.tickets, what.budgets, what.slots, frames)
+            columns = what.tickets, what.budgets, what.slots
+            packed = protocol.work(what.flags, *columns, frames, None, what.traces)
         case protocol.Report():
             packed = protocol.report(what, frames)
         case protocol.Part():

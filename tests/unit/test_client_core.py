@@ -150,7 +150,7 @@ def test_hello_comes_first_and_nothing_follows_before_welcome():
     desk.turn()
     desk.core.on_connected(desk.now, desk.link)
     desk.turn(1.0)
-    assert desk.said[desk.link] == [protocol.Hello(1, 7, {"open": []})]
+    assert desk.said[desk.link] == [protocol.Hello(1, 7, {"extensions": ["traces"], "open": []})]
     desk.hear(WELCOME)
     desk.turn()
     assert desk.submitted() == [1]
@@ -590,7 +590,7 @@ def test_a_client_that_comes_back_names_what_it_waits_for(desk):
     desk.core.on_connected(desk.now, desk.link)
     desk.turn()
     (hello,) = desk.take(protocol.Hello)
-    assert hello == protocol.Hello(1, 7, {"open": [call.first + 1]})
+    assert hello == protocol.Hello(1, 7, {"extensions": ["traces"], "open": [call.first + 1]})
 
 
 @pytest.mark.parametrize("once", [False, True])

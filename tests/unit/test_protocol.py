@@ -179,7 +179,9 @@ def test_a_part_comes_out_as_it_went_in(transfer, data):
 @given(
     some.one_of(
         some.builds(
-            protocol.Welcome, uints, some.booleans(), some.lists(uints), uints, uints, uints
+            protocol.Welcome,
+            *(uints, some.booleans(), some.lists(uints), uints, uints, uints),
+            some.just(()) | some.lists(names, min_size=1),
         ),
         some.builds(protocol.Refuse, failures),
         some.builds(protocol.Cancel, some.lists(uints)),

@@ -146,9 +146,8 @@ def test_hello_says_what_the_worker_serves_and_state_follows_welcome():
     bench = Bench(model="bert", batch_size=32, max_latency=0.5)
     bench.connect()
     hello, state = bench.said[bench.link]
-    assert hello == protocol.Hello(
-        2, 7, {"model": "bert", "batch_size": 32, "pool": 0, "patience": 60.5}
-    )
+    said = {"model": "bert", "batch_size": 32, "pool": 0, "patience": 60.5}
+    assert hello == protocol.Hello(2, 7, {"extensions": ["traces"], **said})
     assert state == protocol.State(WorkerState.BOOTING, "")
     bench.boot()
     assert bench.said[bench.link][-1] == protocol.State(WorkerState.WARM, "")

@@ -1,4 +1,4 @@
-"""The `zstreamer` command: broker, worker, gateway, up, call, map, status, top, doctor, keys …"""
+"""The `zstreamer` command: broker, worker, gateway, up, call, map, status, top, doctor, bench …"""
 
 from __future__ import annotations
 
@@ -9,7 +9,19 @@ from typing import Final
 
 import rich_click as click
 
-from zstreamer.cli import addresses, call, doctor, gateway, hold, job, keys, serve, status, top
+from zstreamer.cli import (
+    addresses,
+    bench,
+    call,
+    doctor,
+    gateway,
+    hold,
+    job,
+    keys,
+    serve,
+    status,
+    top,
+)
 from zstreamer.cli.options import PLAIN, example
 from zstreamer.cli.terminal import clean, forgive
 from zstreamer.errors import BrokerUnreachable, ZStreamerError
@@ -26,6 +38,7 @@ COMMANDS: Final = (
     status.status,
     top.top,
     doctor.doctor,
+    bench.bench,
     hold.drain,
     hold.refuse,
     hold.resume,

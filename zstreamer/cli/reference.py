@@ -37,7 +37,7 @@ def written_into(page: str) -> str:
 
 def _heading(program: type[Config]) -> str:
     commands = {
-        "client": "`zstreamer call`, `zstreamer status`, `zstreamer top` and `zstreamer doctor`",
+        "client": "`zstreamer call`, `status`, `top`, `doctor` and `bench`",
         "map": "`zstreamer map`, besides those of `call`",
         "operator": "`zstreamer drain`, `zstreamer refuse` and `zstreamer resume`",
         "up": "`zstreamer up`, besides those of `broker` and `worker`",

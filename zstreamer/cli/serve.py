@@ -121,6 +121,7 @@ def _gateway(config: UpConfig, broker: str, worker_config: WorkerConfig) -> Gate
         "model": worker_config.model,
         "log_level": worker_config.log_level,
         "log_format": worker_config.log_format,
+        "tracing": worker_config.tracing,
     }
     return resolve(GatewayConfig, flags, file=get_current_context().params.get("config"))
 

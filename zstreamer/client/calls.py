@@ -7,6 +7,7 @@ from copy import copy
 
 from zstreamer import codec, errors
 from zstreamer.errors import ZStreamerError
+from zstreamer.tracing.context import CallTrace
 from zstreamer.wire.protocol import Slot
 from zstreamer.wire.transfer import Parts
 
@@ -35,6 +36,7 @@ class Call:
         decode: what makes a value of an output's payload.
         error: why the call as a whole failed; with `done` it is final.
         token: the driver's own, untouched here.
+        trace: None where the call is not traced.
     """
 
     __slots__ = (
@@ -55,6 +57,7 @@ class Call:
         "sent_at",
         "submitted",
         "token",
+        "trace",
     )
 
     def __init__(
@@ -85,6 +88,7 @@ class Call:
         self.error: ZStreamerError | None = None
         self.done = False
         self.token: object = None
+        self.trace: CallTrace | None = None
 
     def put(self, index: int, outcome: Slot | Parts) -> None:
         """Keep the outcome of one item."""
@@ -115,6 +119,12 @@ class Call:
             copy(self.error) if outcome is None else self._result(index, outcome)
             for index, outcome in enumerate(self.outcomes)
         ]
+
+    def end_trace(self) -> None:
+        """The call has ended: so has its span, if it has one."""
+        if self.trace is not None:
+            failed = sum(type(each) is list for each in self.outcomes)
+            self.trace.end(self.error, failed)
 
     def size(self) -> int:
         """Return the bytes of the outputs."""

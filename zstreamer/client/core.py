@@ -228,6 +228,7 @@ class ClientCore(Peer[ClientLink, NoReturn]):
         link.window_items = max(1, welcome.window_items)
         link.window_bytes = welcome.window_bytes
         link.max_payload = welcome.max_payload
+        link.traces = protocol.TRACES in welcome.extensions
         known = set(welcome.known)
         for id in known.difference(link.sent):
             link.cancel(id)  # given up since HELLO

@@ -128,6 +128,7 @@ class Driver(ABC):
             for call in core.completed():
                 if isinstance(call, Call):
                     self._tally.ended(now, call)
+                    call.end_trace()
                     if log.isEnabledFor(logging.DEBUG):
                         self._tell(now, call)
                 self.complete(call)
@@ -163,6 +164,7 @@ class Driver(ABC):
         for call in self.core.completed():
             if isinstance(call, Call):
                 self._tally.ended(now, call)
+                call.end_trace()
             self.complete(call)
         self._tallies.retire(self._tally)
         self._connections.close()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from zstreamer.client.calls import Call
 from zstreamer.errors import NoWorker, ZStreamerError, to_wire
+from zstreamer.tracing.context import CallTrace
 from zstreamer.wire import protocol
 from zstreamer.wire.link import Link
-from zstreamer.wire.protocol import Flag, Frames, Run, Slot
+from zstreamer.wire.protocol import Flag, Frames, Run, Slot, Traced
 
 ACK_AFTER_BYTES = 1024 * 1024
 ACK_AFTER_MESSAGES = 64
@@ -15,6 +16,9 @@ ACK_AFTER_SECONDS = 0.05
 
 _RUN = 96
 """Bytes that a run takes in a head besides its items and its model's name."""
+
+_ROW = 16
+"""Bytes that a trace takes besides its context."""
 
 
 _ONCE, _READY = int(Flag.ONCE), int(Flag.READY)  # an enum's operators are slow
@@ -35,6 +39,7 @@ class ClientLink(Link[tuple[int, Call]]):
         draining: it takes no new work: it has said so, or its address is gone.
         refused: items that were sent although it drained; they have not run there.
         notices: by model, why items wait there.
+        traces: the broker takes the contexts of traces.
     """
 
     def __init__(self, address: str, now: float, alone: bool = True) -> None:
@@ -52,11 +57,13 @@ class ClientLink(Link[tuple[int, Call]]):
     def _fresh(self) -> None:
         super()._fresh()
         self._draining = False
+        self.traces = False
+        self._traced: dict[CallTrace, Traced] = {}
         self.notices: dict[str, ZStreamerError] = {}
         self._waits: set[int] = set()  # transfers whose items stay although no worker is ready
         self._runs: dict[tuple[str, int, int, int], Run] = {}
         self._runs_bytes = self._runs_items = 0
-        self._full: list[list[Run]] = []
+        self._full: list[tuple[list[Run], list[Traced]]] = []
         self._cancels: list[int] = []
         self._read = 0
         self._acked = 0
@@ -110,16 +117,25 @@ class ClientLink(Link[tuple[int, Call]]):
         run.ids.append(id)
         run.budgets.append(max(1, int((call.deadline - now) * 1000)))
         run.slots.append(slot)
+        if call.trace is not None and self.traces:
+            self._trace(call.trace, id)
         self._runs_bytes += size
         self._runs_items += 1
         if self._runs_bytes > protocol.BUNDLE or self._runs_items == protocol.MAX_ROWS:
             self._full.append(self._take_runs())
 
-    def _take_runs(self) -> list[Run]:
-        runs = list(self._runs.values())
-        self._runs = {}
+    def _trace(self, trace: CallTrace, id: int) -> None:
+        row = self._traced.get(trace)
+        if row is None:
+            row = self._traced[trace] = Traced(*trace.context, [])
+            self._runs_bytes += _ROW + len(row.traceparent) + len(row.tracestate)
+        row.ids.append(id)
+
+    def _take_runs(self) -> tuple[list[Run], list[Traced]]:
+        runs, traces = list(self._runs.values()), list(self._traced.values())
+        self._runs, self._traced = {}, {}
         self._runs_bytes = self._runs_items = 0
-        return runs
+        return runs, traces
 
     def forget(self, id: int, size: int) -> Call | None:
         """Take an item off the window; None if it is not on it."""
@@ -168,7 +184,7 @@ class ClientLink(Link[tuple[int, Call]]):
         bundles, self._full = self._full, []
         if self._runs:
             bundles.append(self._take_runs())
-        messages.extend(self._submit(runs) for runs in bundles)
+        messages.extend(self._submit(runs, traces) for runs, traces in bundles)
         if self._cancels:
             ids, self._cancels = self._cancels, []
             messages.extend(protocol.cancels(ids))
@@ -177,7 +193,7 @@ class ClientLink(Link[tuple[int, Call]]):
             messages.append(protocol.plain(protocol.Ack(self._read)))
         return messages
 
-    def _submit(self, runs: list[Run]) -> Frames:
+    def _submit(self, runs: list[Run], traces: list[Traced]) -> Frames:
         frames: Frames = []
         for position, run in enumerate(runs):
             slots, more = protocol.lay_out(run.slots)
@@ -185,7 +201,7 @@ class ClientLink(Link[tuple[int, Call]]):
                 runs[position] = run._replace(slots=slots)
                 frames.extend(more)
         self._acknowledged()
-        return protocol.submit(self._read, runs, frames)
+        return protocol.submit(self._read, runs, frames, traces)
 
     def _acknowledged(self) -> None:
         self._acked = self._read

@@ -12,6 +12,8 @@ from zstreamer.client.core import ClientCore
 from zstreamer.client.job import Encoded, Window
 from zstreamer.client.settings import Settings
 from zstreamer.errors import BadRequest, ZStreamerError
+from zstreamer.tracing.call import here
+from zstreamer.tracing.context import Under
 
 SHARE = 0.75
 """Of a client's windows: what is left over keeps its other calls from waiting."""
@@ -89,6 +91,7 @@ class ClientPort:
         self._priority = priority
         self._idempotent = idempotent
         self._lane = next(_lanes)
+        self._trace = here()  # a chunk may be submitted by another thread
 
     def encode(self, items: Sequence[object], first: int) -> list[Encoded]:
         """Return the payload of each item, or why it has none."""
@@ -113,9 +116,10 @@ class ClientPort:
 
     def start(self, payloads: list[Any], done: Callable[[Ended], None]) -> Callable[[], None]:
         """Submit a chunk as one call, in the job's own lane."""
-        call = self._settings.encoded(
-            payloads, self._model, self._budget, self._priority, self._idempotent, True
-        )
+        with Under(self._trace):
+            call = self._settings.encoded(
+                payloads, self._model, self._budget, self._priority, self._idempotent, True
+            )
         call.lane = self._lane
         driver = self._driver()
         driver.start(call, done)

@@ -14,6 +14,7 @@ from zstreamer.config import addresses
 from zstreamer.errors import BadRequest
 from zstreamer.keys import credentials
 from zstreamer.keys.ring import MAX_TENANT, Role, is_tenant
+from zstreamer.tracing import call as tracing
 from zstreamer.wire import transport
 from zstreamer.wire.protocol import MAX_BUDGET, MAX_NAME
 
@@ -93,7 +94,7 @@ class Settings:
     ) -> Call:
         """Return the call of items that are payloads already; budget: seconds."""
         now = time.monotonic()
-        return Call(
+        call = Call(
             payloads,
             model,
             now + budget,
@@ -103,6 +104,8 @@ class Settings:
             return_exceptions,
             self.codec.decode,
         )
+        call.trace = tracing.begin(model, len(payloads))
+        return call
 
     def watch(self, model: str | None, timeout: float | None) -> Watch:
         """Return the wait for a model to be ready."""

@@ -26,6 +26,7 @@ from zstreamer.keys.folder import HTTP
 from zstreamer.keys.reader import CallersReader
 from zstreamer.metrics import ClientCollector
 from zstreamer.sources import resolve
+from zstreamer.tracing.context import Under
 from zstreamer.web.api.guard import Guard
 from zstreamer.web.api.interface import Interface
 from zstreamer.web.api.limits import Limits
@@ -152,14 +153,15 @@ class Backend:
             if not done.done():
                 done.set_result(None)
 
-        call = client.start(
-            step.items,
-            ended,
-            model=step.model,
-            timeout=step.timeout,
-            priority=step.priority,
-            return_exceptions=step.return_exceptions,
-        )
+        with Under(step.trace):
+            call = client.start(
+                step.items,
+                ended,
+                model=step.model,
+                timeout=step.timeout,
+                priority=step.priority,
+                return_exceptions=step.return_exceptions,
+            )
         watch = _Watch(loop, client, call, disconnected)
         try:
             await done

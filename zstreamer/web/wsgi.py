@@ -19,6 +19,7 @@ from zstreamer.config import GatewayConfig
 from zstreamer.errors import Cancelled, ZStreamerError
 from zstreamer.metrics import ClientCollector
 from zstreamer.system import native
+from zstreamer.tracing.context import Under
 from zstreamer.web.api import problem
 from zstreamer.web.api.interface import Interface
 from zstreamer.web.api.problem import Refused
@@ -115,13 +116,14 @@ class App:
     def _ask(self, step: Predict | Look) -> object:
         if isinstance(step, Look):
             return self._directory.get(step.oldest)
-        return self._clients.of(step.tenant).predict(
-            step.items,
-            model=step.model,
-            timeout=step.timeout,
-            priority=step.priority,
-            return_exceptions=step.return_exceptions,
-        )
+        with Under(step.trace):
+            return self._clients.of(step.tenant).predict(
+                step.items,
+                model=step.model,
+                timeout=step.timeout,
+                priority=step.priority,
+                return_exceptions=step.return_exceptions,
+            )
 
     def _body(self, environ: WSGIEnvironment) -> bytes:
         """Read the whole body; raises `Refused` where it is too long, too slow or broken off."""

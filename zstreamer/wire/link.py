@@ -171,7 +171,8 @@ class Peer(ABC, Generic[L, A]):
         if link.state is not LinkState.CONNECTING:
             return
         link.enter(LinkState.GREETING, now)
-        hello = protocol.Hello(self._role, self.id, {**self._info, **self._greeting(link)})
+        info = {**self._info, "extensions": [protocol.TRACES], **self._greeting(link)}
+        hello = protocol.Hello(self._role, self.id, info)
         self._send(link, [protocol.hello(hello)])
 
     def on_lost(self, now: float, link: L) -> None:

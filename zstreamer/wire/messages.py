@@ -42,6 +42,15 @@ MAX_BUDGET = 7 * 24 * 3600 * 1000
 MAX_NAME = 255
 """Characters of a model's name."""
 
+TRACES = "traces"
+"""The extension of SUBMIT and WORK that carries the contexts of traces."""
+
+MAX_TRACEPARENT, MAX_TRACESTATE = 128, 512
+"""Characters of a trace's context, as W3C Trace Context writes it."""
+
+MAX_TRACES = 512
+"""Contexts that a broker puts into one WORK, so that its head stays small; others are left out."""
+
 
 class Buffer(Protocol):
     """Bytes of a payload: `bytes`, `memoryview`, or a received frame that is passed on as is."""
@@ -116,7 +125,7 @@ class Hello(NamedTuple):
 
     `info` of a client: open (ids whose answers it waits for and which it has sent before).
     `info` of a worker: model, batch_size, pool (items beyond 2 × batch_size that it can choose
-    from), host, pid, number, device.
+    from), host, pid, number, device. Of both: extensions.
     """
 
     role: int
@@ -126,7 +135,11 @@ class Hello(NamedTuple):
 
 
 class Welcome(NamedTuple):
-    """The broker's answer to HELLO. `epoch` differs for each start of a broker."""
+    """The broker's answer to HELLO. `epoch` differs for each start of a broker.
+
+    `extensions` are those of HELLO's that the broker knows too. It leaves the field out where there
+    are none: a peer of before knows no such field.
+    """
 
     epoch: int
     resumed: bool
@@ -134,6 +147,7 @@ class Welcome(NamedTuple):
     window_items: int
     window_bytes: int
     max_payload: int
+    extensions: list[str] | tuple[()] = ()
 
 
 class Refuse(NamedTuple):
@@ -154,11 +168,28 @@ class Run(NamedTuple):
     slots: list[Slot]
 
 
+class Traced(NamedTuple):
+    """Items that belong to one call whose trace is recorded.
+
+    `traceparent` and `tracestate` are the headers of W3C Trace Context. `ids` are tickets in WORK,
+    where `waited` says for how many microseconds the items were queued.
+    """
+
+    traceparent: str
+    tracestate: str
+    ids: list[int]
+    waited: int = 0
+
+
 class Submit(NamedTuple):
-    """Items for the broker's queue; `ack` counts the ANSWERs read on this connection."""
+    """Items for the broker's queue; `ack` counts the ANSWERs read on this connection.
+
+    `traces` name those of the items that are traced, for a broker that knows the extension.
+    """
 
     ack: int
     runs: list[Run]
+    traces: list[Traced] | tuple[()] = ()
 
 
 class Cancel(NamedTuple):
@@ -208,6 +239,7 @@ class Work(NamedTuple):
     """Items for a worker. A ticket numbers one dispatch of one item, and is used only once.
 
     `tags` are there where the broker logs at level debug: what the items are called in logs.
+    `traces` name those of the items that are traced, for a worker that knows the extension.
     """
 
     flags: int
@@ -215,6 +247,7 @@ class Work(NamedTuple):
     budgets: list[int]
     slots: list[Slot]
     tags: list[str] | tuple[()] = ()
+    traces: list[Traced] | tuple[()] = ()
 
 
 class Report(NamedTuple):

@@ -27,6 +27,7 @@ import msgpack
 
 from zstreamer import errors
 from zstreamer.wire import heads
+from zstreamer.wire import traces as traced
 from zstreamer.wire.messages import (
     BUNDLE,
     INLINE,
@@ -37,7 +38,9 @@ from zstreamer.wire.messages import (
     MAX_NAME,
     MAX_OPEN,
     MAX_ROWS,
+    MAX_TRACES,
     PART,
+    TRACES,
     VERSION,
     Ack,
     Answer,
@@ -62,6 +65,7 @@ from zstreamer.wire.messages import (
     State,
     Status,
     Submit,
+    Traced,
     Welcome,
     Work,
     WorkerState,
@@ -77,8 +81,10 @@ __all__ = [
     "MAX_NAME",
     "MAX_OPEN",
     "MAX_ROWS",
+    "MAX_TRACES",
     "NO_PAYLOAD",
     "PART",
+    "TRACES",
     "VERSION",
     "Ack",
     "Answer",
@@ -103,6 +109,7 @@ __all__ = [
     "State",
     "Status",
     "Submit",
+    "Traced",
     "Welcome",
     "Work",
     "WorkerState",
@@ -131,8 +138,10 @@ def hello(message: Hello) -> Frames:
     return [_pack((Kind.HELLO, MAGIC, message.version, message.role, message.id, message.info))]
 
 
-def submit(ack: int, runs: Sequence[Run], frames: Frames) -> Frames:
+def submit(ack: int, runs: Sequence[Run], frames: Frames, traces: Sequence[Traced] = ()) -> Frames:
     """Return the frames of a SUBMIT; ``frames`` fill its empty slots, in order."""
+    if traces:  # never empty: a broker of before knows no such field
+        return [_pack((4, ack, runs, [each[:3] for each in traces])), *frames]
     return [_pack((4, ack, runs)), *frames]
 
 
@@ -148,8 +157,11 @@ def work(
     slots: list[Slot],
     frames: Frames,
     tags: list[str] | None = None,
+    traces: Sequence[Traced] = (),
 ) -> Frames:
     """Return the frames of a WORK; ``frames`` fill its empty slots, in order."""
+    if traces:
+        return [_pack((12, flags, tickets, budgets, slots, tags or (), traces)), *frames]
     if tags is not None:
         return [_pack((12, flags, tickets, budgets, slots, tags)), *frames]
     return [_pack((12, flags, tickets, budgets, slots)), *frames]
@@ -167,6 +179,8 @@ def part(transfer: int, data: Buffer) -> Frames:
 
 def plain(message: Message) -> Frames:
     """Return the single frame of any message that carries no payload."""
+    if type(message) is Welcome and not message.extensions:
+        return [_pack((Kind.WELCOME, *message[:-1]))]
     return [_pack((_KINDS[type(message)], *message))]
 
 
@@ -342,7 +356,8 @@ def _decode_hello(fields: list[object], frames: Sequence[Buffer]) -> Hello:
 
 
 def _decode_submit(fields: list[object], frames: Sequence[Buffer]) -> Submit:
-    _, ack, rows = fields
+    more = fields[3:]
+    _, ack, rows = fields[:3] if more else fields
     _require(type(ack) is int and type(rows) is list, "malformed SUBMIT")
     runs = [Run._make(row) for row in rows]  # type: ignore[attr-defined]  # required above
     used = 1
@@ -358,7 +373,8 @@ def _decode_submit(fields: list[object], frames: Sequence[Buffer]) -> Submit:
             raise ProtocolError("an error in the place of an input")
         used = _fill(slots, frames, used)
     _end(frames, used)
-    return Submit(ack, runs)  # type: ignore[arg-type]  # required above
+    traces = traced.decoded(*more) if more else ()
+    return Submit(ack, runs, traces)  # type: ignore[arg-type]  # required above
 
 
 def _decode_answer(fields: list[object], frames: Sequence[Buffer]) -> Answer:
@@ -369,7 +385,9 @@ def _decode_answer(fields: list[object], frames: Sequence[Buffer]) -> Answer:
 
 
 def _decode_work(fields: list[object], frames: Sequence[Buffer]) -> Work:
-    message = Work(*fields[1:])  # type: ignore[arg-type]  # checked below
+    message = Work(*fields[1:6])  # type: ignore[arg-type]  # checked below
+    if len(fields) > 6:
+        message = message._replace(traces=traced.decoded(*fields[6:]))
     _columns(message.tickets, message.budgets, message.slots)
     _columns(message.budgets)
     if message.tags:
@@ -377,6 +395,16 @@ def _decode_work(fields: list[object], frames: Sequence[Buffer]) -> Work:
         _require(set(map(type, message.tags)) == {str}, "tags are not texts")
     _end(frames, _fill(message.slots, frames, 1))
     return message
+
+
+def _decode_welcome(fields: list[object], frames: Sequence[Buffer]) -> Welcome:
+    message: Welcome = _plain_welcome(fields[:7], frames)  # type: ignore[assignment]  # a WELCOME
+    if len(fields) == 7:
+        return message
+    _, *_, extensions = fields
+    _require(len(fields) == 8 and type(extensions) is list, "malformed WELCOME")
+    _require(set(map(type, extensions)) <= {str}, "malformed WELCOME")  # type: ignore[call-overload]
+    return message._replace(extensions=extensions)  # type: ignore[arg-type]  # required above
 
 
 def _decode_report(fields: list[object], frames: Sequence[Buffer]) -> Report:
@@ -431,9 +459,11 @@ _KINDS: dict[type, Kind] = {
     Status: Kind.STATUS,
 }
 
+_plain_welcome = _decoder(Welcome, int, bool, list, int, int, int)
+
 _DECODERS: dict[int, Decoder] = {
     Kind.HELLO: _decode_hello,
-    Kind.WELCOME: _decoder(Welcome, int, bool, list, int, int, int),
+    Kind.WELCOME: _decode_welcome,
     Kind.REFUSE: _decoder(Refuse, list),
     Kind.SUBMIT: _decode_submit,
     Kind.CANCEL: _decoder(Cancel, list),

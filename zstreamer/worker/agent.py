@@ -43,6 +43,9 @@ log = logging.getLogger("zstreamer.worker.agent")  # run as __main__
 PAUSE = 1.0
 """Seconds that a turn may take longer than it should; more, and the process stood still."""
 
+LEAVE = 1.5
+"""Seconds that an idle model's process gets to end by itself."""
+
 LINGER = 2.0
 """Seconds that the last reports get to leave when the agent exits."""
 
@@ -201,6 +204,8 @@ class Agent:
         if self._pages is not None:
             self._pages.close()
         if self._child is not None:
+            if self.exit is not None:  # it is idle
+                self._child.leave(LEAVE)
             self._child.kill()
             self._child.reap()
         self._connections.close()

@@ -130,6 +130,8 @@ class Backlog:
             return
         if work.tags:
             self._follow(work, jobs)
+        if work.traces:
+            self._out.append(pipe.Traces(_traces(work.traces, jobs)))
         once, alone = bool(work.flags & _ONCE), bool(work.flags & _ALONE)
         self._out.append(pipe.Items([job.id for job in jobs], payloads, once, alone))
         if alone and warm.has_cost:
@@ -336,6 +338,12 @@ class Backlog:
         if job.link is not None:
             self._by_ticket.pop((id(job.link), job.ticket), None)
             job.link.done(job.ticket, outcome)
+
+
+def _traces(rows: Iterable[protocol.Traced], jobs: Iterable[Job]) -> list[protocol.Traced]:
+    """Return what WORK says of traces, with the items' numbers here in the tickets' place."""
+    ids = {job.ticket: job.id for job in jobs}
+    return [row._replace(ids=[ids[ticket] for ticket in row.ids if ticket in ids]) for row in rows]
 
 
 def _payload(link: WorkerLink, slot: protocol.Slot) -> bytes | errors.ZStreamerError:

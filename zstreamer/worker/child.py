@@ -25,8 +25,10 @@ from typing import NamedTuple, NoReturn
 from zstreamer import errors, failure, pickled
 from zstreamer.codec import PLAIN
 from zstreamer.model import Loaded
+from zstreamer.setting import ConfigError
 from zstreamer.signature import example_text
 from zstreamer.system import cpus, logs
+from zstreamer.tracing import setup
 from zstreamer.worker import pipe, target
 from zstreamer.worker.claims import Claims
 from zstreamer.worker.flights import DEPTH, Flights
@@ -34,6 +36,7 @@ from zstreamer.worker.pool import Pool, Task
 from zstreamer.worker.preparation import Preparation, Ready
 from zstreamer.worker.preparer import Handed
 from zstreamer.worker.runner import ModelBroken, Runner, encode
+from zstreamer.worker.traces import Traces
 
 log = logging.getLogger("zstreamer.worker.child")  # run as __main__
 
@@ -42,6 +45,9 @@ READ = 1024 * 1024
 
 SWITCH = 0.001
 """Seconds after which a predict that computes in Python lets the answers before it out."""
+
+LAST_SPANS = 1.0
+"""Seconds that spans get to leave before this process ends, where items were traced."""
 
 LAST_ANSWERS = 5.0
 """Seconds that answers to earlier batches get to leave before a broken model's process ends."""
@@ -79,6 +85,7 @@ class Child:
         self._pool: Pool | None = None
         self._looks = self._has_cost = self._in_batches = False
         self.codec = PLAIN
+        self.traces = Traces()
         self._outbox: deque[tuple[list[int], list[object], float]] = deque()
         self._to_write = threading.Semaphore(0)
 
@@ -113,12 +120,14 @@ class Child:
             ids, held = self._claim()
             start = time.perf_counter()
             try:
-                outputs = runner.run([h.value for h in held], [h.once for h in held])
+                with self.traces.running(ids):
+                    outputs = runner.run([h.value for h in held], [h.once for h in held])
             except ModelBroken as error:
                 self._end(error.__cause__ or error)
             seconds = time.perf_counter() - start
             log.debug("batch size=%d seconds=%.4f", len(ids), seconds)
             self._answer(ids, outputs, seconds if runner.clean else 0.0)
+            self.traces.ended(ids, outputs)
 
     def _overlap(self, flights: Flights) -> NoReturn:
         """Run batches of a model on a device of its own, the next while the one before computes."""
@@ -131,7 +140,8 @@ class Child:
                     claimed = self._claim_plan(plan)
             if claimed is not None:  # first, so that the device has work while answers are made
                 ids, held = claimed
-                flights.begin(ids, [h.value for h in held], [h.once for h in held])
+                with self.traces.running(ids):
+                    flights.begin(ids, [h.value for h in held], [h.once for h in held])
                 continue
             try:
                 ids, outputs, seconds = flights.end()
@@ -139,6 +149,7 @@ class Child:
                 self._end(error.__cause__ or error)
             log.debug("batch size=%d seconds=%.4f", len(ids), seconds)
             self._answer(ids, outputs, seconds)
+            self.traces.ended(ids, outputs)
 
     def _next_plan(self, begun: int) -> pipe.Plan | None:
         plan = self._plan
@@ -183,7 +194,13 @@ class Child:
             time.sleep(SWITCH)
         self.send(pipe.Failed(failure.trace(error)))
         sys.stderr.flush()
-        os._exit(1)
+        self._leave(1)
+
+    def _leave(self, code: int) -> NoReturn:
+        """End the process; spans that wait to be sent get a moment."""
+        if self.traces.seen:
+            setup.flush(LAST_SPANS)
+        os._exit(code)
 
     def _write_answers(self) -> None:
         with _Fatal():
@@ -200,12 +217,14 @@ class Child:
                 said = stream.feed(data)
                 for message in pipe.joined(said) if self._in_batches else said:
                     self._take(message)
-            os._exit(0)  # the agent is gone; predict may never return, so nobody is asked
+            self._leave(0)  # the agent is gone; predict may never return, so nobody is asked
 
     def _take(self, message: pipe.PipeMessage) -> None:
         match message:
             case pipe.Items():
                 self._receive(message) if self._pool is None else self._pool.submit(message)
+            case pipe.Traces():
+                self.traces.come(message.rows)
             case pipe.Plan():
                 with self._changed:
                     self._plan = message if message.ids else None
@@ -214,6 +233,7 @@ class Child:
                 with self._changed:
                     for id in message.ids:
                         self._held.pop(id, None)
+                self.traces.drop(message.ids)
                 if self._pool is not None:
                     self._pool.drop(message.ids)
 
@@ -224,6 +244,7 @@ class Child:
         with self._changed:
             self._held.update((task.id, Held(r.value, task.once)) for task, r in ready.items())
         if bad:
+            self.traces.drop(bad)
             self.send(pipe.Done(list(bad), list(bad.values()), 0.0))
         if ready:
             costs = [float(each.cost) for each in ready.values()]
@@ -256,6 +277,7 @@ class Child:
         with self._changed:
             self._held.update(held)
         if bad_ids:
+            self.traces.drop(bad_ids)
             self.send(pipe.Done(bad_ids, errs, 0.0))
         if self._looks:
             self.send(pipe.Prepared(list(costs), list(costs.values())))
@@ -300,6 +322,8 @@ def run(
         # each worker would start a thread for every core, and all would wait for each other.
         for variable in THREADS:
             os.environ.setdefault(variable, str(cpus.share(description.workers)))
+        setup.start(description.tracing or os.environ.get(setup.VARIABLE, ""), "zstreamer-worker")
+        child.traces.model = description.model
         if load is not None and description.device:  # others have it since they started
             os.environ["CUDA_VISIBLE_DEVICES"] = description.device
         child.prepare_apart(description)  # they load while the model does
@@ -307,7 +331,7 @@ def run(
         child.wait_for_pool()
         model.warm_up()
     except BaseException as error:  # noqa: BLE001  # whatever the model's code raises, a person must see it
-        final = isinstance(error, target.TargetError)
+        final = isinstance(error, target.TargetError | ConfigError)
         child.send(pipe.Failed(target.explain(error), final))
         os._exit(1)
     try:

@@ -125,6 +125,14 @@ class ModelProcess:
             return f"was killed by {signal.Signals(-code).name}"
         return f"ended with exit code {code}"
 
+    def leave(self, seconds: float) -> None:
+        """Let the process end by itself: it may have spans to send."""
+        with contextlib.suppress(OSError):
+            self.channel.shutdown(sockets.SHUT_WR)
+            self.channel.settimeout(seconds)
+            while self.channel.recv(READ):
+                pass
+
     def kill(self) -> None:
         """End the process at once."""
         with contextlib.suppress(ProcessLookupError):
@@ -156,4 +164,6 @@ def _describe(config: AgentConfig) -> bytes:
         config.log_format,
         config.prepare_workers,
         config.predict_timeout,
+        config.model,
+        config.tracing,
     ).to_bytes()

@@ -1,6 +1,6 @@
 """Messages between an agent and the child that holds its model.
 
-    agent ── Items, Plan, Drop ──> child          a stream of msgpack arrays over a
+    agent ── Items, Traces, Plan, Drop ──> child  a stream of msgpack arrays over a
           <── Booted, Failed, Preparing, Prepared, ──   pair of Unix sockets
               Claim, Done
 
@@ -17,6 +17,8 @@ from typing import NamedTuple, TypeAlias
 
 import msgpack
 
+from zstreamer.wire.messages import Traced
+
 Outcome: TypeAlias = "bytes | list[object]"
 """The payload of an output, or an error as `errors.to_wire` writes it."""
 
@@ -31,6 +33,12 @@ class Items(NamedTuple):
     payloads: list[bytes]
     once: bool
     alone: bool = False
+
+
+class Traces(NamedTuple):
+    """Those of the next Items that are traced, as in WORK, with their ids in the tickets' place."""
+
+    rows: list[Traced]
 
 
 class Plan(NamedTuple):
@@ -104,9 +112,14 @@ class Done(NamedTuple):
     seconds: float
 
 
-PipeMessage: TypeAlias = Items | Plan | Drop | Booted | Failed | Preparing | Prepared | Claim | Done
+PipeMessage: TypeAlias = (
+    Items | Traces | Plan | Drop | Booted | Failed | Preparing | Prepared | Claim | Done
+)
 
-_CLASSES: tuple[type, ...] = (Items, Plan, Drop, Booted, Failed, Preparing, Prepared, Claim, Done)
+_CLASSES: tuple[type, ...] = (
+    *(Items, Traces, Plan, Drop),
+    *(Booted, Failed, Preparing, Prepared, Claim, Done),
+)
 _KINDS = {cls: kind for kind, cls in enumerate(_CLASSES)}
 
 MAX_MESSAGE = 2**31 - 1

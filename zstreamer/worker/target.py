@@ -41,6 +41,8 @@ class Description:
         log_level: the least that this package logs in the child.
         private: items come from the owner alone, and may be pickles.
         log_format: what a line of its log is: text or json.
+        model: the name that clients ask for.
+        tracing: how to set OpenTelemetry up; empty where the model's own code does, or nobody.
         prepare_workers: processes that prepare for it.
         predict_timeout: seconds before a group of items that is prepared there counts as hung.
     """
@@ -57,6 +59,8 @@ class Description:
     log_format: str = "text"
     prepare_workers: int = 0
     predict_timeout: float | None = None
+    model: str = ""
+    tracing: str = ""
 
     def to_bytes(self) -> bytes:
         """Return the description as bytes for `from_bytes`."""
@@ -318,4 +322,4 @@ def _instead(module_name: str, found: object, part: str) -> str:
 
 def explain(error: BaseException) -> str:
     """Return what a person needs to see of a model that could not be loaded."""
-    return str(error) if isinstance(error, TargetError) else failure.trace(error)
+    return str(error) if isinstance(error, TargetError | ConfigError) else failure.trace(error)

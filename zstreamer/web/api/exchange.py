@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 from zstreamer.errors import BrokerUnreachable, NoWorker, ZStreamerError
 from zstreamer.system.logs import Sparing
+from zstreamer.tracing.context import of_headers
 from zstreamer.web.api import problem
 from zstreamer.web.api.metrics import Metrics
 from zstreamer.web.api.problem import Refused
@@ -35,7 +36,7 @@ class Exchange:
     """
 
     __slots__ = (
-        *("_metrics", "_then", "_without_body"),
+        *("_header", "_metrics", "_then", "_without_body"),
         *("began", "failure", "items", "model", "route", "tenant"),
     )
 
@@ -43,6 +44,7 @@ class Exchange:
 
     def __init__(self, metrics: Metrics, request: Request) -> None:
         self._metrics = metrics
+        self._header = request.header
         self._without_body = request.method == "HEAD"
         self.route = "other"
         self.model = ""
@@ -64,6 +66,8 @@ class Exchange:
         self.model = model
         self.items = len(items)
         timeout, priority = options
+        parent = self._header("traceparent")
+        trace = of_headers(parent, self._header("tracestate")) if parent else None
         return Predict(
             items,
             model,
@@ -73,6 +77,7 @@ class Exchange:
             self._answered,
             self._failed,
             self.tenant,
+            trace,
         )
 
     def look(self, then: Callable[[Snapshot], Step], oldest: float = math.inf) -> Look:

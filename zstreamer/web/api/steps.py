@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from zstreamer.errors import ZStreamerError
+from zstreamer.tracing.context import TraceContext
 
 Header: TypeAlias = tuple[str, str]
 
@@ -77,6 +78,7 @@ class Predict:
         answered: what to do with the outputs.
         failed: what to do with the error that the call raised.
         tenant: to whom the items count; empty for nobody.
+        trace: the trace to which the call belongs; None for none.
     """
 
     items: list[object]
@@ -87,6 +89,7 @@ class Predict:
     answered: Callable[[Sequence[object]], Step]
     failed: Callable[[ZStreamerError], Step]
     tenant: str = ""
+    trace: TraceContext | None = None
 
 
 @dataclass(slots=True)

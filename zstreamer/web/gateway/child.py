@@ -22,6 +22,7 @@ from zstreamer.system.exitcodes import ExitCode
 from zstreamer.system.process import Owner, owned, read_config
 from zstreamer.system.signals import StopRequests
 from zstreamer.system.slots import GLANCE
+from zstreamer.tracing import setup
 from zstreamer.web.backend import Backend
 from zstreamer.web.gateway.parent import FOLDER_FLAG
 from zstreamer.web.gateway.tls import HANDSHAKE, Certificates
@@ -170,6 +171,11 @@ def main() -> int:
     """Run the server that a gateway started."""
     config, owner = read_config(GatewayChildConfig)
     logs.start(config.log_level, config.log_format)
+    try:
+        setup.start(config.tracing, "zstreamer-gateway")
+    except ConfigError as error:
+        log.error("no tracing: %s", error)  # noqa: TRY400  # the reason is in the line
+        return ExitCode.USAGE
     try:
         return run(config, owner)
     finally:

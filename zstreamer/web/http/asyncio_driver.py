@@ -18,6 +18,7 @@ from typing import cast
 from zstreamer.client.aio import AsyncClient
 from zstreamer.client.calls import Call
 from zstreamer.errors import Cancelled, ZStreamerError
+from zstreamer.tracing.context import Under
 from zstreamer.web.api.interface import Interface
 from zstreamer.web.api.problem import Refused
 from zstreamer.web.api.snapshot import Snapshot
@@ -169,14 +170,15 @@ class AsyncioConnection(asyncio.BufferedProtocol):
         self._step = step
         self._client = self._service.clients.of(step.tenant)
         try:
-            self._call = self._client.start(
-                step.items,
-                self._predicted,
-                model=step.model,
-                timeout=step.timeout,
-                priority=step.priority,
-                return_exceptions=step.return_exceptions,
-            )
+            with Under(step.trace):
+                self._call = self._client.start(
+                    step.items,
+                    self._predicted,
+                    model=step.model,
+                    timeout=step.timeout,
+                    priority=step.priority,
+                    return_exceptions=step.return_exceptions,
+                )
         except ZStreamerError as error:
             self._follow(step.failed(error))
 
