@@ -40,6 +40,10 @@ LATE = 0.05
 """Seconds after its deadline by which a caller has its answer or its error."""
 
 
+OVERLAPPING = 5
+"""Of so many seeds one has models that begin a batch while the one before computes."""
+
+
 @dataclass
 class Outcome:
     """What a run came to."""
@@ -109,7 +113,14 @@ class Scenario:
         )
         alpha = self.random.choice((0.0005, 0.002))
         return SimWorker(
-            self.world, f"worker{number}", brokers, config, self.history, self.beta, alpha
+            self.world,
+            f"worker{number}",
+            brokers,
+            config,
+            self.history,
+            self.beta,
+            alpha,
+            overlaps=self.seed % OVERLAPPING == 3,
         )
 
     def run(self):
