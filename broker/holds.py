@@ -54,8 +54,10 @@ class Holds:
         """Return which name of a peer that says HELLO is held."""
         if not self.names:
             return None
-        model = _of_model(info.get("model"), info.get("version") or "")
-        return self.first((*of_peer(introduction.kept(info)), *model))
+        names = of_peer(introduction.kept(info))
+        if isinstance(model := info.get("model"), str):  # only workers have one
+            return self.first((*names, *_of_model(model, info.get("version") or "")))
+        return self.first(names)
 
 
 def names(worker: Worker) -> tuple[str, ...]:
@@ -70,8 +72,8 @@ def of_peer(info: Mapping[str, object]) -> tuple[str, str]:
     return f"{host}:{info.get('pid', '-')}", host
 
 
-def _of_model(name: object, version: object) -> tuple[str, str]:
-    return f"model {name!s:.600}", f"model {name!s:.600}@{version!s:.100}"
+def _of_model(name: str, version: object) -> tuple[str, str]:
+    return f"model {name}", f"model {name}@{version!s:.100}"
 
 
 def named(workers: Iterable[Worker], name: str) -> list[Worker]:

@@ -84,14 +84,17 @@ const CLIENTS = [
 const FRAME = 3; // ms of a frame that are spent here; layout and paint need the rest
 const PART = 25; // rows of a table that are one part
 
-/** Does what is to be done, some of it in each frame; resolves when all is done. */
+/** Does all parts, some of them in each frame; resolves when the last is done. */
 function inFrames(parts) {
-  return new Promise((done) => {
+  return new Promise((done, failed) => {
     const step = () => {
       const end = performance.now() + FRAME;
-      while (parts.length && performance.now() < end) parts.shift()();
-      if (parts.length) requestAnimationFrame(step);
-      else done();
+      try {
+        while (parts.length && performance.now() < end) parts.shift()();
+      } catch (error) {
+        return failed(error);
+      }
+      return parts.length ? requestAnimationFrame(step) : done();
     };
     requestAnimationFrame(step);
   });

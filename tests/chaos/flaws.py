@@ -22,7 +22,7 @@ WAYS = {
 }
 """How a model fails, its times, and the share of the throughput that is promised."""
 
-NOISY = 0.7
+NOISY = 0.4
 """Share of that for a short run, which shares its machine with the rest of the test suite."""
 
 

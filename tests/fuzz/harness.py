@@ -21,7 +21,8 @@ def main() -> None:
     if rest[:1] == ["--flaw"]:
         from tests.fuzz.flaws import FLAWS
 
-        FLAWS[rest[1]][1]().__enter__()  # until the process ends
+        flaw = FLAWS[rest[1]][1]()  # kept, or it would be taken back when it is collected
+        flaw.__enter__()
         rest = rest[2:]
     atheris.Setup([sys.argv[0], *rest], check)
     atheris.Fuzz()

@@ -11,7 +11,7 @@ from zstreamer.web.http.connection import Connection, Overdue
 from zstreamer.web.http.response_head import CLOSE
 from zstreamer.web.http.shared import Bounds, Shared
 
-BOUNDS = Bounds(max_body=1000)
+BOUNDS = Bounds(max_body=60)
 
 BY_BYTE = 300
 """Bytes up to which an input is also given byte by byte."""

@@ -17,6 +17,9 @@ HTTP = {
     "post": b"POST /stream HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello",
     "chunked": b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
     b"3;a=b\r\nabc\r\n0\r\nX: y\r\n\r\n",
+    "chunks": b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    + 2 * (b"28\r\n" + 40 * b"a" + b"\r\n")
+    + b"0\r\n\r\n",
     "two": b"GET /a?b=%20c HTTP/1.1\r\nHost: x\r\n\r\nGET http://x/y HTTP/1.0\r\n\r\n",
     "expect": b"POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\nab",
     "upgrade": b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nGE",

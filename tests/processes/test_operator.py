@@ -24,6 +24,7 @@ from zstreamer.broker.orders import Orders
 from zstreamer.cli import main, operator
 from zstreamer.config import BrokerConfig
 from zstreamer.setting import ConfigError
+from zstreamer.system.exitcodes import ExitCode
 from zstreamer.system.pages import Request
 
 TOKEN = secret("only operators know this")
@@ -146,12 +147,16 @@ def test_without_a_token_only_programs_of_this_machine_give_orders(peer, headers
     assert core.draining is (status == 200)
 
 
-def test_drain_and_resume_are_commands(served, capsys):
+def test_drain_resume_and_refuse_are_commands(served, capsys):
     for action, left in (("drain", 1), ("resume", 0)):
         with pytest.raises(SystemExit) as end:
             main([action, "model default", "--broker-url", served.url, "--operator-token", TOKEN])
         assert end.value.code == 0
         assert f"{left} of 1 workers" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as end:
+        main(["refuse", "nobody:1", "--broker-url", served.url, "--operator-token", TOKEN])
+    assert end.value.code == ExitCode.FAILED
+    assert "no peer here is called nobody:1: its workers are " in capsys.readouterr().err
 
 
 @pytest.mark.skipif(not shutil.which("openssl"), reason="it makes the certificate")

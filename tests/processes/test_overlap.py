@@ -14,7 +14,7 @@ TARGET = "tests.processes.overlapping:Overlapping"
 def client():
     with (
         Cluster() as cluster,
-        cluster.worker(TARGET, batch_size=4, predict_timeout=3.0),
+        cluster.worker(TARGET, batch_size=2, predict_timeout=1.0),
         cluster.client(timeout=60) as client,
     ):
         client.wait_ready(30)
@@ -24,7 +24,7 @@ def client():
 def test_the_next_batch_is_begun_while_one_computes_and_every_answer_is_its_own(client):
     answers = client.predict(list(range(200)))
     assert [item for item, *_ in answers] == list(range(200))
-    beside = [others for _, others, size in answers if size == 4]
+    beside = [others for _, others, size in answers if size == 2]
     assert max(beside) == 1, "no more than two at once"
     assert sum(beside) > len(beside) / 2, "most batches were begun ahead"
 

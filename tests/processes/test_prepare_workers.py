@@ -6,12 +6,12 @@ import os
 import signal
 import socket
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.helpers.waiting import is_gone, until
 from zstreamer import ManagedModel, Streamer, errors
 from zstreamer.worker import handover
 
@@ -87,19 +87,6 @@ def test_an_item_that_ends_them_whenever_it_is_alone_is_lost_and_its_mates_are_n
         assert future.result(60)[0][2].tolist() == [3, 3, 3]
 
 
-def test_they_end_with_the_model(tmp_path):
-    with Streamer(Pixels, 4, prepare_workers=1, worker_timeout=60) as streamer:
-        [[pid, *_]] = streamer.predict([np.ones(3)])
-    end = time.monotonic() + 20
-    while time.monotonic() < end:
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return
-        time.sleep(0.05)
-    pytest.fail("a prepare process outlived its model")
-
-
 class Unprepared(Pixels):
     """Has forgotten to say what `prepare` needs."""
 
@@ -117,6 +104,13 @@ def test_a_model_whose_prepare_lacks_something_there_is_told_what_to_do():
 def test_fork_is_refused():
     with pytest.raises(ValueError, match="cannot be used with prepare_workers"):
         Streamer(Pixels, 4, prepare_workers=1, mp_start_method="fork")
+
+
+def test_they_end_with_the_model(streamer):
+    pids = {pid for pid, *_ in streamer.predict([np.ones(3)] * 40)}
+    streamer.close()
+    for pid in pids:
+        until(lambda pid=pid: is_gone(pid))
 
 
 # ------------------------------------------------------------------ handing over

@@ -35,7 +35,7 @@ def streamer():
 
 def test_its_arguments_are_those_of_the_older_library_in_the_same_order():
     parameters = inspect.signature(Streamer).parameters.values()
-    assert [(p.name, p.default) for p in parameters] == [
+    assert [(p.name, p.default) for p in parameters][:10] == [  # its own come after them
         ("predict_function_or_model", inspect.Parameter.empty),
         ("batch_size", inspect.Parameter.empty),
         ("max_latency", 0.1),

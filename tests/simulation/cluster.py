@@ -360,12 +360,12 @@ class SimWorker(Peer):
 
     side = Side.WORKER
 
-    def __init__(self, world, name, brokers, config, history, beta, alpha):
+    def __init__(self, world, name, brokers, config, history, beta, alpha, overlaps=False):
         super().__init__(world, name, brokers)
         self.history = history
         self.beta, self.alpha = beta, alpha
         self.child = None
-        self.overlaps = name.endswith(("1", "4", "7"))
+        self.overlaps = overlaps
         self.exited = False
         self.mute = Mute.NOT
         self.core = WorkerCore(config, world.random.getrandbits(63), world.now, world.random.random)

@@ -228,5 +228,5 @@ def who_is_suspected_after_a_hang_or_a_lost_device_is_forgotten(next_suspects, s
 @mutant(Backlog, "model_gone")
 def what_a_broken_model_was_running_is_nobodys_fault(model_gone, self, how):
     if "broken" in how:
-        self._running = []
+        self.running.clear()
     model_gone(self, how)

@@ -44,6 +44,10 @@ LATE = 0.05
 """Seconds after its deadline by which a caller has its answer or its error."""
 
 
+OVERLAPPING = 5
+"""Of so many seeds one has models that begin a batch while the one before computes."""
+
+
 @dataclass
 class Outcome:
     """What a run came to."""
@@ -145,8 +149,16 @@ class Scenario:
             predict_timeout=self.predict_timeout,
         )
         alpha = self.random.choice((0.0005, 0.002))
-        history = History() if version == SHADOW else self.history
-        return SimWorker(self.world, f"worker{number}", brokers, config, history, self.beta, alpha)
+        return SimWorker(
+            self.world,
+            f"worker{number}",
+            brokers,
+            config,
+            History() if version == SHADOW else self.history,
+            self.beta,
+            alpha,
+            overlaps=self.seed % OVERLAPPING == 3,
+        )
 
     def run(self):
         """Run the seed; return what it came to, with the first problem found, if any."""

@@ -254,6 +254,19 @@ def test_a_group_of_suspects_is_planned_alone_and_before_others(bench):
     assert bench.plan().ids == [1]
 
 
+def test_suspects_whose_costs_are_not_known_yet_wait_for_them(bench):
+    bench.boot(has_cost=True)
+    bench.connect()
+    bench.told.clear()
+    bench.work(1, 2, flags=Flag.ALONE)
+    assert [type(message) for message in bench.told] == [pipe.Items]
+    [items] = bench.told
+    bench.child(pipe.Prepared(items.ids[:1], [1.0]))
+    assert len(bench.told) == 1
+    bench.child(pipe.Prepared(items.ids[1:], [1.0]))
+    assert bench.plan().ids == items.ids
+
+
 def test_an_item_that_cannot_be_decoded_errs_and_is_not_planned_again(bench):
     bench.work(1, 2)
     error = [Code.BAD_REQUEST, "no payload", {}]

@@ -28,6 +28,7 @@ from zstreamer.worker.link import WorkerLink
 from zstreamer.worker.measures import Measures
 from zstreamer.worker.patience import Patience
 from zstreamer.worker.running import Running
+from zstreamer.worker.suspects import Suspects
 from zstreamer.worker.tally import Tally
 
 _ONCE, _ALONE = int(Flag.ONCE), int(Flag.ALONE)  # an enum's & costs a microsecond or two
@@ -77,6 +78,7 @@ class Backlog:
             config.latency_target,
         )
         self._costed: dict[int, Job] = {}
+        self._suspects = Suspects()
         self._preparing: set[int] = set()
         self.running = Running()
         self._plan: list[int] = []
@@ -132,7 +134,9 @@ class Backlog:
             self._out.append(pipe.Traces(_traces(work.traces, jobs)))
         once, alone = bool(work.flags & _ONCE), bool(work.flags & _ALONE)
         self._out.append(pipe.Items([job.id for job in jobs], payloads, once, alone))
-        if alone:
+        if alone and warm.has_cost:
+            self._suspects.add(jobs)
+        elif alone:
             self._batcher.add_group(jobs)
         elif warm.has_cost:  # `prepared` will say it
             self._costed.update((job.id, job) for job in jobs)
@@ -183,6 +187,13 @@ class Backlog:
                 jobs.append(job)
         if jobs:
             self._batcher.add(now, jobs)
+        self._plan_suspects(message.ids)
+
+    def _plan_suspects(self, ids: Iterable[int]) -> None:
+        """These are prepared, or gone: a group that was waiting for them alone can run."""
+        for group in self._suspects.ready(ids):
+            if left := [job for job in group if job.id in self.jobs]:
+                self._batcher.add_group(left)
 
     def claimed(self, now: float, claim: pipe.Claim) -> None:
         """A batch begins."""
@@ -250,6 +261,7 @@ class Backlog:
         self._out.clear()
         self._batcher.clear()
         self._costed.clear()
+        self._suspects.clear()
         self._preparing.clear()
         self.patience.gone()
         self.tally.gone(how)
@@ -319,6 +331,7 @@ class Backlog:
         self._batcher.remove(ids)
         for id in ids:
             self._costed.pop(id, None)
+        self._plan_suspects(ids)
 
     def _end(self, job: Job, outcome: protocol.Slot) -> None:
         del self.jobs[job.id]

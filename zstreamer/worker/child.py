@@ -266,7 +266,8 @@ class Child:
             for id, outcome in zip(message.ids[at:end], outcomes, strict=True):
                 if isinstance(outcome, Ready):
                     held[id] = Held(outcome.value, message.once)
-                    costs[id] = outcome.cost
+                    if self._has_cost:
+                        costs[id] = outcome.cost
                     continue
                 if failure.fatal(outcome.error):
                     self._end(outcome.error)
@@ -278,10 +279,8 @@ class Child:
         if bad_ids:
             self.traces.drop(bad_ids)
             self.send(pipe.Done(bad_ids, errs, 0.0))
-        if self._has_cost:
+        if self._looks:
             self.send(pipe.Prepared(list(costs), list(costs.values())))
-        elif self._looks:
-            self.send(pipe.Prepared([], []))
 
 
 class _Fatal:

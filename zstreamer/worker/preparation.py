@@ -80,6 +80,9 @@ class Preparation:
 
     def run(self, payloads: Sequence[bytes | memoryview]) -> list[Outcome]:
         """Return what each payload has become, or what was raised for it."""
+        if not self._model.looks_on_arrival:
+            found = map(self._decoded, payloads)
+            return [each if isinstance(each, Raised) else Ready(each, 0.0) for each in found]
         begun = time.monotonic()
         items = [self._decoded(payload) for payload in payloads]
         if self._model.prepares:
