@@ -116,7 +116,7 @@ def run(seed, crowd, weight=1.0, apart=True):
         apart: whether they are tenants; else all clients count to one.
     """
     world = World(seed)
-    broker = SimBroker(world, "b0", broker_config())
+    broker = SimBroker(world, "b0", broker_config(), {})
     broker.core.sessions.tenants.agree({"small": Terms(weight=weight)}, 0.0)
     brokers = {"tcp://b0:1": broker}
     config = agent_config(brokers, model="m", batch_size=BATCH, max_latency=0.0)
