@@ -104,6 +104,18 @@ def test_a_context_out_of_bounds_costs_no_more_than_the_trace(parent, state, wai
         assert message == protocol.Submit(0, [run], [good._replace(waited=0)])
 
 
+@pytest.mark.parametrize(
+    "rows",
+    [[(PARENT, "", [1, 1, 1])], [(PARENT, "", [1, 2]), (OTHER, "", [1])], 3 * [(PARENT, "", [])]],
+)
+def test_traces_name_no_more_than_the_items_of_their_message(rows):
+    run = Run("m", 0, 0, 0, [1, 2], [9, 9], [b"", b""])
+    work = protocol.work(0, [1, 2], [9, 9], [b"", b""], [], None, [Traced(*row) for row in rows])
+    for frames in (protocol.submit(0, [run], [], rows), work):
+        with pytest.raises(ProtocolError):
+            protocol.decode(frames)
+
+
 # The broker
 
 
