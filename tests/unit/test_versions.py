@@ -12,6 +12,7 @@ from hypothesis import strategies as some
 from tests.unit.test_broker_core import Room
 from zstreamer import errors
 from zstreamer.broker import operator, routes, routes_file
+from zstreamer.broker.admission import Admission
 from zstreamer.broker.routes import Route, RouteError, Shares
 from zstreamer.broker.sessions import Side
 from zstreamer.broker.tenants import Terms
@@ -343,3 +344,21 @@ def test_a_large_call_is_refused_whole_where_one_version_would_be_too_late(lane)
     room.submit("C", 200, 201, model="bert", lane=lane, budget=2.0)
     assert set(room.codes("C").values()) == {Code.OVERLOADED}
     assert len(room.work("W")) == (0 if lane else 1)
+
+
+def test_who_waits_for_a_routed_model_that_nobody_serves_is_told_and_nobody_else(monkeypatch):
+    told: list[str] = []
+    build = Admission.model_not_found
+
+    def listen(admission: Admission, name: str) -> errors.ModelNotFound:
+        told.append(name)
+        return build(admission, name)
+
+    monkeypatch.setattr(Admission, "model_not_found", listen)
+    room = Versioned()
+    room.client("C")
+    room.core.scheduler.versions.agree({f"m{n}": Route(weights={"1": 1}) for n in range(20)})
+    room.submit("C", 1, model="m7")
+    room.turn(room.core.config.model_grace + 1.0)
+    assert room.codes("C") == {1: Code.MODEL_NOT_FOUND}
+    assert told == ["m7"]
