@@ -212,10 +212,10 @@ class Admission:
             words = model.state_in_words() if model else f"no worker serves model {run.model!r}"
             return NoWorker(words)
         wait = predicted_wait(client, model, run)
-        full = None
+        over = None
         if not within:
-            full = over_limits(now, self._config, self._scheduler, client, run, wait)
-        return full or too_late(run, wait)
+            over = over_limits(now, self._config, self._scheduler, client, run, wait)
+        return over or too_late(run, wait)
 
     def model_not_found(self, name: str) -> ModelNotFound:
         """Return the error that names the models which are served."""
