@@ -6,6 +6,9 @@
 A process that dies loses nothing: the group that it had in hand is prepared again, each item alone,
 and the others go to whoever is free. An item that ends a process twice when it is alone there gets
 `WorkerLost`, and so does one of the group that may run only once.
+
+If what became of a group cannot be unpickled here, each of its items is prepared again alone, and
+the one that is to blame gets a `PredictError`.
 """
 
 from __future__ import annotations
@@ -20,8 +23,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from zstreamer import errors
-from zstreamer.errors import WorkerLost
+from zstreamer import errors, failure
+from zstreamer.errors import PredictError, WorkerLost
 from zstreamer.system.interpreter import environment, module_command
 from zstreamer.worker import handover, pipe
 from zstreamer.worker.preparer import Handed
@@ -130,18 +133,37 @@ class Pool:
             while True:
                 try:
                     outcomes = member.receive()
+                except handover.Unreadable as error:
+                    self._unreadable(self._off(member), error.__cause__ or error)
                 except EOFError:
                     self._died(member)
-                    continue
-                with self._lock:
-                    group = member.groups.popleft()
-                    member.since = time.monotonic()
-                    self._hand_out()
-                self._done(zip(group, outcomes, strict=True))
+                except Exception as error:  # noqa: BLE001  # the rest of what it sends cannot be told apart
+                    member.kill(f"sent what cannot be read: {failure.message(error)}")
+                    self._died(member)
+                else:
+                    self._done(zip(self._off(member), outcomes, strict=True))
         except BaseException as error:  # noqa: BLE001  # half a pool would be a silent loss of speed
             sys.excepthook(type(error), error, error.__traceback__)
             sys.stderr.flush()
             os._exit(1)
+
+    def _off(self, member: _Member) -> list[Task]:
+        """Return the group that a process has answered; it goes on with the next."""
+        with self._lock:
+            group = member.groups.popleft()
+            member.since = time.monotonic()
+            self._hand_out()
+        return group
+
+    def _unreadable(self, group: list[Task], error: BaseException) -> None:
+        """What became of a group cannot be unpickled: find the item that is to blame."""
+        if len(group) == 1:
+            words = f"what prepare returned cannot be unpickled: {failure.message(error)}"
+            self._done([(group[0], errors.to_wire(PredictError(words, "BadOutput")))])
+            return
+        with self._lock:
+            self._apart.extend([task] for task in group)
+            self._hand_out()
 
     def _done(self, pairs: Iterable[tuple[Task, Handed]]) -> None:
         with self._lock:
