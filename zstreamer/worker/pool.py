@@ -66,7 +66,7 @@ class Pool:
     Args:
         description: of the model.
         count: how many processes.
-        deliver: called with items and what they have become, from several threads.
+        deliver: called with items and what they have become, by one thread at a time.
     """
 
     def __init__(self, description: Description, count: int, deliver: Deliver) -> None:
@@ -75,6 +75,7 @@ class Pool:
         self._description = replace(description, device="")
         self._limit = description.predict_timeout or HUNG
         self._lock = threading.Lock()
+        self._delivering = threading.Lock()  # taken before the other
         self._tasks: dict[int, Task] = {}
         self._waiting: deque[Task] = deque()
         self._apart: deque[list[Task]] = deque()
@@ -103,8 +104,8 @@ class Pool:
             self._hand_out()
 
     def drop(self, ids: Sequence[int]) -> None:
-        """These are not wanted any more."""
-        with self._lock:
+        """These are not wanted any more: from now on none of them is delivered."""
+        with self._delivering, self._lock:
             for id in ids:
                 self._tasks.pop(id, None)
 
@@ -166,10 +167,11 @@ class Pool:
             self._hand_out()
 
     def _done(self, pairs: Iterable[tuple[Task, Handed]]) -> None:
-        with self._lock:
-            wanted = [(task, each) for task, each in pairs if self._tasks.pop(task.id, None)]
-        if wanted:
-            self._deliver(wanted)
+        with self._delivering:
+            with self._lock:
+                wanted = [(task, each) for task, each in pairs if self._tasks.pop(task.id, None)]
+            if wanted:
+                self._deliver(wanted)
 
     def _died(self, member: _Member) -> None:
         lost: list[tuple[Task, Handed]] = []
