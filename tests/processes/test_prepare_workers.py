@@ -41,8 +41,8 @@ class Pixels(ManagedModel):
     def prepare(self, item):
         if isinstance(item, str):
             self._obey(item)
-        if item == "odd":
-            return os.getpid(), Unpicklable("a", "b")
+            if item == "odd":
+                return os.getpid(), Unpicklable("a", "b")
         return os.getpid(), item * self.factor
 
     def _obey(self, command):
