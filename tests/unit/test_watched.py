@@ -37,7 +37,7 @@ TENANTS = [
 @pytest.mark.parametrize(
     ("watch", "text"),
     [*product([routes_file.watched], BOTH + ROUTES), *product([TermsFile], BOTH + TENANTS)],
-    ids=lambda each: repr(each)[:40],
+    ids=lambda each: getattr(each, "__name__", repr(each)[:40]),
 )
 def test_a_file_that_makes_no_sense_is_a_clear_error_and_leaves_what_holds(tmp_path, watch, text):
     file = tmp_path / "file.toml"
