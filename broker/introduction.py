@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
+from zstreamer.broker.routes import AT
 from zstreamer.keys.ring import Principal
 from zstreamer.setting import VERSION, VERSION_WORDS
 from zstreamer.wire.protocol import TRACES
@@ -73,6 +74,8 @@ def job(info: Mapping[str, object], max_name: int) -> Job | str:
     version = info.get("version") or ""
     if not isinstance(version, str) or (version and not VERSION.fullmatch(version)):
         return f"a version has {VERSION_WORDS}"
+    if version and AT in name:
+        return "a model with a version has no @ in its name: MODEL@VERSION is what the broker makes"
     if version and len(name) + 1 + len(version) > max_name:
         return f"a model's name and its version must have {max_name - 1} characters at most"
     return Job(name, batch, pool, float(patience), version)

@@ -16,12 +16,15 @@ import threading
 from zstreamer.broker import operator
 from zstreamer.broker.core import BrokerCore
 from zstreamer.broker.operator import Outcome
+from zstreamer.setting import shown
 from zstreamer.system.pages import Page, Request, words
 
 log = logging.getLogger(__name__)
 
 PATIENCE = 5.0
 """Seconds that an order waits for the broker's loop."""
+
+FAILED = "the broker failed at this, and may have done a part; its log says why; it goes on"
 
 _FORWARDED = ("Forwarded", "X-Forwarded-For", "Via")
 _BROWSER = ("Origin", "Referer", "Sec-Fetch-Site")
@@ -52,7 +55,7 @@ class Orders:
             return words(403, {"error": why})
         try:
             asked = json.loads(request.body)
-        except ValueError:
+        except (ValueError, RecursionError):
             asked = None
         if not isinstance(asked, dict):
             return words(400, {"error": "the body must be a JSON object with action and name"})
@@ -66,12 +69,16 @@ class Orders:
         """Do what has been asked for; called by the loop."""
         while not self._orders.empty():
             order = self._orders.get()
-            order.outcome = operator.act(core, now, order.action, order.name, order.change)
+            try:
+                order.outcome = operator.act(core, now, order.action, order.name, order.change)
+            except Exception:  # an order must not end the broker
+                log.exception("operator order failed")
+                order.outcome = Outcome(500, {"error": FAILED})
             log.info(
-                "operator action=%.20r name=%.200r change=%.500r status=%d",
-                order.action,
-                order.name,
-                order.change,
+                "operator action=%s name=%s change=%s status=%d",
+                shown(order.action, 20),
+                shown(order.name, 200),
+                shown(order.change, 500),
                 order.outcome.status,
             )
             order.done.set()

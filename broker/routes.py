@@ -18,8 +18,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from zstreamer.setting import VERSION, VERSION_WORDS
+from zstreamer.setting import VERSION, VERSION_WORDS, shown
 from zstreamer.wire.protocol import MAX_NAME
+
+AT = "@"
+"""Between a model's name and its version."""
 
 MAX_ROUTES = 1000
 """Names that have a route."""
@@ -91,7 +94,9 @@ def _versions(key: str, value: object) -> dict[str, object]:
         raise RouteError(f"{key} must be a table of up to {MAX_VERSIONS} versions")
     for version in value:
         if version != "" and not (isinstance(version, str) and VERSION.fullmatch(version)):
-            raise RouteError(f"{key} has {version!r:.80}, which is no version: {VERSION_WORDS}")
+            raise RouteError(
+                f"{key} has {shown(version, 80)}, which is no version: {VERSION_WORDS}"
+            )
     return dict(value)
 
 
@@ -100,7 +105,7 @@ def _weights(key: str, value: object) -> dict[str, float]:
     for version, weight in _versions(key, value).items():
         number = isinstance(weight, int | float) and not isinstance(weight, bool)
         if not number or not 0 <= weight <= 1e9:  # type: ignore[operator]  # a number
-            raise RouteError(f"the weight of {version!r} is {weight!r:.50}; give 0 to 1e9")
+            raise RouteError(f"the weight of {version!r} is {shown(weight)}; give 0 to 1e9")
         found[version] = float(weight)  # type: ignore[arg-type]  # a number
     if found and not any(found.values()):
         raise RouteError("all weights are 0: give one version at least a weight above 0")
@@ -111,27 +116,27 @@ def _hold(key: str, value: object) -> dict[str, int]:
     found = {}
     for version, count in _versions(key, value).items():
         if type(count) is not int or not 1 <= count <= MAX_WORKERS:
-            raise RouteError(f"hold of {version!r} is {count!r:.50}; give a number of workers")
+            raise RouteError(f"hold of {version!r} is {shown(count)}; give a number of workers")
         found[version] = count
     return found
 
 
 def _shadow(key: str, value: object) -> str:
     if not isinstance(value, str) or not VERSION.fullmatch(value):
-        raise RouteError(f"{key} is {value!r:.80}, which is no version: {VERSION_WORDS}")
+        raise RouteError(f"{key} is {shown(value, 80)}, which is no version: {VERSION_WORDS}")
     return value
 
 
 def _share(key: str, value: object) -> float:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not 0 < value <= 1:  # type: ignore[operator]  # a number
-        raise RouteError(f"{key} is {value!r:.50}; give a number above 0, and 1 at most")
+        raise RouteError(f"{key} is {shown(value)}; give a number above 0, and 1 at most")
     return float(value)  # type: ignore[arg-type]  # a number
 
 
 def _alias(key: str, value: object) -> str:
-    if not isinstance(value, str) or not 0 < len(value) <= MAX_NAME:
-        raise RouteError(f"{key} is {value!r:.80}; give a model, or MODEL@VERSION")
+    if not isinstance(value, str) or not _is_name(value):
+        raise RouteError(f"{key} is {shown(value, 80)}; give a model, or MODEL@VERSION")
     return value
 
 
@@ -148,15 +153,24 @@ def check(routes: Mapping[str, Route]) -> None:
     """Refuse routes that do not go together.
 
     Raises:
-        RouteError: there are too many, or an alias leads to an alias.
+        RouteError: there are too many, a name is none, or an alias leads to an alias.
     """
     if len(routes) > MAX_ROUTES:
         raise RouteError(f"{MAX_ROUTES:,} names at most have routes")
     for name, route in routes.items():
-        if not 0 < len(name) <= MAX_NAME:
-            raise RouteError(f"a model's name has 1 to {MAX_NAME} characters")
+        if not _is_name(name):
+            raise RouteError(f"a model's name is printable text of 1 to {MAX_NAME} characters")
+        if AT in name and route.alias is None:  # the model would have two routes
+            raise RouteError(
+                f"{name:.100} has an {AT}: a route is for a model, and names its versions"
+            )
         if route.alias is not None and (route.alias == name or _alias_of(routes, route.alias)):
             raise RouteError(f"{name:.100} is an alias of an alias: name the model itself")
+
+
+def _is_name(text: str) -> bool:
+    """Whether it may be told to peers: what is not printable may have no form in UTF-8."""
+    return 0 < len(text) <= MAX_NAME and text.isprintable()
 
 
 def _alias_of(routes: Mapping[str, Route], name: str) -> str | None:

@@ -21,7 +21,7 @@ from typing import Any
 from zstreamer.broker.tenants import Terms
 from zstreamer.broker.watched import Watched
 from zstreamer.keys.ring import MAX_TENANT, is_tenant
-from zstreamer.setting import ConfigError
+from zstreamer.setting import ConfigError, shown
 from zstreamer.sources import TENANTS, load
 
 _KEYS = {each.name for each in fields(Terms)}
@@ -66,10 +66,10 @@ def _value(key: str, value: object, place: str) -> float:
         raise ConfigError(f"{place} has {key}, which nothing reads; known are {known}")
     least, most = _BOUNDS[key]
     if key in _COUNTS and type(value) is not int:
-        raise ConfigError(f"{place}: {key} is {value!r:.50}; give a whole number")
+        raise ConfigError(f"{place}: {key} is {shown(value)}; give a whole number")
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not least <= value <= most:  # type: ignore[operator]  # a number
-        raise ConfigError(f"{place}: {key} is {value!r:.50}; give {least:g} to {most:g}")
+        raise ConfigError(f"{place}: {key} is {shown(value)}; give {least:g} to {most:g}")
     return int(value) if key in _COUNTS else float(value)  # type: ignore[call-overload,arg-type]  # a number
 
 

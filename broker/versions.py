@@ -17,14 +17,12 @@ from zstreamer.broker import routes
 from zstreamer.broker.family import BARE, Family
 from zstreamer.broker.lots import Lot
 from zstreamer.broker.models import Model
-from zstreamer.broker.routes import Route
+from zstreamer.broker.routes import AT, Route
 from zstreamer.broker.shadow import Shadow
 from zstreamer.wire.protocol import Run
 
 if TYPE_CHECKING:
     from zstreamer.broker.scheduler import Scheduler
-
-AT = "@"
 
 
 class Versions:

@@ -54,6 +54,9 @@ class Watched(Generic[T]):
         except ConfigError as error:
             log.error("%s unchanged: %s", self._what, error)  # noqa: TRY400  # a person's mistake
             return False
+        except Exception:  # a file must not end a broker that runs
+            log.exception("%s unchanged: cannot read %s", self._what, self._path)
+            return False
         before, self.value = self.value, value
         return value != before
 

@@ -36,6 +36,7 @@ from zstreamer.setting import (
     optional,
     setting,
     settings,
+    shown,
 )
 
 MiB, GiB = 2**20, 2**30
@@ -85,7 +86,7 @@ class Config:
                 object.__setattr__(self, each.name, each.kind.parse(value))
             except ValueError as error:
                 where = f"{type(self).__name__}.{each.name}"
-                raise ConfigError(f"{where} is {value!r}: {error}") from None
+                raise ConfigError(f"{where} is {shown(value, 1000)}: {error}") from None
         self._check()
 
     def _check(self) -> None:

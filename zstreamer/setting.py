@@ -21,6 +21,19 @@ class ConfigError(ValueError):
     """A setting has no usable value; the text names its source, the value and the fix."""
 
 
+def shown(value: object, most: int = 50) -> str:
+    """Return a value as a message quotes it, also where Python itself cannot show it.
+
+    Args:
+        value: from a file, an operator or a program.
+        most: characters beyond which it is cut.
+    """
+    try:
+        return repr(value)[:most]
+    except (ValueError, RecursionError):  # an integer of thousands of digits; too many brackets
+        return f"a value of type {type(value).__name__} that is too long to show"
+
+
 @dataclass(frozen=True, slots=True)
 class Format(Generic[T]):
     """How the values of one type are read from text, a TOML file, JSON or Python.

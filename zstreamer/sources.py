@@ -21,7 +21,7 @@ from zstreamer.config import (
     UpConfig,
     WorkerConfig,
 )
-from zstreamer.setting import ConfigError, Setting, settings
+from zstreamer.setting import ConfigError, Setting, settings, shown
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -136,7 +136,7 @@ def _parsed(each: Setting, source: str, value: object) -> object:
     try:
         return each.kind.parse(value)
     except ValueError as error:
-        raise ConfigError(f"{source} is {value!r}: {error}") from None
+        raise ConfigError(f"{source} is {shown(value, 1000)}: {error}") from None
 
 
 TENANTS = "tenants"
@@ -154,6 +154,8 @@ def load(file: Path) -> dict[str, object]:
         raise ConfigError(f"cannot read the file {file}: {error.strerror}") from None
     except ValueError as error:
         raise ConfigError(f"{file} is not valid TOML: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{file} has too many brackets within brackets: nest fewer") from None
 
 
 SEVERAL = WorkerConfig.program

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from typing import Any
 
@@ -220,6 +221,38 @@ def test_a_refusal_of_a_route_changes_nothing_and_says_why():
         assert words in outcome.body["error"]  # type: ignore[operator]
     assert room.family()["route"] == {"weights": {"1": 1.0}}
     assert room.route(weights=None)["bert"]["route"] == {}
+
+
+@pytest.mark.parametrize("name", ["\udcff", "line\nbreak", "bell\a"])
+def test_a_name_that_no_peer_can_be_told_is_refused(name):
+    room = Versioned()
+    room.client("C")
+    room.serve("W")
+    for route, change in ((name, {"alias": "bert"}), ("stable", {"alias": name})):
+        outcome = operator.act(room.core, room.now, "route", route, change)
+        assert outcome.status == 400
+        json.dumps(outcome.body).encode()
+    room.submit("C", 1, 2, model="bert")
+    room.lose("W", Side.WORKER)  # clients are told, by all names
+    room.turn(0.3)
+    room.from_client("C", protocol.plain(protocol.Status({})))
+    assert any(isinstance(said, protocol.Status) for said in room.take("C"))
+
+
+def test_a_route_or_a_version_of_a_version_is_refused_and_a_plain_name_with_at_is_served():
+    room = Versioned()
+    room.client("C")
+    outcome = operator.act(room.core, room.now, "route", "bert@1", {"weights": {"2": 1}})
+    assert outcome.status == 400
+    assert "a route is for a model" in outcome.body["error"]  # type: ignore[operator]
+    info = {"model": "bert@1", "batch_size": 1, "pool": 0, "version": "2"}
+    room.from_worker("W", protocol.hello(protocol.Hello(Role.WORKER, 1, info)))
+    [refuse] = room.take("W")
+    assert "no @ in its name" in refuse.error[1]
+    room.serve("V", model="bert@1")
+    room.route("bert@0", alias="bert@1")
+    room.submit("C", 1, model="bert@0")
+    assert room.answer_all("V")["V"] == 1
 
 
 def test_an_alias_of_an_alias_is_refused():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from http import HTTPStatus
 
 import rich_click as click
 
@@ -17,6 +18,9 @@ from zstreamer.system.exitcodes import ExitCode
 
 LOOK = 0.3
 """Seconds between two looks."""
+
+LAST = 30.0
+"""Seconds that a broker has to take the last orders, once the end is known."""
 
 
 @click.command(
@@ -86,15 +90,14 @@ def roll(
         timeout=timeout,
     )
     for url in config.broker_url:  # an earlier replacement may have drained this version
-        _send(config, url, "resume", f"model {model}@{to}", None, may_fail=True)
+        order(url, config.operator_token, "resume", f"model {model}@{to}")
     try:
-        _follow(config, plan, model)
-    except KeyboardInterrupt:
-        plan.give_up("stopped")
-        _step(config, plan, model)
-        _tell(plan)
+        told = _follow(config, plan, model)
+    except BaseException as error:
+        plan.give_up("stopped" if isinstance(error, KeyboardInterrupt) else "an order failed")
+        _finish(config, plan, model)
         raise
-    return ExitCode.OK if plan.phase is Phase.DONE else ExitCode.FAILED
+    return ExitCode.OK if told and plan.phase is Phase.DONE else ExitCode.FAILED
 
 
 def _percentages(text: str) -> list[float]:
@@ -107,34 +110,58 @@ def _percentages(text: str) -> list[float]:
     return found
 
 
-def _follow(config: OperatorConfig, plan: Roll, model: str) -> None:
-    first = True
-    while not plan.ended:
-        if not first:
-            time.sleep(LOOK)
-        rows = {url: _row(config, url, model, must=first) for url in config.broker_url}
-        first = False
+def _follow(config: OperatorConfig, plan: Roll, model: str) -> bool:
+    """Carry the plan out; return whether all brokers have what it ended with."""
+    while True:
+        rows = {url: _row(config, url, model) for url in config.broker_url}
         plan.look(time.monotonic(), rows)
-        _order(config, plan, rows)
+        told = [_order(config, plan, url, row) for url, row in rows.items()]
         _tell(plan)
+        if plan.ended:
+            return all(told) or _finish(config, plan, model)
+        time.sleep(LOOK)
 
 
-def _step(config: OperatorConfig, plan: Roll, model: str) -> None:
-    _order(config, plan, {url: _row(config, url, model) for url in config.broker_url})
+def _finish(config: OperatorConfig, plan: Roll, model: str) -> bool:
+    """Have all brokers as the plan's end wants them; return whether they are.
+
+    One that does not answer is asked again, for `LAST` seconds. One that refuses is not.
+    """
+    end = time.monotonic() + LAST
+    waiting, refused = [url for url in config.broker_url if url in plan.begun], False
+    while waiting:
+        for url in list(waiting):
+            try:
+                done = _order(config, plan, url, _row(config, url, model))
+            except ConfigError as error:
+                plan.words.append(str(error))
+                done = refused = True
+            if done:
+                waiting.remove(url)
+        if waiting and time.monotonic() >= end:
+            fix = f"look at its route with: zstreamer route {model}"
+            plan.words += [f"{url} does not answer, and was not told; {fix}" for url in waiting]
+            break
+        _tell(plan)
+        if waiting:
+            time.sleep(LOOK)
+    _tell(plan)
+    return not (waiting or refused)
 
 
-def _order(config: OperatorConfig, plan: Roll, rows: dict[str, Row | None]) -> None:
-    for url, row in rows.items():
-        for action, name, change in plan.orders(url, row):
-            _send(config, url, action, name, change)
+def _order(config: OperatorConfig, plan: Roll, url: str, row: Row | None) -> bool:
+    """Tell a broker what it must do; return whether it has done it."""
+    if row is None:
+        return url not in plan.begun
+    return all(
+        _send(config, url, action, name, change) is not None
+        for action, name, change in plan.orders(url, row)
+    )
 
 
-def _row(config: OperatorConfig, url: str, model: str, *, must: bool = False) -> Row | None:
-    try:
-        said = _send(config, url, "route", model, None)
-    except BrokerUnreachable:
-        if must:
-            raise
+def _row(config: OperatorConfig, url: str, model: str) -> Row | None:
+    said = _send(config, url, "route", model, None)
+    if said is None:
         return None
     routes = said.get("routes")
     row = routes.get(model, {}) if isinstance(routes, dict) else {}
@@ -144,16 +171,17 @@ def _row(config: OperatorConfig, url: str, model: str, *, must: bool = False) ->
 
 
 def _send(
-    config: OperatorConfig,
-    url: str,
-    action: str,
-    name: str,
-    change: dict[str, object] | None,
-    *,
-    may_fail: bool = False,
-) -> dict[str, object]:
-    status, said = order(url, config.operator_token, action, name, change)
-    if status != 200 and not may_fail:
+    config: OperatorConfig, url: str, action: str, name: str, change: dict[str, object] | None
+) -> dict[str, object] | None:
+    """Return what a broker answers; None where it does not answer now."""
+    try:
+        status, said = order(url, config.operator_token, action, name, change)
+    except BrokerUnreachable:
+        return None
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:  # its loop is busy
+        return None
+    gone = status == HTTPStatus.NOT_FOUND and action == "drain"  # the workers have left
+    if status != HTTPStatus.OK and not gone:
         why = said.get("error", f"it answered with status {status}")
         raise ConfigError(f"{url}: not done: {action} {name}: {why}")
     return said

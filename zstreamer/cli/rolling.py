@@ -10,7 +10,7 @@ meanwhile is told again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -84,6 +84,11 @@ class Roll:
     def ended(self) -> bool:
         """Whether nothing more is to be looked at, once the last orders are carried out."""
         return self.phase in (Phase.DONE, Phase.FAILED)
+
+    @property
+    def begun(self) -> Collection[str]:
+        """URLs of brokers that have answered, and so may have been told something."""
+        return self._before
 
     def look(self, now: float, rows: Mapping[str, Row | None]) -> None:
         """Take a step where it is time for one.
