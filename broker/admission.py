@@ -84,26 +84,53 @@ class Admission:
         if client.tenant.limited:
             run = run._replace(priority=client.tenant.priority(run.priority))
         if versions := self._scheduler.versions:
-            taken = [self._take(now, client, *part) for part in versions.split(run)]
-            return any(taken)
+            parts = versions.split(run)
+            if len(parts) > 1:
+                return self._take_parts(now, client, run, parts)
+            return self._take(now, client, *parts[0])
         return self._take(now, client, run)
 
-    def _take(
-        self, now: float, client: ClientRecord, run: Run, family: Family | None = None
+    def _take_parts(
+        self, now: float, client: ClientRecord, run: Run, parts: list[tuple[Run, Family | None]]
     ) -> bool:
-        refusal = self._refusal(now, client, run)
+        """Take a run of which several versions get a part: the limits hold for the whole of it."""
+        models = self._scheduler.models
+        wait = max(predicted_wait(client, models.get(part.model), part) for part, _ in parts)
+        full = over_limits(now, self._config, self._scheduler, client, run, wait)
+        if run.lane == 0:
+            if full is not None:
+                parts = [(one, family) for part, family in parts for one in _singles(part)]
+            taken = [self._take(now, client, *part, within=full is None) for part in parts]
+            return any(taken)
+        asked = (self._refusal(now, client, part, within=True) for part, _ in parts)
+        refusal = next(filter(None, asked), full)
+        for part, family in parts:
+            if refusal is not None:
+                self._refuse(client, part, refusal)
+            else:
+                self._admit(now, client, part, family)
+        return refusal is None
+
+    def _take(
+        self,
+        now: float,
+        client: ClientRecord,
+        run: Run,
+        family: Family | None = None,
+        within: bool = False,
+    ) -> bool:
+        refusal = self._refusal(now, client, run, within)
         if isinstance(refusal, Overloaded | TooLarge) and run.lane == 0 and len(run.ids) > 1:
             # Many small calls in one run: what fits for some need not wait for all.
-            rows = zip(run.ids, run.budgets, run.slots, strict=True)
-            singles = [run._replace(ids=[i], budgets=[b], slots=[s]) for i, b, s in rows]
-            taken = [self._take(now, client, single, family) for single in singles]
+            taken = [self._take(now, client, one, family, within) for one in _singles(run)]
             return any(taken)
         if refusal is not None:
-            elsewhere = isinstance(refusal, Overloaded | ModelNotFound | NoWorker)
-            wire = errors.refusal(refusal) if elsewhere else errors.to_wire(refusal)
-            self._refused(client, run, reason(refusal))
-            self._answer_error(client, run.ids, wire)
+            self._refuse(client, run, refusal)
             return False
+        self._admit(now, client, run, family)
+        return True
+
+    def _admit(self, now: float, client: ClientRecord, run: Run, family: Family | None) -> None:
         model = self._scheduler.models.named(run.model)
         payloads: list[Buffer] = run.slots  # type: ignore[assignment]  # after `_new_items`
         once, movable = bool(run.flags & _ONCE), bool(run.flags & _READY)
@@ -121,7 +148,6 @@ class Admission:
         if (followed := self._scheduler.bundles.followed) is not None:
             items = line(tag(client.id, id) for id in run.ids)
             followed.append(event("items came", model=run.model, items=items))
-        return True
 
     def _new_items(self, client: ClientRecord, run: Run) -> Run:
         """Return the run without ids that are open already, and with payloads in all slots.
@@ -145,6 +171,12 @@ class Admission:
         ids, budgets, slots = zip(*rows.values(), strict=True) if rows else ((), (), ())
         return run._replace(ids=list(ids), budgets=list(budgets), slots=list(slots))
 
+    def _refuse(self, client: ClientRecord, run: Run, refusal: ZStreamerError) -> None:
+        elsewhere = isinstance(refusal, Overloaded | ModelNotFound | NoWorker)
+        wire = errors.refusal(refusal) if elsewhere else errors.to_wire(refusal)
+        self._refused(client, run, reason(refusal))
+        self._answer_error(client, run.ids, wire)
+
     def _refused(self, client: ClientRecord, run: Run, why: str) -> None:
         """Count a refusal; names that nobody has served are not kept."""
         model = self._scheduler.models.get(run.model)
@@ -159,7 +191,10 @@ class Admission:
         self._scheduler.counts["refused items"] += len(ids)
         client.answer(ids, [error] * len(ids))
 
-    def _refusal(self, now: float, client: ClientRecord, run: Run) -> ZStreamerError | None:
+    def _refusal(
+        self, now: float, client: ClientRecord, run: Run, within: bool = False
+    ) -> ZStreamerError | None:
+        """Return why a run is not taken; ``within`` where it is known to be within the limits."""
         if self.draining:
             return draining()
         model = self._scheduler.models.get(run.model)
@@ -176,7 +211,11 @@ class Admission:
         if run.flags & _READY and not (model and model.warm):
             words = model.state_in_words() if model else f"no worker serves model {run.model!r}"
             return NoWorker(words)
-        return refusal(now, self._config, self._scheduler, client, model, run)
+        wait = predicted_wait(client, model, run)
+        over = None
+        if not within:
+            over = over_limits(now, self._config, self._scheduler, client, run, wait)
+        return over or too_late(run, wait)
 
     def model_not_found(self, name: str) -> ModelNotFound:
         """Return the error that names the models which are served."""
@@ -192,22 +231,34 @@ class Admission:
         return ModelNotFound(words, models)
 
 
-def refusal(
+def _singles(run: Run) -> list[Run]:
+    rows = zip(run.ids, run.budgets, run.slots, strict=True)
+    return [run._replace(ids=[i], budgets=[b], slots=[s]) for i, b, s in rows]
+
+
+def over_limits(
     now: float,
     config: BrokerConfig,
     queued: Scheduler,
     client: ClientRecord,
-    model: Model | None,
     run: Run,
+    wait: float,
 ) -> ZStreamerError | None:
-    """Return why these items cannot be taken now, or None where they can.
+    """Return why these items are more than broker, client and tenant may have, or None.
 
     All or none of the run. The caller asks again for each item of many small calls that came
     as one run; one large call, with a lane of its own, is of no use in part.
+
+    Args:
+        now: monotonic seconds.
+        config: the broker's limits.
+        queued: what waits.
+        client: whose items.
+        run: the items, with payloads.
+        wait: predicted seconds until they are answered; 0 where that is not known.
     """
     sizes = list(map(len, run.slots))  # type: ignore[arg-type]  # payloads, as `Admission` has seen to
     size, count = sum(sizes), len(sizes)
-    wait = predicted_wait(client, model, run)
     items, bytes_ = queued.queued_items + count, queued.queued_bytes + size
     if items > config.max_items or bytes_ > config.max_bytes:
         return QueueFull("the broker's queue is full", retry_after=wait or 1.0)
@@ -222,10 +273,14 @@ def refusal(
     if largest > config.max_payload:
         words = f"a payload of {largest} bytes exceeds the limit of {config.max_payload}"
         return errors.TooLarge(words)
+    return None
+
+
+def too_late(run: Run, wait: float) -> TooMuchAhead | None:
+    """Return why none of these items would be answered in time, or None where one may be."""
     if wait and wait * MARGIN > max(run.budgets, default=0) / 1000:
-        return TooMuchAhead(
-            f"about {wait:.1f} s of work are ahead, more than the budget allows", retry_after=wait
-        )
+        words = f"about {wait:.1f} s of work are ahead, more than the budget allows"
+        return TooMuchAhead(words, retry_after=wait)
     return None
 
 

@@ -403,7 +403,9 @@ class BrokerCore:
             for model in [m for m in self.models.values() if not m.known]:
                 if model.family is None:
                     del self.models[model.name]
-                self.scheduler.fail_waiting(model, self.admission.model_not_found(model.name))
+                if model.queue.items or model.suspects:
+                    error = self.admission.model_not_found(model.name)
+                    self.scheduler.fail_waiting(model, error)
 
     def _look_at_workers(self, now: float) -> None:
         for worker in list(self.workers.values()):

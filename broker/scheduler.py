@@ -85,6 +85,8 @@ class Scheduler:
 
     def _give_up(self, lot: Lot, ids: set[int]) -> None:
         positions = [i for i, id in enumerate(lot.ids) if id in ids]
+        if lot.family is not None and lot.family.shadow is not None:
+            lot.family.shadow.give_up(lot.client.id, ids)
         lot.client.end(ids, lot.size_of(ids))
         lot.model.tally.errors["cancelled"] += len(ids)
         if lot.worker is None:

@@ -7,6 +7,7 @@ client's waits a short grace for the next one.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from enum import Enum
 from typing import NamedTuple, TypeAlias
 
@@ -139,7 +140,7 @@ class Sessions:
             client = ClientRecord(hello.id, self._config.max_payload, answers, whose)
             self.clients[hello.id] = client
         if client.session is not None:
-            self._replace(now, Side.CLIENT, client.session)
+            self._replace(now, Side.CLIENT, client.session, client.info, hello)
             self.connected.pop(client.session, None)
         waits = hello.info.get("open", [])
         waits_for = {i for i in waits if type(i) is int} if isinstance(waits, list) else set()
@@ -174,7 +175,7 @@ class Sessions:
             return
         for other in others:
             if other.session != session:
-                self._replace(now, Side.WORKER, other.session)
+                self._replace(now, Side.WORKER, other.session, other.info, hello)
             self.gone(now, Side.WORKER, other.session)
         self.gone(now, Side.WORKER, session)
         model = self._scheduler.versions.served_by(job.model, job.version)
@@ -267,12 +268,15 @@ class Sessions:
 
     # Are refused
 
-    def refuse(self, now: float, side: Side, session: bytes, error: ZStreamerError) -> None:
+    def refuse(
+        self, now: float, side: Side, session: bytes, error: ZStreamerError, logged: bool = True
+    ) -> None:
         """Say that what a session sent is not taken; one that is refused too often is ignored."""
         self._scheduler.counts["refused"] += 1
         peer = (self.connected if side is Side.CLIENT else self.workers).get(session)
         who = introduction.words(peer.info) if peer is not None else f"session={session.hex()}"
-        self.refusals.append((side, who, error.message[:MAX_WORDS]))
+        if logged:
+            self.refusals.append((side, who, error.message[:MAX_WORDS]))
         frames = protocol.plain(protocol.Refuse(errors.to_wire(error)))
         self.out.append(Outgoing(side, session, frames))
         if not self.patience[side].fault(now, session):
@@ -287,9 +291,13 @@ class Sessions:
         """A session has not said who it is."""
         self.refuse(now, side, session, errors.BadRequest("unknown session: HELLO first"))
 
-    def _replace(self, now: float, side: Side, session: bytes) -> None:
+    def _replace(
+        self, now: float, side: Side, session: bytes, info: Mapping[str, object], hello: Hello
+    ) -> None:
         words = "another connection sent HELLO with the id of this one and replaces it"
-        self.refuse(now, side, session, errors.BadRequest(words))
+        # The same program is nothing to warn of: a worker does it to say more of its model.
+        again = introduction.words(info) == introduction.words(hello.info)
+        self.refuse(now, side, session, errors.BadRequest(words), logged=not again)
 
     def cut_short(self, now: float, side: Side, session: bytes) -> None:
         """It sends faster than it can be read, and nothing useful."""

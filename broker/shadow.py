@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from zstreamer.broker.clients import ClientRecord
@@ -79,6 +79,8 @@ class Shadow(ClientRecord):
         self.open(twin)
         for theirs, own in zip(lot.ids, ids, strict=False):
             key = lot.client.id, theirs
+            if (before := self._copies.get(key)) is not None:  # its client uses the id again
+                self._forget(before)
             self._copies[key] = own
             self._pairs[own] = _Pair(key)
         while len(self._pairs) > MAX_PAIRS:  # the caller gave the item up, or it never ended
@@ -113,7 +115,16 @@ class Shadow(ClientRecord):
             self._forget(own)
 
     def _forget(self, own: int) -> None:
-        del self._copies[self._pairs.pop(own).key]
+        pair = self._pairs.pop(own, None)
+        if pair is not None and self._copies.get(pair.key) == own:
+            del self._copies[pair.key]
+
+    def give_up(self, client: int, ids: Iterable[int]) -> None:
+        """Nobody waits for some of the items themselves any more."""
+        for id in ids:
+            own = self._copies.get((client, id))
+            if own is not None:
+                self._forget(own)
 
     def forget_all(self) -> None:
         """The copies that are open were cancelled."""

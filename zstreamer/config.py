@@ -109,7 +109,7 @@ class BrokerConfig(Config):
         "",
         ANY_TEXT,
         "Secret with which orders such as drain are allowed from other machines, over the HTTP "
-        "port; none: only from this one.",
+        "port; none: only from this machine, and not at all where the broker asks for keys.",
     )
     http_port: int = setting(
         7789, PORT_OR_NONE, "Port of the broker's own status pages (HTTP); 0 for none."
@@ -376,7 +376,10 @@ class OperatorConfig(Config):
         ("http://127.0.0.1:7789",), NAMES, "HTTP ports of the brokers, separated by commas."
     )
     operator_token: str = setting(
-        "", ANY_TEXT, "The brokers' --operator-token; not needed on their own machine without one."
+        "",
+        ANY_TEXT,
+        "The brokers' --operator-token; not needed on the machine of a broker that has neither a "
+        "token nor keys.",
     )
 
 

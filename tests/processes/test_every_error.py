@@ -1,6 +1,6 @@
 """Every class of `zstreamer.errors` reaches a caller through a real broker, worker and client.
 
-Only `Unauthorized` is said by a stand-in, since no broker asks for keys yet. A class that comes
+Only `Unauthorized` is said by a stand-in: test_keys.py has brokers with keys. A class that comes
 without a scenario here fails, and so does one of which the README does not say what to do.
 """
 

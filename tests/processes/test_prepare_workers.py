@@ -16,11 +16,18 @@ from zstreamer import ManagedModel, Streamer, errors
 from zstreamer.worker import handover
 
 
+class Unpicklable(Exception):
+    """Can be pickled, but not unpickled."""
+
+    def __init__(self, first, second):
+        super().__init__(f"{first} {second}")
+
+
 class Pixels(ManagedModel):
     """Doubles arrays where it prepares; answers which process did and what it was given.
 
-    A text is a command to the process that prepares it: "die" ends it, "bad" fails there, and
-    "once:FILE" ends it where FILE is not there yet.
+    A text is a command to the process that prepares it: "die" ends it, "bad" fails there,
+    "odd" becomes what cannot be unpickled, and "once:FILE" ends it where FILE is not there yet.
     """
 
     example = (np.zeros(3, np.float32),)
@@ -34,6 +41,8 @@ class Pixels(ManagedModel):
     def prepare(self, item):
         if isinstance(item, str):
             self._obey(item)
+            if item == "odd":
+                return os.getpid(), Unpicklable("a", "b")
         return os.getpid(), item * self.factor
 
     def _obey(self, command):
@@ -70,6 +79,16 @@ def test_items_are_prepared_by_processes_of_their_own(streamer):
 def test_an_item_that_cannot_be_prepared_fails_alone(streamer):
     with pytest.raises(errors.TooLarge, match="a bad item"):
         streamer.predict(["bad"])
+
+
+def test_what_cannot_be_unpickled_fails_alone_and_ends_no_process(streamer):
+    good = [np.ones(3)] * 20
+    (_, before, _), *_ = streamer.predict(good[:1])
+    futures = [streamer.submit(each) for each in (good, ["odd"], good)]
+    with pytest.raises(errors.PredictError, match=r"cannot be unpickled: .*second"):
+        futures[1].result(60)
+    answers = futures[0].result(60) + futures[2].result(60)
+    assert {predicted_by for _, predicted_by, _ in answers} == {before}, "the model lives on"
 
 
 def test_a_prepare_worker_that_dies_loses_nothing(streamer, tmp_path):
@@ -144,6 +163,16 @@ def test_tensors_are_handed_over_like_arrays():
     got, same = handed([large, half])
     assert torch.equal(got, large)
     assert torch.equal(same, half)
+
+
+def test_after_what_cannot_be_unpickled_the_next_can_come():
+    here, there = socket.socketpair()
+    with here, there:
+        handover.send(here, [np.ones(3), Unpicklable("a", "b")])
+        handover.send(here, "next")
+        with pytest.raises(handover.Unreadable):
+            handover.receive(there)
+        assert handover.receive(there) == "next"
 
 
 def test_an_end_that_is_gone_is_told():

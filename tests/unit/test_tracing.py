@@ -14,6 +14,7 @@ from zstreamer.tracing import batch, call
 from zstreamer.tracing.context import TraceContext, Under, Waiting, of_headers
 from zstreamer.wire import protocol
 from zstreamer.wire.link import Send
+from zstreamer.wire.messages import MAX_TRACESTATE
 from zstreamer.wire.protocol import ProtocolError, Role, Run, Traced
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -76,14 +77,43 @@ def test_traces_come_out_as_they_went_in():
     assert protocol.decode(frames).traces == [(PARENT, "", [1], 5)]
 
 
-@pytest.mark.parametrize(
-    "row", [("x" * 200, "", [1]), (PARENT, "x" * 600, [1]), (PARENT, "", ["1"]), (PARENT, 5, [1])]
-)
+@pytest.mark.parametrize("row", [(PARENT, "", ["1"]), (PARENT, 5, [1]), (PARENT, "", 1)])
 def test_malformed_traces_are_no_message(row):
     run = Run("m", 0, 0, 0, [1], [1], [b""])
     frames = protocol.submit(0, [run], [], [row])
     with pytest.raises(ProtocolError):
         protocol.decode(frames)
+
+
+@pytest.mark.parametrize(
+    ("parent", "state", "waited"),
+    [
+        (f"01-{TRACE}-{SPAN}-01-{'x' * 100}", "", 0),
+        ("nonsense", "", 0),
+        (PARENT, "a=" + "x" * 600, 0),
+        (PARENT, "", -1),
+    ],
+)
+def test_a_context_out_of_bounds_costs_no_more_than_the_trace(parent, state, waited):
+    bad, good = Traced(parent, state, [1], waited), Traced(PARENT, "a=b", [2], 5)
+    frames = protocol.work(0, [1, 2], [9, 9], [b"", b""], [], None, [bad, good])
+    assert protocol.decode(frames) == protocol.Work(0, [1, 2], [9, 9], [b"", b""], [], [good])
+    if waited == 0:
+        run = Run("m", 0, 0, 0, [1, 2], [9, 9], [b"", b""])
+        message = protocol.decode(protocol.submit(0, [run], [], [bad, good]))
+        assert message == protocol.Submit(0, [run], [good._replace(waited=0)])
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [[(PARENT, "", [1, 1, 1])], [(PARENT, "", [1, 2]), (OTHER, "", [1])], 3 * [(PARENT, "", [])]],
+)
+def test_traces_name_no_more_than_the_items_of_their_message(rows):
+    run = Run("m", 0, 0, 0, [1, 2], [9, 9], [b"", b""])
+    work = protocol.work(0, [1, 2], [9, 9], [b"", b""], [], None, [Traced(*row) for row in rows])
+    for frames in (protocol.submit(0, [run], [], rows), work):
+        with pytest.raises(ProtocolError):
+            protocol.decode(frames)
 
 
 # The broker
@@ -275,3 +305,14 @@ def test_without_an_sdk_a_call_passes_on_what_it_belongs_to():
     with Under(of_headers(PARENT, "a=b")):
         assert call.begin("m", 1).context == (PARENT, "a=b")
     assert call.begin("m", 1) is None
+
+
+def test_a_span_with_a_tracestate_that_no_broker_takes_is_named_without_it(spans):
+    from opentelemetry import trace as api
+
+    state = api.TraceState([("a", "x" * 250), ("b", "y" * 250), ("c", "z" * 20)])
+    assert len(state.to_header()) > MAX_TRACESTATE
+    outer = api.SpanContext(int(TRACE, 16), int(SPAN, 16), True, api.TraceFlags(1), state)
+    with api.use_span(api.NonRecordingSpan(outer)):
+        assert call.here() == (PARENT, "")
+        assert call.begin("m", 1).context.tracestate == ""

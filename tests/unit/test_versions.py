@@ -13,8 +13,10 @@ from hypothesis import strategies as some
 from tests.unit.test_broker_core import Room
 from zstreamer import errors
 from zstreamer.broker import operator, routes, routes_file
+from zstreamer.broker.admission import Admission
 from zstreamer.broker.routes import Route, RouteError, Shares
 from zstreamer.broker.sessions import Side
+from zstreamer.broker.tenants import Terms
 from zstreamer.errors import Code
 from zstreamer.setting import ConfigError
 from zstreamer.wire import protocol
@@ -332,3 +334,64 @@ def test_a_file_says_the_routes_and_a_mistake_in_it_is_named(tmp_path):
         routes_file.read(file)
     assert "[routes.bert]" in str(caught.value)
     assert "shadow_share" in str(caught.value)
+
+
+@pytest.mark.parametrize("lane", [0, 7])
+def test_a_call_larger_than_its_tenants_rate_is_taken_whole_by_several_versions(lane):
+    room = Versioned()
+    room.client("C")
+    room.serve("W", "1", batch_size=512)
+    room.serve("V", "2", batch_size=512)
+    room.core.sessions.tenants.agree({"": Terms(items_per_second=100)}, room.now)
+    room.submit("C", *range(200), model="bert", lane=lane)
+    assert room.answer_all("W", "V") == {"W": 100, "V": 100}
+    room.submit("C", *range(200, 400), model="bert", lane=lane)  # the first is not paid for yet
+    refused = [slot for slot in room.answers("C").values() if isinstance(slot, list)]
+    assert len(refused) == 200
+    assert room.answer_all("W", "V") == {}
+
+
+@pytest.mark.parametrize("limit", ["client_items", "max_items"])
+def test_limits_refuse_a_large_call_for_several_versions_as_a_whole(limit):
+    room = Versioned(**{limit: 15})
+    room.client("C")
+    room.serve("W", "1", batch_size=64)
+    room.serve("V", "2", batch_size=64)
+    room.submit("C", *range(20), model="bert", lane=7)
+    assert room.codes("C") == dict.fromkeys(range(20), Code.OVERLOADED)
+    assert room.answer_all("W", "V") == {}
+    room.submit("C", *range(20), model="bert")  # many small calls: what fits is taken
+    assert room.answer_all("W", "V").total() == 15
+
+
+@pytest.mark.parametrize("lane", [0, 7])
+def test_a_large_call_is_refused_whole_where_one_version_would_be_too_late(lane):
+    room = Versioned()
+    room.client("C")
+    room.serve("W", "1")
+    room.serve("V", "2")
+    room.submit("C", *range(100), model="bert@2", budget=1000)
+    for ticket in room.work("V"):
+        room.report("V", ticket, beta=1.0)
+    room.take("C")
+    room.submit("C", 200, 201, model="bert", lane=lane, budget=2.0)
+    assert set(room.codes("C").values()) == {Code.OVERLOADED}
+    assert len(room.work("W")) == (0 if lane else 1)
+
+
+def test_who_waits_for_a_routed_model_that_nobody_serves_is_told_and_nobody_else(monkeypatch):
+    told: list[str] = []
+    build = Admission.model_not_found
+
+    def listen(admission: Admission, name: str) -> errors.ModelNotFound:
+        told.append(name)
+        return build(admission, name)
+
+    monkeypatch.setattr(Admission, "model_not_found", listen)
+    room = Versioned()
+    room.client("C")
+    room.core.scheduler.versions.agree({f"m{n}": Route(weights={"1": 1}) for n in range(20)})
+    room.submit("C", 1, model="m7")
+    room.turn(room.core.config.model_grace + 1.0)
+    assert room.codes("C") == {1: Code.MODEL_NOT_FOUND}
+    assert told == ["m7"]

@@ -1,4 +1,4 @@
-"""Keeps the lists of a folder of keys as they are now, read by a thread that looks twice a second.
+"""Keeps the lists of a folder of keys as they are now; a thread looks four times a second.
 
 A file that is gone takes its key with it. One that is there and cannot be read, such as while an
 editor writes it, leaves its key as it was; a new one has to be good before it lets anybody in.

@@ -5,15 +5,14 @@ https://www.w3.org/TR/trace-context/
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from contextvars import ContextVar, Token
 from typing import NamedTuple
 
 from zstreamer.errors import ZStreamerError
 from zstreamer.wire.messages import MAX_TRACESTATE
+from zstreamer.wire.traces import TRACEPARENT
 
-_FORM = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 _ZEROS = ("0" * 32, "0" * 16)
 
 
@@ -52,7 +51,7 @@ def of_headers(traceparent: str | None, tracestate: str | None = None) -> TraceC
 
     A malformed one is no reason to refuse a request: the specification asks to ignore it.
     """
-    found = _FORM.fullmatch(traceparent.strip()) if traceparent else None
+    found = TRACEPARENT.fullmatch(traceparent.strip()) if traceparent else None
     if found is None:
         return None
     version, trace_id, span_id, flags, more = found.groups()
@@ -60,10 +59,16 @@ def of_headers(traceparent: str | None, tracestate: str | None = None) -> TraceC
         return None
     if span_id == _ZEROS[1]:
         return None
-    state = (tracestate or "").strip()
-    if len(state) > MAX_TRACESTATE or not (state.isascii() and state.isprintable()):
-        state = ""
-    return TraceContext(f"00-{trace_id}-{span_id}-{flags}", state)
+    return TraceContext(f"00-{trace_id}-{span_id}-{flags}", sendable((tracestate or "").strip()))
+
+
+def sendable(tracestate: str) -> str:
+    """Return the tracestate; nothing where a broker would not take it.
+
+    The specification allows to drop it. The trace goes on without it.
+    """
+    fits = len(tracestate) <= MAX_TRACESTATE
+    return tracestate if fits and tracestate.isascii() and tracestate.isprintable() else ""
 
 
 class CallTrace:

@@ -151,6 +151,6 @@ def _span_context(call: TraceContext) -> SpanContext:
 
 
 def _written(span: SpanContext) -> TraceContext:
-    state = span.trace_state.to_header() if span.trace_state else ""
+    state = context.sendable(span.trace_state.to_header()) if span.trace_state else ""
     text = f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}"
     return TraceContext(text, state)

@@ -373,7 +373,8 @@ def _decode_submit(fields: list[object], frames: Sequence[Buffer]) -> Submit:
             raise ProtocolError("an error in the place of an input")
         used = _fill(slots, frames, used)
     _end(frames, used)
-    traces = traced.decoded(*more) if more else ()
+    items = sum([len(run.ids) for run in runs]) if more else 0
+    traces = traced.decoded(*more, items=items) if more else ()
     return Submit(ack, runs, traces)  # type: ignore[arg-type]  # required above
 
 
@@ -386,10 +387,11 @@ def _decode_answer(fields: list[object], frames: Sequence[Buffer]) -> Answer:
 
 def _decode_work(fields: list[object], frames: Sequence[Buffer]) -> Work:
     message = Work(*fields[1:6])  # type: ignore[arg-type]  # checked below
-    if len(fields) > 6:
-        message = message._replace(traces=traced.decoded(*fields[6:]))
     _columns(message.tickets, message.budgets, message.slots)
     _columns(message.budgets)
+    if len(fields) > 6:
+        traces = traced.decoded(*fields[6:], items=len(message.tickets))
+        message = message._replace(traces=traces)
     if message.tags:
         _columns(message.tickets, message.tags)
         _require(set(map(type, message.tags)) == {str}, "tags are not texts")

@@ -230,12 +230,12 @@ class Child:
                     self._plan = message if message.ids else None
                     self._changed.notify()
             case pipe.Drop():
+                if self._pool is not None:  # first, so that none is held after this
+                    self._pool.drop(message.ids)
                 with self._changed:
                     for id in message.ids:
                         self._held.pop(id, None)
                 self.traces.drop(message.ids)
-                if self._pool is not None:
-                    self._pool.drop(message.ids)
 
     def _take_prepared(self, items: Sequence[tuple[Task, Handed]]) -> None:
         """Items come back from the pool."""

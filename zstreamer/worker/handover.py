@@ -26,6 +26,10 @@ ALIGNED = 64
 _HEAD = struct.Struct("!QQ")
 
 
+class Unreadable(Exception):
+    """An object has come whole, but cannot be unpickled; its cause says why. Others can follow."""
+
+
 def send(channel: socket.socket, value: object) -> None:
     """Write one object; blocks while nobody reads.
 
@@ -63,7 +67,12 @@ def dumps(value: object) -> tuple[bytes, list[memoryview]]:
 
 
 def receive(channel: socket.socket) -> Any:
-    """Return the next object; raises EOFError where the other end is gone."""
+    """Return the next object.
+
+    Raises:
+        EOFError: the other end is gone.
+        Unreadable: this object cannot be unpickled.
+    """
     fds: list[int] = []
     try:
         head, fds, _, _ = socket.recv_fds(channel, _HEAD.size, 1)
@@ -80,7 +89,10 @@ def receive(channel: socket.socket) -> Any:
     for each in sizes:
         views.append(block[at : at + each])
         at += _aligned(each)
-    return pickle.loads(pickled, buffers=views)  # noqa: S301  # our own
+    try:
+        return pickle.loads(pickled, buffers=views)  # noqa: S301  # our own
+    except BaseException as error:  # the user's code runs here, and may raise anything
+        raise Unreadable from error
 
 
 def anonymous(name: str, size: int) -> int:

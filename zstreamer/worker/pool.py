@@ -6,6 +6,9 @@
 A process that dies loses nothing: the group that it had in hand is prepared again, each item alone,
 and the others go to whoever is free. An item that ends a process twice when it is alone there gets
 `WorkerLost`, and so does one of the group that may run only once.
+
+If what became of a group cannot be unpickled here, each of its items is prepared again alone, and
+the one that is to blame gets a `PredictError`.
 """
 
 from __future__ import annotations
@@ -20,8 +23,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from zstreamer import errors
-from zstreamer.errors import WorkerLost
+from zstreamer import errors, failure
+from zstreamer.errors import PredictError, WorkerLost
 from zstreamer.system.interpreter import environment, module_command
 from zstreamer.worker import handover, pipe
 from zstreamer.worker.preparer import Handed
@@ -63,7 +66,7 @@ class Pool:
     Args:
         description: of the model.
         count: how many processes.
-        deliver: called with items and what they have become, from several threads.
+        deliver: called with items and what they have become, by one thread at a time.
     """
 
     def __init__(self, description: Description, count: int, deliver: Deliver) -> None:
@@ -72,6 +75,7 @@ class Pool:
         self._description = replace(description, device="")
         self._limit = description.predict_timeout or HUNG
         self._lock = threading.Lock()
+        self._delivering = threading.Lock()  # taken before the other
         self._tasks: dict[int, Task] = {}
         self._waiting: deque[Task] = deque()
         self._apart: deque[list[Task]] = deque()
@@ -100,8 +104,8 @@ class Pool:
             self._hand_out()
 
     def drop(self, ids: Sequence[int]) -> None:
-        """These are not wanted any more."""
-        with self._lock:
+        """These are not wanted any more: from now on none of them is delivered."""
+        with self._delivering, self._lock:
             for id in ids:
                 self._tasks.pop(id, None)
 
@@ -130,24 +134,44 @@ class Pool:
             while True:
                 try:
                     outcomes = member.receive()
+                except handover.Unreadable as error:
+                    self._unreadable(self._off(member), error.__cause__ or error)
                 except EOFError:
                     self._died(member)
-                    continue
-                with self._lock:
-                    group = member.groups.popleft()
-                    member.since = time.monotonic()
-                    self._hand_out()
-                self._done(zip(group, outcomes, strict=True))
+                except Exception as error:  # noqa: BLE001  # the rest of what it sends cannot be told apart
+                    member.kill(f"sent what cannot be read: {failure.message(error)}")
+                    self._died(member)
+                else:
+                    self._done(zip(self._off(member), outcomes, strict=True))
         except BaseException as error:  # noqa: BLE001  # half a pool would be a silent loss of speed
             sys.excepthook(type(error), error, error.__traceback__)
             sys.stderr.flush()
             os._exit(1)
 
-    def _done(self, pairs: Iterable[tuple[Task, Handed]]) -> None:
+    def _off(self, member: _Member) -> list[Task]:
+        """Return the group that a process has answered; it goes on with the next."""
         with self._lock:
-            wanted = [(task, each) for task, each in pairs if self._tasks.pop(task.id, None)]
-        if wanted:
-            self._deliver(wanted)
+            group = member.groups.popleft()
+            member.since = time.monotonic()
+            self._hand_out()
+        return group
+
+    def _unreadable(self, group: list[Task], error: BaseException) -> None:
+        """What became of a group cannot be unpickled: find the item that is to blame."""
+        if len(group) == 1:
+            words = f"what prepare returned cannot be unpickled: {failure.message(error)}"
+            self._done([(group[0], errors.to_wire(PredictError(words, "BadOutput")))])
+            return
+        with self._lock:
+            self._apart.extend([task] for task in group)
+            self._hand_out()
+
+    def _done(self, pairs: Iterable[tuple[Task, Handed]]) -> None:
+        with self._delivering:
+            with self._lock:
+                wanted = [(task, each) for task, each in pairs if self._tasks.pop(task.id, None)]
+            if wanted:
+                self._deliver(wanted)
 
     def _died(self, member: _Member) -> None:
         lost: list[tuple[Task, Handed]] = []

@@ -36,7 +36,9 @@ CANNOT = (
 
 def main(channel: socket.socket) -> None:
     """Prepare what comes until the other end is gone."""
+    # As in the model's process, whose end ends this one: until then it may still need answers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     cpus.stand_up()
     description: target.Description = handover.receive(channel)
     logs.start_own(description.log_level, description.log_format)
