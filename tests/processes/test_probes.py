@@ -109,3 +109,4 @@ def test_a_worker_says_why_it_is_not_ready(cluster, ports):
         return "the weights are missing" in seen[-1]
 
     until(told, 20, said=lambda: set(seen))
+    assert told(), "the reason stays until the next attempt has ended"

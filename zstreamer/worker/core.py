@@ -73,7 +73,8 @@ class WorkerCore(Peer[WorkerLink, ChildAction]):
         links = [self._link(now, each) for each in config.broker if not is_looked_up(each)]
         super().__init__(protocol.Role.WORKER, id, links, jitter, info)
         self.state = WorkerState.BOOTING
-        self.text = ""
+        self.why = ""  # it is in this state, for people; kept until the next one
+        self._last_words = ""  # of the child that runs now
         self.child = ChildState.NONE
         self.backlog = Backlog(config, now)
         self._booted = pipe.Booted(has_cost=False)
@@ -121,7 +122,7 @@ class WorkerCore(Peer[WorkerLink, ChildAction]):
                 if not self._draining:
                     self._enter(WorkerState.WARM, "")
             case pipe.Failed():
-                self.text = message.text
+                self._last_words = message.text
                 if message.final:
                     self._failures = self.config.boot_attempts
             case _:
@@ -130,7 +131,8 @@ class WorkerCore(Peer[WorkerLink, ChildAction]):
     def on_child_gone(self, now: float, how: str) -> None:
         """The child has ended; all that it wrote before has been passed to `on_child`."""
         booting = self.child is not ChildState.WARM and not self.backlog.busy
-        words = self.text or f"the model's process {how}"
+        words = self._last_words or f"the model's process {how}"
+        self._last_words = ""
         self.child = ChildState.NONE
         self.backlog.model_gone(how)
         if booting:
@@ -144,7 +146,6 @@ class WorkerCore(Peer[WorkerLink, ChildAction]):
         backoff = min(MAX_RESTART_BACKOFF, RESTART_BACKOFF * 2**self._failures)
         self._start_at = now + (backoff if booting else 0.0)
         self._enter(WorkerState.RESTARTING, words)
-        self.text = ""
 
     def on_pause(self, seconds: float) -> None:
         """The agent stood still, as where its machine is halted, and the model perhaps with it."""
@@ -221,7 +222,7 @@ class WorkerCore(Peer[WorkerLink, ChildAction]):
     def _welcome(self, now: float, link: WorkerLink, _welcome: protocol.Welcome) -> None:
         link.anew = False
         link.beat_at = now + BEAT
-        link.tell(protocol.State(self.state, self.text))
+        link.tell(protocol.State(self.state, self.why))
 
     def _message(
         self, now: float, link: WorkerLink, message: protocol.Message, _frames: Frames
@@ -250,7 +251,7 @@ class WorkerCore(Peer[WorkerLink, ChildAction]):
 
     def _enter(self, state: WorkerState, text: str) -> None:
         self.state = state
-        self.text = text
+        self.why = text
         for link in self.links:
             if link.state is LinkState.READY:
                 link.tell(protocol.State(state, text))

@@ -95,7 +95,7 @@ class WorkerPages(Collector):
         core = self._core
         items, since = core.backlog.patience.batch
         if core.state is not WorkerState.WARM:
-            last = core.text.rstrip().rpartition("\n")[2]
+            last = core.why.rstrip().rpartition("\n")[2]
             return f"the worker is {core.state.name.lower()}" + (f": {last:.300}" if last else "")
         if now - self._turned > STILL:
             return f"the agent's loop has not turned for {now - self._turned:.1f} s"
