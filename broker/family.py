@@ -35,7 +35,7 @@ class Family:
         shares: deals items to the versions that may be given some now; empty where none may.
         given: items that each version was given since the broker's start.
         shadow: what copies items for another version; None where there is none.
-        said: why items had to wait when clients were told last.
+        said: why items had to wait when clients were told last; None before that.
     """
 
     def __init__(self, front: Model) -> None:
@@ -45,7 +45,7 @@ class Family:
         self.shares = Shares({})
         self.given: dict[str, int] = {}
         self.shadow: Shadow | None = None
-        self.said = ""
+        self.said: str | None = None  # the first look is told, also where a worker comes warm
         self._released: set[str] = set()
         front.family = self
 

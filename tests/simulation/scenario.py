@@ -178,6 +178,8 @@ class Scenario:
             while self.world.now < end and not self._all_ended():
                 self.world.run(min(end, self.world.now + 0.5))
             self.world.run(max(self.world.now, FAULTS_END + HEAL) + 4.0 + self._hung())
+            while self.world.now < end and self._copying():  # a shadow may be slower than its model
+                self.world.run(self.world.now + 0.5)
             self._check(outcome)
         except AssertionError as error:
             outcome.problem = (str(error) or repr(error)).replace("x" * 1000, "")
@@ -192,6 +194,12 @@ class Scenario:
         return all(
             id(call) in client.completed for client in self.clients for call in client.submitted
         )
+
+    def _copying(self):
+        """Whether a shadow still has copies; they end with the budgets of their items."""
+        versions = [b.core.scheduler.versions for b in self.brokers.values() if b.alive]
+        families = [family for each in versions for family in each._families.values()]
+        return any(family.shadow is not None and family.shadow.items for family in families)
 
     # Load
 

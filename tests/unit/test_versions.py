@@ -123,6 +123,16 @@ def test_a_version_asked_for_by_name_or_alias_is_the_only_one_that_answers():
     assert room.notices("C") == [protocol.Notice("stable", [])]
 
 
+def test_who_asked_before_a_model_had_versions_hears_of_one_that_comes_warm():
+    room = Versioned()
+    room.client("C")
+    room.from_client("C", protocol.plain(protocol.Notice("bert", [])))
+    [notice] = room.notices("C")
+    assert notice.error
+    room.serve("V", "1")
+    assert protocol.Notice("bert", []) in room.take("C")
+
+
 def test_a_version_is_held_back_until_enough_workers_are_warm():
     room = Versioned()
     room.client("C")
