@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
 
 from zstreamer.errors import BadRequest
 from zstreamer.signature import Tensor
@@ -18,9 +17,6 @@ from zstreamer.web.api.signatures import Signature
 from zstreamer.web.api.steps import Response
 from zstreamer.web.api.tensors import InputTensor
 
-VERSION: Final = "1"
-"""The only version that a model has here."""
-
 _HEADERS = [("content-type", JSON)]
 
 
@@ -33,6 +29,9 @@ class InferRequest:
         model: its name.
         limits: of this server.
 
+    Attributes:
+        version: the one that answers; empty where it may be several.
+
     Raises:
         BadRequest: it is not such a JSON; the message names what is wrong.
         Refused: it asks for what is not supported.
@@ -40,6 +39,7 @@ class InferRequest:
 
     def __init__(self, head: memoryview, tail: memoryview, model: str, limits: Limits) -> None:
         plain = _head(head, limits)
+        self.version = ""
         self._model = model
         self._limits = limits
         self._tail = Tail(tail)
@@ -75,7 +75,9 @@ class InferRequest:
         names, binary = self._names()
         made = outputs.made(found, self._outputs, names)
         parts = {each.name: outputs.binary(each) for each in made if binary[each.name]}
-        words = {"model_name": self._model, "model_version": VERSION}
+        words = {"model_name": self._model}
+        if self.version:
+            words["model_version"] = self.version
         if self._id is not None:
             words["id"] = self._id  # type: ignore[assignment]  # text, as checked
         words["outputs"] = [_tensor(each, parts.get(each.name)) for each in made]  # type: ignore[assignment]  # more JSON

@@ -5,6 +5,7 @@
     POST /v1/embeddings                 OpenAI
     POST /v1/rerank                     Jina, Cohere
     POST /v2/models/{model}/infer       Open Inference Protocol; JSON and binary tensors
+    …/models/{model}/versions/{version}…    all of these, for one version of a model
     GET  /v2, /v2/health/live, /v2/health/ready, /v2/models/{model}, /v2/models/{model}/ready
     POST /stream                        form fields s, as examples of older libraries send them
     GET  /, /openapi.json, /healthz, /readyz, /metrics
@@ -33,18 +34,18 @@ any more: that is how the metrics know what is in flight.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import TypeAlias
 from urllib.parse import unquote_plus
 
 from prometheus_client import CollectorRegistry
 
 from zstreamer.keys.ring import MAX_TENANT, is_tenant, tenant_of
-from zstreamer.web.api import embeddings, openai, page, problem, rerank, v1, v2
+from zstreamer.web.api import embeddings, openai, page, problem, rerank, v1, v2, versions
 from zstreamer.web.api import snapshot as snapshots
 from zstreamer.web.api.bodies import JSON
 from zstreamer.web.api.exchange import Exchange
 from zstreamer.web.api.guard import Guard
-from zstreamer.web.api.infer import VERSION
 from zstreamer.web.api.json import dumps
 from zstreamer.web.api.limits import DEFAULT, Limits
 from zstreamer.web.api.metrics import CONTENT_TYPE, Metrics
@@ -177,28 +178,31 @@ class Interface:
     def _v1(self, exchange: Exchange, request: Request, rest: str) -> Step:
         if rest.endswith(":predict"):
             _allow(request, "POST")
-            return v1.predict(exchange, request, rest[:-8], self.limits)
+            return v1.predict(exchange, request, versions.split(rest[:-8]), self.limits)
         exchange.route = "v1_model"
         runs = f"{_V1}{_named(rest)}:predict"
         if rest.rstrip("/").endswith(":predict"):
             raise Refused(404, f"no page {request.path[:100]!r}; POST to {runs[:100]}")
         _allow(request, "GET", runs=runs)
-        return exchange.look(v1.one(v1.checked(rest)))
+        asked = versions.split(rest)
+        v1.checked(asked.model)
+        return versions.find(exchange, asked, v1.one)
 
     def _v2(self, exchange: Exchange, request: Request, rest: str) -> Step:
-        name, action = _split(rest)
+        asked, action = _split(rest)
         if action == "infer":
             _allow(request, "POST")
-            return v2.infer(exchange, request, name, self.limits, self._signatures)
+            return v2.infer(exchange, request, asked, self.limits, self._signatures)
         exchange.route = "v2_model"
-        runs = f"{_V2}{_named(name)}/infer"
+        runs = f"{_V2}{_named(asked.path)}/infer"
         if rest.rstrip("/").endswith("/infer"):
             raise Refused(404, f"no page {request.path[:100]!r}; POST to {runs[:100]}")
         _allow(request, "GET", runs=runs)
-        v1.checked(name)
+        v1.checked(asked.model)
         if action == "ready":
-            return exchange.look(lambda snapshot: v2.ready(name, snapshot))
-        return exchange.look(lambda snapshot: v2.metadata(name, snapshot, self._signatures))
+            return versions.find(exchange, asked, partial(v2.ready, asked))
+        then = partial(v2.metadata, asked, signatures=self._signatures)
+        return versions.find(exchange, asked, then)
 
     def _stream(self, exchange: Exchange, request: Request) -> Step:
         return v1.stream(exchange, request, self.default_model, self.limits)
@@ -253,18 +257,9 @@ def _json(words: dict[str, object], status: int = 200) -> Response:
     return Response(status, dumps(words), _HEADERS)
 
 
-def _split(rest: str) -> tuple[str, str]:
-    """Return model and action of ``{model}[/versions/1][/infer|/ready]``; names may have slashes.
-
-    Raises:
-        Refused: there is no such version.
-    """
+def _split(rest: str) -> tuple[versions.Named, str]:
+    """Return model and action of ``{model}[/versions/{version}][/infer|/ready]``."""
     name, _, action = rest.rpartition("/")
     if action not in ("infer", "ready") or not name:
         name, action = rest, ""
-    model, found, version = name.rpartition("/versions/")
-    if not found or not model or "/" in version:
-        return name, action
-    if version != VERSION:
-        raise Refused(404, f"no version {version[:50]!r} of model {model!r:.100}; there is '1'")
-    return model, action
+    return versions.split(name), action

@@ -15,18 +15,19 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from zstreamer import codec
 from zstreamer.errors import BadRequest, PredictError, ZStreamerError
-from zstreamer.web.api import bodies, json, openai, options, problem, uploads
+from zstreamer.web.api import bodies, json, openai, options, problem, uploads, versions
 from zstreamer.web.api import snapshot as snapshots
 from zstreamer.web.api.bodies import FORM, JSON, MSGPACK
 from zstreamer.web.api.json import check_single, dumps, loads
 from zstreamer.web.api.limits import Limits
 from zstreamer.web.api.problem import Refused
 from zstreamer.web.api.steps import Request, Response, Step
+from zstreamer.web.api.versions import Named
 from zstreamer.wire.protocol import MAX_NAME
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ _JSON_HEADERS = [("content-type", JSON)]
 _MSGPACK_HEADERS = [("content-type", MSGPACK)]
 
 
-def predict(exchange: Exchange, request: Request, model: str, limits: Limits) -> Step:
+def predict(exchange: Exchange, request: Request, asked: Named, limits: Limits) -> Step:
     """Have a model run the instances of a body."""
     exchange.route = "v1_predict"
     body = request.body
@@ -54,7 +55,13 @@ def predict(exchange: Exchange, request: Request, model: str, limits: Limits) ->
         items = _rows(bodies.msgpack(body, limits)) if packed else _json(body, limits)
     check_count(items, "instances", limits)
     then = _packed if options.wants_msgpack(request, packed) else _predictions
-    return exchange.predict(items, checked(model), options.of(request, limits), then, inline)
+    checked(asked.model)
+    ways = options.of(request, limits)
+    if not asked.version:
+        return exchange.predict(items, asked.model, ways, then, inline)
+    return versions.find(
+        exchange, asked, lambda model, _: exchange.predict(items, model, ways, then, inline)
+    )
 
 
 def stream(exchange: Exchange, request: Request, model: str, limits: Limits) -> Step:
@@ -82,14 +89,10 @@ def listed(snapshot: snapshots.Snapshot) -> Response:
     return Response(200, dumps(words), _JSON_HEADERS)
 
 
-def one(name: str) -> Callable[[snapshots.Snapshot], Response]:
-    """Return what answers with the state of one model."""
-
-    def then(snapshot: snapshots.Snapshot) -> Response:
-        state = snapshots.status(name, snapshots.named(snapshot, name))
-        return Response(200, dumps({**openai.card(name), **state}), _JSON_HEADERS)
-
-    return then
+def one(name: str, snapshot: snapshots.Snapshot) -> Response:
+    """Return the state of one model; raises ModelNotFound."""
+    state = snapshots.status(name, snapshots.named(snapshot, name))
+    return Response(200, dumps({**openai.card(name), **state}), _JSON_HEADERS)
 
 
 def checked(model: str) -> str:

@@ -18,16 +18,17 @@ from typing import TYPE_CHECKING
 import zstreamer
 from zstreamer.errors import BadRequest, NoWorker
 from zstreamer.signature import Tensor
-from zstreamer.web.api import bodies, options
+from zstreamer.web.api import bodies, options, versions
 from zstreamer.web.api import snapshot as snapshots
 from zstreamer.web.api.bodies import JSON
-from zstreamer.web.api.infer import VERSION, InferRequest
+from zstreamer.web.api.infer import InferRequest
 from zstreamer.web.api.json import dumps
 from zstreamer.web.api.limits import Limits
 from zstreamer.web.api.outputs import UNNAMED
 from zstreamer.web.api.signatures import Signatures
 from zstreamer.web.api.steps import Request, Response, Step
 from zstreamer.web.api.v1 import checked
+from zstreamer.web.api.versions import Named
 
 if TYPE_CHECKING:
     from zstreamer.web.api.exchange import Exchange
@@ -47,12 +48,14 @@ def server() -> Response:
     return Response(200, dumps(words), _HEADERS)
 
 
-def metadata(name: str, snapshot: snapshots.Snapshot, signatures: Signatures) -> Response:
+def metadata(
+    asked: Named, model: str, snapshot: snapshots.Snapshot, signatures: Signatures
+) -> Response:
     """Return which tensors a model takes and gives; raises ModelNotFound."""
-    inputs, given = signatures.of(name, snapshots.named(snapshot, name)) or (None, None)
+    inputs, given = signatures.of(model, snapshots.named(snapshot, model)) or (None, None)
     words = {
-        "name": name,
-        "versions": [VERSION],
+        "name": asked.model,
+        "versions": versions.listed(snapshot, asked.model) or [versions.ONLY],
         "platform": "zstreamer",
         "inputs": _described(inputs, "input"),
         "outputs": _described(given, UNNAMED),
@@ -60,12 +63,12 @@ def metadata(name: str, snapshot: snapshots.Snapshot, signatures: Signatures) ->
     return Response(200, dumps(words), _HEADERS)
 
 
-def ready(name: str, snapshot: snapshots.Snapshot) -> Response:
+def ready(asked: Named, model: str, snapshot: snapshots.Snapshot) -> Response:
     """Return whether a warm worker serves a model, in the status; raises ModelNotFound."""
-    model = snapshots.named(snapshot, name)
-    if not snapshots.is_ready(model):
-        raise _not_ready(name, model)
-    return Response(200, dumps({"name": name, "ready": True}), _HEADERS)
+    known = snapshots.named(snapshot, model)
+    if not snapshots.is_ready(known):
+        raise _not_ready(model, known)
+    return Response(200, dumps({"name": asked.model, "ready": True}), _HEADERS)
 
 
 def _not_ready(name: str, model: snapshots.Model) -> NoWorker:
@@ -83,25 +86,27 @@ def _described(declared: Sequence[Tensor] | None, unnamed: str) -> list[dict[str
 
 
 def infer(
-    exchange: Exchange, request: Request, model: str, limits: Limits, signatures: Signatures
+    exchange: Exchange, request: Request, named: Named, limits: Limits, signatures: Signatures
 ) -> Step:
     """Have a model run the rows of a request's tensors."""
     exchange.route = "v2_infer"
     timeout, priority = options.of(request, limits)
     head, tail = _parts(request, limits)
-    asked = InferRequest(head, tail, checked(model), limits)
+    asked = InferRequest(head, tail, checked(named.model), limits)
     if request.header("x-request-timeout") is None:
         timeout = asked.timeout(timeout)
 
-    def then(snapshot: snapshots.Snapshot) -> Step:
+    def then(model: str, snapshot: snapshots.Snapshot) -> Step:
         known = snapshots.named(snapshot, model)
         signature = signatures.of(model, known)
         if signature is None:
             raise _not_ready(model, known)
         items = asked.items(signature)
+        # Workers of several versions may answer a call that names none.
+        asked.version = named.version or ("" if versions.listed(snapshot, model) else versions.ONLY)
         return exchange.predict(items, model, (timeout, priority), asked.answer)
 
-    return exchange.look(then)
+    return versions.find(exchange, named, then)
 
 
 def _parts(request: Request, limits: Limits) -> tuple[memoryview, memoryview]:
