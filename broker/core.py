@@ -172,9 +172,11 @@ class BrokerCore:
             return
         worker = self.sessions.workers.get(session)
         if isinstance(message, protocol.Hello):
-            self.sessions.hello_worker(now, session, message, principal)
+            host = message.role == protocol.Role.HOST
+            greet = self.sessions.hello_host if host else self.sessions.hello_worker
+            greet(now, session, message, principal)
         elif worker is None:
-            self.sessions.refuse_unknown(now, Side.WORKER, session)
+            self.sessions.from_host(now, session, message, len(frames[0]))
         else:
             worker.heard = now
             worker.words += 1
@@ -269,6 +271,7 @@ class BrokerCore:
             "clients": len(self.sessions.connected),
             "workers": len(self.workers),
             "held": list(self.sessions.holds.names),
+            "repository": self.sessions.hosts.rows(),
             **self.survey.own,
             **snapshot.sessions(self.sessions.connected.values(), self.config),
         }

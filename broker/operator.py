@@ -4,11 +4,13 @@
     refuse NAME    its clients and workers are told why, their sessions end, and they may not return
     resume NAME    ends both
     route NAME     show or change which version of a model gets which items
+    load NAME      the hosts whose repositories have the model start its workers
+    unload NAME    they drain its workers, and stop them
 
 NAME is a ``host:pid``, a host, ``model NAME``, ``model NAME@VERSION``, or ``broker``, which can be
 drained: it then refuses new items and goes on with those it has. For a route it is a model's name,
 or none to see all routes; what is to change is a table as in the file of routes, in which null
-takes away.
+takes away. To load and unload it is a model's name, or MODEL@VERSION.
 """
 
 from __future__ import annotations
@@ -16,13 +18,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from zstreamer.broker import holds
+from zstreamer.broker import holds, hosts
 from zstreamer.broker.core import BrokerCore
+from zstreamer.broker.hosts import Pending
 from zstreamer.broker.routes import RouteError
 from zstreamer.broker.sessions import Side
 from zstreamer.errors import Unauthorized
 
-ACTIONS = ("drain", "refuse", "resume", "route")
+ACTIONS = ("drain", "refuse", "resume", "route", *hosts.ACTIONS)
 BROKER = "broker"
 
 
@@ -35,8 +38,8 @@ class Outcome(NamedTuple):
 
 def act(
     core: BrokerCore, now: float, action: object, name: object, change: object = None
-) -> Outcome:
-    """Do it; a wrong action or name changes nothing.
+) -> Outcome | Pending:
+    """Do it; a wrong action or name changes nothing. What hosts do takes a moment.
 
     Args:
         core: the broker.
@@ -46,10 +49,12 @@ def act(
         change: of a route; None to see it.
     """
     if action not in ACTIONS or not isinstance(name, str):
-        words = "give an action, drain, refuse, resume or route, and a name"
-        return Outcome(400, {"error": words})
+        return Outcome(400, {"error": f"give an action ({', '.join(ACTIONS)}) and a name"})
     if action == "route":
         return _route(core, name, change)
+    if action in hosts.ACTIONS:
+        found = core.sessions.hosts.order(now, str(action), name)
+        return Outcome(404, {"error": found}) if isinstance(found, str) else found
     if name == BROKER:
         return _broker(core, action)
     if action == "drain":
@@ -66,7 +71,7 @@ def _drain(core: BrokerCore, name: str) -> Outcome:
 
 
 def _refuse(core: BrokerCore, now: float, name: str) -> Outcome:
-    peers = _workers(core, name) + _clients(core, name)
+    peers = _workers(core, name) + _clients(core, name) + _hosts(core, name)
     if not peers:
         return _nobody(core, name, workers_only=False)
     if wrong := core.sessions.banned.add(name):
@@ -124,6 +129,11 @@ def _workers(core: BrokerCore, name: str) -> list[tuple[Side, bytes]]:
 def _clients(core: BrokerCore, name: str) -> list[tuple[Side, bytes]]:
     clients = core.sessions.connected.items()
     return [(Side.CLIENT, session) for session, each in clients if name in holds.of_peer(each.info)]
+
+
+def _hosts(core: BrokerCore, name: str) -> list[tuple[Side, bytes]]:
+    known = core.sessions.hosts.known.items()
+    return [(Side.WORKER, session) for session, each in known if name in holds.of_peer(each.info)]
 
 
 def _nobody(core: BrokerCore, name: str, *, workers_only: bool) -> Outcome:

@@ -15,6 +15,7 @@ import threading
 
 from zstreamer.broker import operator
 from zstreamer.broker.core import BrokerCore
+from zstreamer.broker.hosts import Pending
 from zstreamer.broker.operator import Outcome
 from zstreamer.setting import shown
 from zstreamer.system.pages import Page, Request, words
@@ -43,6 +44,7 @@ class Orders:
         self._token = token
         self._keys = keys
         self._orders: queue.SimpleQueue[_Order] = queue.SimpleQueue()
+        self._pending: list[tuple[_Order, Pending]] = []
 
     @property
     def by_token(self) -> bool:
@@ -70,18 +72,18 @@ class Orders:
         while not self._orders.empty():
             order = self._orders.get()
             try:
-                order.outcome = operator.act(core, now, order.action, order.name, order.change)
+                outcome = operator.act(core, now, order.action, order.name, order.change)
             except Exception:  # an order must not end the broker
                 log.exception("operator order failed")
-                order.outcome = Outcome(500, {"error": FAILED})
-            log.info(
-                "operator action=%s name=%s change=%s status=%d",
-                shown(order.action, 20),
-                shown(order.name, 200),
-                shown(order.change, 500),
-                order.outcome.status,
-            )
-            order.done.set()
+                outcome = Outcome(500, {"error": FAILED})
+            if isinstance(outcome, Pending):
+                self._pending.append((order, outcome))
+            else:
+                order.end(outcome)
+        for order, pending in list(self._pending):
+            if (found := pending.outcome(now)) is not None:
+                self._pending.remove((order, pending))
+                order.end(Outcome(*found))
 
     def _forbidden(self, request: Request) -> str:
         """Return why a request may change nothing here; empty where it may."""
@@ -107,3 +109,15 @@ class _Order:
         self.change = change
         self.outcome = Outcome(503, {})
         self.done = threading.Event()
+
+    def end(self, outcome: Outcome) -> None:
+        """It is done, or refused."""
+        log.info(
+            "operator action=%s name=%s change=%s status=%d",
+            shown(self.action, 20),
+            shown(self.name, 200),
+            shown(self.change, 500),
+            outcome.status,
+        )
+        self.outcome = outcome
+        self.done.set()

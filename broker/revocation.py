@@ -40,15 +40,28 @@ def revoke(
         for session, client in sessions.connected.items()
         if client.principal is not None and client.principal.key in gone
     ]
-    for session, worker in sessions.workers.items():
-        if worker.principal is not None:
-            key = worker.principal.key
-            worker.principal = changed.get(key, worker.principal)
-            if key in gone or not worker.principal.may_serve(worker.serves):
-                ended.append((Side.WORKER, session, worker.principal))
+    ended += _on_the_workers_side(sessions, gone, changed)
     for side, session, principal in ended:
         words = f"the key {principal.name!r} was revoked"
         if principal.key not in gone:
             words = f"the key {principal.name!r} may not serve this model any more"
         sessions.shut_out(now, side, session, Unauthorized(words))
     return [(side, session) for side, session, _ in ended]
+
+
+def _on_the_workers_side(
+    sessions: Sessions, gone: Collection[bytes], changed: Mapping[bytes, Principal]
+) -> list[tuple[Side, bytes, Principal]]:
+    ended = []
+    for session, worker in sessions.workers.items():
+        if worker.principal is not None:
+            key = worker.principal.key
+            worker.principal = changed.get(key, worker.principal)
+            if key in gone or not worker.principal.may_serve(worker.serves):
+                ended.append((Side.WORKER, session, worker.principal))
+    for session, host in sessions.hosts.known.items():
+        if host.principal is not None:
+            host.principal = changed.get(host.principal.key, host.principal)
+            if host.principal.key in gone:
+                ended.append((Side.WORKER, session, host.principal))
+    return ended

@@ -15,6 +15,7 @@ from zstreamer import errors
 from zstreamer.broker import introduction
 from zstreamer.broker.clients import ClientRecord
 from zstreamer.broker.holds import Holds
+from zstreamer.broker.hosts import Host, Hosts
 from zstreamer.broker.notices import Notices
 from zstreamer.broker.patience import Patience
 from zstreamer.broker.scheduler import Scheduler
@@ -61,6 +62,7 @@ class Sessions:
         clients: by id, connected or expected back.
         connected: clients by session.
         workers: by session.
+        hosts: of model repositories; sessions of the workers' side without a model.
         tenants: to whom clients belong.
         patience: how much longer the broker listens to the sessions of a side that err.
         holds, banned: names that an operator has drained, and refused.
@@ -78,6 +80,9 @@ class Sessions:
         self.patience = {side: Patience() for side in Side}
         self.holds, self.banned = Holds(), Holds()
         self.out: list[Outgoing] = []
+        self.hosts = Hosts(
+            lambda session, frames: self.out.append(Outgoing(Side.WORKER, session, frames))
+        )
         self.refusals: deque[tuple[Side, str, str]] = deque(maxlen=MAX_REFUSALS)
         self._config = config
         self._epoch = epoch
@@ -90,11 +95,13 @@ class Sessions:
 
     def of(self, side: Side) -> list[bytes]:
         """Return the routing ids of one side, to be probed."""
-        return list(self.connected if side is Side.CLIENT else self.workers)
+        return list(self.connected if side is Side.CLIENT else [*self.workers, *self.hosts.known])
 
     def knows(self, side: Side, session: bytes) -> bool:
         """Whether a session has said HELLO and is not gone."""
-        return session in (self.connected if side is Side.CLIENT else self.workers)
+        if side is Side.CLIENT:
+            return session in self.connected
+        return session in self.workers or session in self.hosts.known
 
     def largest(self, count: int) -> list[tuple[int, str]]:
         """Return the bytes that the largest sessions hold here, and who they are."""
@@ -190,6 +197,30 @@ class Sessions:
         model.queue.fit(job.batch_size)
         self._welcome(worker, worker.window_items, False, [], [])
 
+    def hello_host(
+        self, now: float, session: bytes, hello: Hello, principal: Principal | None = None
+    ) -> None:
+        """Welcome a host of a model repository, or refuse it."""
+        if not self._acceptable(now, Side.WORKER, session, hello, Role.HOST):
+            return
+        others = [host for host in self.hosts.known.values() if host.id == hello.id]
+        if not all(introduction.same_key(other.principal, principal) for other in others):
+            self.refuse(now, Side.WORKER, session, errors.Unauthorized(introduction.NOT_ITS_ID))
+            return
+        if self.hosts.full and not others:
+            words = "there are too many hosts of models"
+            self.refuse(now, Side.WORKER, session, errors.Overloaded(words))
+            return
+        for other in others:
+            if other.session != session:
+                self._replace(now, Side.WORKER, other.session, other.info, hello)
+            self.gone(now, Side.WORKER, other.session)
+        self.gone(now, Side.WORKER, session)
+        info = introduction.kept(hello.info)
+        self.hosts.known[session] = Host(session, hello.id, info, principal)
+        frames = protocol.plain(self._greeting(0, False, [], []))
+        self.out.append(Outgoing(Side.WORKER, session, frames))
+
     def _acceptable(self, now: float, side: Side, session: bytes, hello: Hello, role: Role) -> bool:
         if self.knows(side, session) and not self.patience[side].fault(now, session):
             self._go_deaf(now, side, session)
@@ -209,12 +240,16 @@ class Sessions:
     def _welcome(
         self, peer: Peer, window: int, resumed: bool, known: list[int], extensions: list[str]
     ) -> None:
+        peer.tell(self._greeting(window, resumed, known, extensions))
+        self._scheduler.dirty[peer] = None
+
+    def _greeting(
+        self, window: int, resumed: bool, known: list[int], extensions: list[str]
+    ) -> protocol.Welcome:
         config = self._config
-        welcome = protocol.Welcome(
+        return protocol.Welcome(
             self._epoch, resumed, known, window, config.window_bytes, config.max_payload, extensions
         )
-        peer.tell(welcome)
-        self._scheduler.dirty[peer] = None
 
     # Go
 
@@ -228,6 +263,8 @@ class Sessions:
         elif (worker := self.workers.pop(session, None)) is not None:
             self._scheduler.worker_gone(worker)
             self._notices.changed(worker.model, self.clients.values())
+        else:
+            self.hosts.gone(session)
 
     def forget(self, client: ClientRecord) -> None:
         """A client is not expected back."""
@@ -265,6 +302,20 @@ class Sessions:
         error = errors.BadRequest("the broker failed on a message; see its log")
         self.refuse(now, side, session, error)
         self.gone(now, side, session)
+
+    def from_host(self, now: float, session: bytes, message: protocol.Message, size: int) -> None:
+        """A session without a model has said something, in a message of so many bytes."""
+        if session not in self.hosts.known:
+            self.refuse_unknown(now, Side.WORKER, session)
+        elif not self.patience[Side.WORKER].ask(now, session, size):
+            self.cut_short(now, Side.WORKER, session)
+        elif isinstance(message, protocol.Status):
+            try:
+                self.hosts.told(session, message.info)
+            except protocol.ProtocolError as error:
+                self.refuse_malformed(now, Side.WORKER, session, str(error))
+        elif not isinstance(message, protocol.Ping):
+            self.refuse_malformed(now, Side.WORKER, session, "not for a broker")
 
     # Are refused
 

@@ -239,6 +239,12 @@ class WorkerConfig(Config):
     devices: tuple[str, ...] = setting(
         (), DEVICES, "GPUs, dealt to the workers in turn as CUDA_VISIBLE_DEVICES; none: untouched."
     )
+    repository: str | None = setting(
+        None,
+        optional(TEXT, "none"),
+        "Folder of models, in place of one: NAME/model.toml or NAME/VERSION/model.toml; operators "
+        "have them loaded and unloaded.",
+    )
     batch_size: int = setting(32, COUNT, "Most items that one predict runs.")
     max_latency: float = setting(
         0.1,
@@ -306,8 +312,19 @@ class WorkerConfig(Config):
     def _check(self) -> None:
         _check_heartbeat(self)
         addresses(self.broker, "broker", 7788)
+        if self.repository is not None:
+            self._check_repository()
         if (self.task or self.trust_remote_code) and not self.target.startswith("hf:"):
             raise ConfigError("task and trust_remote_code are for hf: models only: leave them out")
+
+    def _check_repository(self) -> None:
+        own = ("target", "model", "version", "num", "init_args", "init_kwargs", "metrics_port")
+        for each in settings(WorkerConfig):
+            if each.name in own and getattr(self, each.name) != each.default:
+                raise ConfigError(
+                    f"{each.name} is given beside a repository: what is of one model alone stands "
+                    "in its model.toml, and workers of a repository have no pages"
+                )
 
 
 @dataclass(frozen=True, slots=True)

@@ -230,6 +230,11 @@ VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 VERSION_WORDS = "up to 64 letters, digits and . _ + -, of which the first is a letter or a digit"
 
 
+def version_order(version: str) -> tuple[int, str]:
+    """Return what versions are sorted by, the oldest first: numbers as such, behind all else."""
+    return (int(version) if version.isdecimal() and len(version) < 20 else -1, version)
+
+
 def _version(value: object) -> str:
     text = str(value) if type(value) in (int, str) else ""
     if VERSION.fullmatch(text):

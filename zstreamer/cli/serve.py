@@ -57,11 +57,12 @@ def broker(config: BrokerConfig) -> int:
 )
 @configured(WorkerConfig)
 def worker(config: WorkerConfig) -> int:
-    """Run workers that serve one model.
+    """Run workers that serve one model, or a host of a folder of models.
 
     MODULE:NAME is a ManagedModel class, or a function from a list of inputs to a list of outputs;
     the current folder is on its import path. hf:MODEL is a model of the Hugging Face hub, or a
-    folder that holds one. Ctrl-C drains; a second one ends at once.
+    folder that holds one. With --repository FOLDER the host starts the models that operators load.
+    Ctrl-C drains; a second one ends at once.
     """
     logs.start(config.log_level, config.log_format)
     config = _with_current_folder(config)
@@ -118,7 +119,7 @@ def up(broker_config: BrokerConfig, worker_configs: list[WorkerConfig], config: 
 def _check_apart(configs: list[WorkerConfig]) -> None:
     """Refuse what must be a mistake: two tables that serve one name in one version differently."""
     seen: dict[tuple[str, str | None], str] = {}
-    for config in configs:
+    for config in (each for each in configs if each.repository is None):
         target = seen.setdefault((config.model, config.version), config.target)
         if target != config.target:
             raise ConfigError(
@@ -164,6 +165,8 @@ def _drained(process: Process, stop: StopRequests) -> int:
 
 
 def _with_current_folder(config: WorkerConfig) -> WorkerConfig:
+    if config.repository is not None:
+        return replace(config, repository=str(Path(config.repository).absolute()))
     if not config.target:
         raise ConfigError(
             "no model given: name it as MODULE:NAME, such as bert_model:ManagedBertModel, or as "

@@ -92,6 +92,7 @@ class Role(IntEnum):
     CLIENT = 1
     WORKER = 2
     OBSERVER = 3
+    HOST = 4  # of a model repository, on the workers' port
 
 
 class Flag(IntFlag):

@@ -17,13 +17,14 @@ from zstreamer.system.exitcodes import ExitCode
 from zstreamer.system.process import Owner, Process, owned, read_config
 from zstreamer.system.signals import StopRequests
 from zstreamer.system.slots import ProcessSlot
+from zstreamer.worker.repository import host
 
 FINAL = (ExitCode.MODEL, ExitCode.USAGE, ExitCode.OK)
 """What an agent ends with that is not to be started again."""
 
 
 def run(config: WorkerConfig, owner: Owner | None = None) -> int:
-    """Run ``config.num`` workers until SIGINT or SIGTERM, then drain them.
+    """Run ``config.num`` workers, or a repository's, until SIGINT or SIGTERM, then drain them.
 
     Returns:
         0 after a drain, `ExitCode.MODEL` where no model could start, `ExitCode.NOT_DRAINED`
@@ -33,6 +34,9 @@ def run(config: WorkerConfig, owner: Owner | None = None) -> int:
         partial(Process, "zstreamer.worker.agent", agent_config(config, number))
         for number in range(config.num)
     ]
+    if config.repository is not None:
+        with StopRequests() as stop:
+            return host.run(config, stop, owner)
     agents = [
         ProcessSlot(f"agent number={number}", start, FINAL) for number, start in enumerate(starts)
     ]

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from zstreamer.errors import ModelNotFound
+from zstreamer.setting import version_order
 from zstreamer.web.api import snapshot as snapshots
 from zstreamer.web.api.snapshot import Snapshot
 from zstreamer.web.api.steps import Step
@@ -96,12 +97,7 @@ def listed(snapshot: Snapshot, name: str) -> list[str]:
     found = [
         each[len(begin) :] for each, row in known if row.get("workers") and each.startswith(begin)
     ]
-    return sorted(found, key=order)
-
-
-def order(version: str) -> tuple[int, str]:
-    """Return what versions are sorted by: numbers as such, and before them all else."""
-    return (int(version) if version.isdecimal() and len(version) < 20 else -1, version)
+    return sorted(found, key=version_order)
 
 
 def _no_version(asked: Named, versions: list[str], models: list[str]) -> ModelNotFound:
