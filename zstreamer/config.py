@@ -425,6 +425,15 @@ class GatewayConfig(Config):
         "Header that names the tenant of a request without a token, or with one of the tenant *; "
         "whoever may send it may choose, so let a proxy set it.",
     )
+    operator_token: str = setting(
+        "",
+        ANY_TEXT,
+        "The brokers' --operator-token; whoever sends it as a bearer token may load and unload "
+        "models of worker hosts with a --repository; none: nobody may.",
+    )
+    broker_url: tuple[str, ...] = setting(
+        ("http://127.0.0.1:7789",), NAMES, "HTTP ports of the brokers, to which such orders go."
+    )
     probe_port: int = setting(
         0,
         PORT_OR_NONE,

@@ -101,7 +101,9 @@ def up(broker_config: BrokerConfig, worker_configs: list[WorkerConfig], config: 
         Reader(broker_config.keys)
         given(broker_config.keys, Role.WORKER)
     clients = _reachable(broker_config.client_endpoint)
-    gateway_config = _gateway(config, clients, worker_configs[0]) if config.http else None
+    gateway_config = None
+    if config.http:
+        gateway_config = _gateway(config, clients, broker_config, worker_configs[0])
     click.echo(f"clients connect to {clients}", err=True)
     with StopRequests() as stop, ExitStack() as stack:
         started = [stack.enter_context(Process("zstreamer.broker", broker_config))]
@@ -128,13 +130,17 @@ def _check_apart(configs: list[WorkerConfig]) -> None:
             )
 
 
-def _gateway(config: UpConfig, broker: str, worker_config: WorkerConfig) -> GatewayConfig:
+def _gateway(
+    config: UpConfig, broker: str, broker_config: BrokerConfig, worker_config: WorkerConfig
+) -> GatewayConfig:
     """The gateway of `up`: its own settings come from variables and the file."""
     from zstreamer.web.gateway.parent import check_installed
 
     check_installed()
     flags: dict[str, object] = {
         "broker": broker,
+        "broker_url": _reachable(f"http://{broker_config.host}:{broker_config.http_port}"),
+        "operator_token": broker_config.operator_token,
         "keys": worker_config.keys,
         "host": config.http_host,
         "port": config.http,

@@ -30,8 +30,9 @@ from zstreamer.tracing.context import Under
 from zstreamer.web.api.guard import Guard
 from zstreamer.web.api.interface import Interface
 from zstreamer.web.api.limits import Limits
-from zstreamer.web.api.steps import Predict, Request, Response
+from zstreamer.web.api.steps import Look, Order, Predict, Request, Response
 from zstreamer.web.directory import Directory
+from zstreamer.web.operator import Operator
 from zstreamer.web.tenants import ByTenant
 
 OnDisconnect: TypeAlias = Callable[[], Awaitable[object]]
@@ -55,7 +56,9 @@ class Backend:
     def __init__(self, to: str | GatewayConfig | None) -> None:
         config = self.config = configured(to)
         header = config.tenant_header or ""
-        self.interface = Interface(limits(config), config.model, guard(config), header)
+        token = config.operator_token
+        self.interface = Interface(limits(config), config.model, guard(config), header, token)
+        self.operator = Operator(config.broker_url, token)
         self.directory = Directory(list(config.broker), keys=config.keys or "")
         self._collector = ClientCollector(registry=self.interface.registry)
         self._clients: weakref.WeakKeyDictionary[
@@ -103,11 +106,7 @@ class Backend:
         step = self.interface.begin(request)
         while not isinstance(step, Response):
             try:
-                answer: Any = (
-                    await self._predict(step, disconnected)
-                    if isinstance(step, Predict)
-                    else await self.directory.aget(step.oldest)
-                )
+                answer: Any = await self._ask(step, disconnected)
             except ZStreamerError as error:
                 step = step.failed(error)
             except BaseException:
@@ -116,6 +115,16 @@ class Backend:
             else:
                 step = step.answered(answer)
         return step
+
+    async def _ask(self, step: Predict | Look | Order, disconnected: OnDisconnect) -> object:
+        if isinstance(step, Predict):
+            return await self._predict(step, disconnected)
+        if isinstance(step, Order):
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(None, self.operator.give, step.action, step.name)
+        if step.wait:
+            await asyncio.sleep(step.wait)
+        return await self.directory.aget(step.oldest)
 
     async def read(self, body: Coroutine[Any, Any, bytes]) -> bytes:
         """Await a body for as long as a request may take to come.

@@ -9,6 +9,7 @@ forked before or after, and whether gevent patches it or not, connects at its fi
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from functools import cache, lru_cache
 from io import BytesIO
@@ -23,11 +24,12 @@ from zstreamer.tracing.context import Under
 from zstreamer.web.api import problem
 from zstreamer.web.api.interface import Interface
 from zstreamer.web.api.problem import Refused
-from zstreamer.web.api.steps import Look, Predict, Request, Response, Step
+from zstreamer.web.api.steps import Look, Order, Predict, Request, Response, Step
 from zstreamer.web.backend import configured, guard, limits
 from zstreamer.web.cancel_on_disconnect import CancelOnDisconnect
 from zstreamer.web.directory import Directory
 from zstreamer.web.http.response_head import status_line
+from zstreamer.web.operator import Operator
 from zstreamer.web.tenants import ByTenant
 
 if TYPE_CHECKING:
@@ -56,7 +58,9 @@ class App:
     def __init__(self, to: str | Client | GatewayConfig | None = None) -> None:
         config = configured(to.addresses if isinstance(to, Client) else to)
         header = config.tenant_header or ""
-        self._interface = Interface(limits(config), config.model, guard(config), header)
+        token = config.operator_token
+        self._interface = Interface(limits(config), config.model, guard(config), header, token)
+        self._operator = Operator(config.broker_url, token)
         self._directory = Directory(
             config.broker,
             keys=(to.credentials or "") if isinstance(to, Client) else config.keys or "",
@@ -103,7 +107,7 @@ class App:
             step = self._follow(step)
         return step
 
-    def _follow(self, step: Predict | Look) -> Step:
+    def _follow(self, step: Predict | Look | Order) -> Step:
         try:
             answer: Any = self._ask(step)
         except ZStreamerError as error:
@@ -113,9 +117,13 @@ class App:
             raise
         return step.answered(answer)
 
-    def _ask(self, step: Predict | Look) -> object:
+    def _ask(self, step: Predict | Look | Order) -> object:
         if isinstance(step, Look):
+            if step.wait:
+                time.sleep(step.wait)
             return self._directory.get(step.oldest)
+        if isinstance(step, Order):
+            return self._operator.give(step.action, step.name)
         with Under(step.trace):
             return self._clients.of(step.tenant).predict(
                 step.items,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from zstreamer.errors import BrokerUnreachable, NoWorker, ZStreamerError
 from zstreamer.system.logs import Sparing
@@ -14,7 +14,7 @@ from zstreamer.web.api import problem
 from zstreamer.web.api.metrics import Metrics
 from zstreamer.web.api.problem import Refused
 from zstreamer.web.api.snapshot import Snapshot
-from zstreamer.web.api.steps import Look, Predict, Request, Response, Step
+from zstreamer.web.api.steps import Look, Order, Predict, Request, Response, Step
 
 log = logging.getLogger(__name__)
 
@@ -80,13 +80,21 @@ class Exchange:
             trace,
         )
 
-    def look(self, then: Callable[[Snapshot], Step], oldest: float = math.inf) -> Look:
+    def look(
+        self, then: Callable[[Snapshot], Step], oldest: float = math.inf, wait: float = 0.0
+    ) -> Look:
         """Ask the directory; ``then`` says what to do with the snapshot, and may raise.
 
         oldest: seconds; an older snapshot is of no use.
+        wait: seconds to wait first.
         """
         self._then = then
-        return Look(self._answered, self._failed, oldest)
+        return Look(self._answered, self._failed, oldest, wait)
+
+    def order(self, action: str, name: str, then: Callable[[Mapping[str, object]], Step]) -> Order:
+        """Have hosts load or unload a model; ``then`` says what to do once they do it."""
+        self._then = then
+        return Order(action, name, self._answered, self._failed)
 
     def first(self, route: Callable[[Exchange, Request], Step], request: Request) -> Step:
         """Take the first step; whatever is raised there becomes a response."""

@@ -6,6 +6,7 @@
     POST /v1/rerank                     Jina, Cohere
     POST /v2/models/{model}/infer       Open Inference Protocol; JSON and binary tensors
     …/models/{model}/versions/{version}…    all of these, for one version of a model
+    POST /v2/repository/…                its extension that loads and unloads models
     GET  /v2, /v2/health/live, /v2/health/ready, /v2/models/{model}, /v2/models/{model}/ready
     POST /stream                        form fields s, as examples of older libraries send them
     GET  /, /openapi.json, /healthz, /readyz, /metrics
@@ -16,7 +17,9 @@ A server carries requests here and questions to a client (here a threaded or gre
     while not isinstance(step, Response):
         try:
             if isinstance(step, Look):
-                answer = directory.get()
+                answer = directory.get(step.oldest)  # after step.wait seconds
+            elif isinstance(step, Order):
+                answer = operator.give(step.action, step.name)
             else:
                 answer = client.predict(step.items, model=step.model, timeout=step.timeout, …)
         except ZStreamerError as error:
@@ -50,6 +53,7 @@ from zstreamer.web.api.json import dumps
 from zstreamer.web.api.limits import DEFAULT, Limits
 from zstreamer.web.api.metrics import CONTENT_TYPE, Metrics
 from zstreamer.web.api.problem import Refused
+from zstreamer.web.api.repository import ROOT, Repository
 from zstreamer.web.api.signatures import Signatures
 from zstreamer.web.api.steps import Request, Response, Step
 
@@ -80,6 +84,7 @@ class Interface:
         guard: whose requests are answered; None for everybody's.
         tenant_header: the header that says to whom a request counts, for callers without a token
             or with one of the tenant `"*"`; empty for none.
+        operator_token: what those must send who load and unload models; empty where nobody may.
     """
 
     def __init__(
@@ -88,9 +93,11 @@ class Interface:
         default_model: str = "default",
         guard: Guard | None = None,
         tenant_header: str = "",
+        operator_token: str = "",
     ) -> None:
         self.limits = limits
         self._guard = guard
+        self._repository = Repository(limits, operator_token)
         self._tenant_header = tenant_header.lower()
         self.default_model = v1.checked(default_model)
         self._metrics = Metrics()
@@ -144,7 +151,9 @@ class Interface:
     def _route(self, exchange: Exchange, request: Request) -> Step:
         if request.path in _OF_OPENAI:
             exchange.failure = openai.failed
-        caller = self._guard.check(request) if self._guard is not None else None
+        caller = None
+        if self._guard is not None and not self._repository.lets_in(request):
+            caller = self._guard.check(request)
         said = self._tenant_in(request) if self._tenant_header else ""
         tenant = tenant_of(said, caller.tenant if caller is not None else None)
         if tenant is None:
@@ -166,6 +175,9 @@ class Interface:
             return self._v1(exchange, request, path[len(_V1) :])
         if path.startswith(_V2):
             return self._v2(exchange, request, path[len(_V2) :])
+        if path.startswith(ROOT):
+            _allow(request, "POST")
+            return self._repository.begin(exchange, request)
         step = self._pages.get(path)
         if step is None:
             bare = path.rstrip("/")

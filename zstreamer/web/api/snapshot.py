@@ -32,7 +32,19 @@ def merged(snapshots: Sequence[Snapshot]) -> Snapshot:
     for snapshot in snapshots:
         for name, each in served(snapshot).items():
             models[name] = _both(models[name], each) if name in models else each
-    return {**snapshots[0], "models": models}
+    return {**snapshots[0], "models": models, "broker": _brokers(snapshots)}
+
+
+def _brokers(snapshots: Sequence[Snapshot]) -> dict[str, object]:
+    """What is told of the first broker, with the hosts of models that any of them knows."""
+    found: dict[str, object] = {}
+    hosts: list[object] = []
+    for each in reversed(snapshots):
+        broker = each.get("broker")
+        found = dict(broker) if isinstance(broker, Mapping) else {}
+        known = found.get("repository")
+        hosts += known if isinstance(known, list) else []
+    return {**found, "repository": hosts}
 
 
 def _both(one: Model, other: Model) -> Model:

@@ -100,11 +100,30 @@ class Look:
         answered: what to do with the broker's snapshot.
         failed: what to do where no broker can be reached.
         oldest: seconds; an older snapshot is of no use.
+        wait: seconds to wait first.
     """
 
     answered: Callable[[Mapping[str, object]], Step]
     failed: Callable[[ZStreamerError], Step]
     oldest: float = math.inf
+    wait: float = 0.0
 
 
-Step: TypeAlias = "Predict | Look | Response"
+@dataclass(slots=True)
+class Order:
+    """Have hosts load or unload a model: `zstreamer.web.operator` passes it on to the brokers.
+
+    Args:
+        action: load or unload.
+        name: of the model.
+        answered: what to do with what `Operator.give` returns.
+        failed: what to do where nobody does it.
+    """
+
+    action: str
+    name: str
+    answered: Callable[[Mapping[str, object]], Step]
+    failed: Callable[[ZStreamerError], Step]
+
+
+Step: TypeAlias = "Predict | Look | Order | Response"

@@ -43,7 +43,7 @@ def server() -> Response:
     words = {
         "name": "zstreamer",
         "version": zstreamer.__version__,
-        "extensions": ["binary_tensor_data"],
+        "extensions": ["binary_tensor_data", "model_repository"],
     }
     return Response(200, dumps(words), _HEADERS)
 

@@ -6,7 +6,7 @@ bert/versions/1  ──>  bert itself, where they announce none
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from zstreamer.errors import ModelNotFound
@@ -73,7 +73,8 @@ def served(snapshot: Snapshot, asked: Named) -> str:
     name, version = asked
     if not version:
         return name
-    alias = snapshots.named(snapshot, name).get("alias")
+    row = snapshots.named(snapshot, name)
+    alias = row.get("alias")
     if isinstance(alias, str):
         _, found, only = alias.rpartition("@")
         if found:
@@ -82,6 +83,9 @@ def served(snapshot: Snapshot, asked: Named) -> str:
             raise _no_version(asked, [only], [alias])
         name = alias
     known = listed(snapshot, name)
+    away = row.get("versions")
+    if not (known or row.get("workers")) and isinstance(away, Mapping):
+        known = sorted(map(str, away), key=version_order)
     model = f"{name}@{version}"
     if model in snapshots.served(snapshot):
         return model

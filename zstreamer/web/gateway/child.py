@@ -53,6 +53,7 @@ class GatewayChild:
             backend.clients(),
             backend.directory,
             Bounds(config.max_body, config.keep_alive, config.read_timeout),
+            operator=backend.operator,
         )
         self._certificates = Certificates(config) if config.certificate else None
         self._probes = self._service_of(config.open) if config.probe_listener else None

@@ -22,11 +22,12 @@ from zstreamer.tracing.context import Under
 from zstreamer.web.api.interface import Interface
 from zstreamer.web.api.problem import Refused
 from zstreamer.web.api.snapshot import Snapshot
-from zstreamer.web.api.steps import Look, Predict, Request, Response, Step
+from zstreamer.web.api.steps import Look, Order, Predict, Request, Response, Step
 from zstreamer.web.directory import Directory
 from zstreamer.web.http.connection import JOINED, Connection, Overdue
 from zstreamer.web.http.response_head import head
 from zstreamer.web.http.shared import LOOK, Bounds, Shared
+from zstreamer.web.operator import NOBODY, Operator
 from zstreamer.web.tenants import ByTenant
 
 PIECE = 64 * 1024
@@ -43,6 +44,7 @@ class Service:
         directory: for questions about models.
         bounds: what clients may take.
         pages: the only ones that are served, to everybody; None: all, to whom the interface lets.
+        operator: for orders to load and unload models.
 
     Attributes:
         begin: what to do with a request.
@@ -57,6 +59,7 @@ class Service:
         directory: Directory,
         bounds: Bounds,
         pages: Collection[str] | None = None,
+        operator: Operator = NOBODY,
     ) -> None:
         self.begin: Callable[[Request], Step] = interface.begin
         if pages is not None:
@@ -65,6 +68,7 @@ class Service:
         self.interface = interface
         self.clients = clients
         self.directory = directory
+        self.operator = operator
         self.buffer = memoryview(bytearray(PIECE))
         self.shared = Shared(bounds, self.loop.time(), time.time())
         self._timer = self.loop.call_later(LOOK, self._look)
@@ -160,6 +164,10 @@ class AsyncioConnection(asyncio.BufferedProtocol):
             self._predict(step)
         elif isinstance(step, Response):
             self._respond(step)
+        elif self._transport.is_closing():
+            step.failed(Cancelled("the caller disconnected"))
+        elif isinstance(step, Order):
+            self._order(step)
         else:
             self._look(step)
 
@@ -194,7 +202,7 @@ class AsyncioConnection(asyncio.BufferedProtocol):
             self._follow(step.answered(outputs))
 
     def _look(self, step: Look) -> None:
-        loop = self._service.loop
+        loop, directory = self._service.loop, self._service.directory
 
         def found(answer: Snapshot | ZStreamerError) -> None:
             if isinstance(answer, ZStreamerError):
@@ -205,7 +213,25 @@ class AsyncioConnection(asyncio.BufferedProtocol):
         def tell(answer: Snapshot | ZStreamerError) -> None:
             loop.call_soon_threadsafe(found, answer)
 
-        self._service.directory.ask(tell, step.oldest)  # it may call back from a thread of its own
+        # It may call back from a thread of its own.
+        if step.wait:
+            loop.call_later(step.wait, directory.ask, tell, step.oldest)
+        else:
+            directory.ask(tell, step.oldest)
+
+    def _order(self, step: Order) -> None:
+        service = self._service
+        done = service.loop.run_in_executor(None, service.operator.give, step.action, step.name)
+
+        def told(done: asyncio.Future[dict[str, object]]) -> None:
+            try:
+                said = done.result()
+            except ZStreamerError as error:
+                self._follow(step.failed(error))
+            else:
+                self._follow(step.answered(said))
+
+        done.add_done_callback(told)
 
     def _respond(self, response: Response) -> None:
         core, transport = self._core, self._transport

@@ -44,6 +44,11 @@ class Entry(NamedTuple):
     version: str
     folder: Path
 
+    @property
+    def place(self) -> str:
+        """Where its file is in the repository, for people."""
+        return "/".join(filter(None, (self.name, self.version, FILE)))
+
 
 class Found(NamedTuple):
     """What a look has found, and in words what is left out and why."""
@@ -119,9 +124,8 @@ def config(entry: Entry, host: WorkerConfig) -> WorkerConfig:
         ConfigError: the file cannot be read, or makes no sense.
     """
     values = _table(entry)[0]
-    place = entry.folder / FILE
     if not values.get("target"):
-        raise ConfigError(f'{place} has no target: write target = "module:Class"')
+        raise ConfigError(f'{entry.place} has no target: write target = "module:Class"')
     values |= {"repository": None, "model": entry.name, "version": entry.version or None}
     values["import_path"] = (str(entry.folder), *host.import_path)
     target = str(values["target"])
@@ -130,7 +134,7 @@ def config(entry: Entry, host: WorkerConfig) -> WorkerConfig:
     try:
         return replace(host, **values)
     except ConfigError as error:
-        raise ConfigError(f"{place}: {error}") from None
+        raise ConfigError(f"{entry.place}: {error}") from None
 
 
 def _of_hub(entry: Entry, host: WorkerConfig, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -139,20 +143,30 @@ def _of_hub(entry: Entry, host: WorkerConfig, values: Mapping[str, Any]) -> dict
     folder = entry.folder / target.removeprefix(HUB)
     if folder.is_dir():
         if not _is_inside(Path(os.path.realpath(entry.folder)), folder):
-            raise ConfigError(f"{entry.folder / FILE}: target is {target!r}, out of its folder")
+            raise ConfigError(f"{entry.place}: target is {target!r}, out of its folder")
         target = f"{HUB}{folder}"
     chosen = {key: values.get(key, getattr(host, key)) for key in ("task", "trust_remote_code")}
     kwargs = {**values.get("init_kwargs", host.init_kwargs), **chosen}
     return {"target": target, "init_kwargs": kwargs, "task": None, "trust_remote_code": False}
 
 
+def _read(entry: Entry) -> dict[str, object]:
+    path = entry.folder / FILE
+    try:
+        return load(path)
+    except (
+        ConfigError
+    ) as error:  # its words are for callers too, who need not know whose disk it is
+        raise ConfigError(str(error).replace(str(path), entry.place)) from None
+
+
 def _table(entry: Entry) -> tuple[dict[str, Any], bool]:
     """Return the settings in a model's file, and whether it is to be loaded at the start."""
-    place = entry.folder / FILE
+    place = entry.place
     kinds = {each.name: each.kind for each in settings(WorkerConfig) if each.name in KEYS}
     values: dict[str, Any] = {}
     wanted = False
-    for key, value in load(place).items():
+    for key, value in _read(entry).items():
         name = key.replace("-", "_")
         if name == LOAD:
             if not isinstance(value, bool):

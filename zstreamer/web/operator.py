@@ -1,0 +1,88 @@
+"""Orders of a server's callers to load and unload models, passed on to the brokers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+
+from zstreamer.client import operator
+from zstreamer.config import stays_on_machine
+from zstreamer.errors import (
+    BadRequest,
+    BrokerUnreachable,
+    ModelNotFound,
+    NoWorker,
+    Unauthorized,
+    ZStreamerError,
+)
+
+log = logging.getLogger(__name__)
+
+_ERRORS: Mapping[int, type[ZStreamerError]] = {
+    400: BadRequest,
+    403: Unauthorized,
+    404: ModelNotFound,
+    503: NoWorker,
+}
+
+
+class Operator:
+    """Gives the orders; each call blocks for as long as the brokers take to say yes or no.
+
+    Args:
+        urls: the brokers' HTTP ports.
+        token: of an operator; empty where no orders are taken.
+
+    Raises:
+        ConfigError: one of the URLs is none of a broker.
+    """
+
+    def __init__(self, urls: Iterable[str], token: str) -> None:
+        self._urls = tuple(urls)
+        self._token = token
+        for url in self._urls if token else ():
+            scheme, host, port = operator.place(url)
+            if scheme == "http" and not stays_on_machine(f"tcp://{host}:{port}"):
+                log.warning("the operator's token goes in clear text to %s", url)
+
+    def give(self, action: str, name: str) -> dict[str, object]:
+        """Give an order to each broker, and return what those say that have taken it.
+
+        Returns:
+            ``models``, the names that it is about, and ``orders``: how many orders each host has
+            taken so far, this one included.
+
+        Raises:
+            ZStreamerError: no broker has taken it.
+        """
+        models: dict[str, None] = {}
+        orders: dict[str, object] = {}
+        troubles: list[ZStreamerError] = []
+        for url in self._urls:
+            try:
+                status, said = operator.order(url, self._token, action, name)
+            except BrokerUnreachable as error:
+                troubles.append(error)
+                continue
+            if status == 200:
+                models.update(dict.fromkeys(map(str, _list(said.get("models")))))
+                orders.update(_table(said.get("orders")))
+            else:
+                why = str(said.get("error") or f"the broker at {url} answers with status {status}")
+                troubles.append(_ERRORS.get(status, NoWorker)(why))
+        if orders or not troubles:
+            return {"models": list(models), "orders": orders}
+        # One whose hosts do not know the model says less than any other.
+        raise min(troubles, key=lambda each: isinstance(each, ModelNotFound))
+
+
+def _list(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
+
+
+def _table(value: object) -> dict[str, object]:
+    return value if isinstance(value, dict) else {}
+
+
+NOBODY = Operator((), "")
+"""Of a server that takes no orders: its interface refuses them all."""
