@@ -147,16 +147,16 @@ class Hosts:
             for pending in self._pending.values():
                 pending.answered(session, lost)
 
-    def order(self, now: float, action: str, name: str) -> Pending | str:
-        """Have hosts load or unload a model; return what will say what came of it, or why not.
+    def order(self, now: float, action: str, name: str) -> Pending | tuple[int, str]:
+        """Have hosts load or unload a model; return what will say what came of it.
 
         Those that offer it are told; where none does, all are, since their folders may have it by
-        now.
+        now. Where nobody can be told, the status and the words that say why.
         """
         if not 0 < len(name) <= 2 * MAX_NAME or not name.isprintable():
-            return "a model's name is printable text, such as bert or bert@2"
+            return 400, "a model's name is printable text, such as bert or bert@2"
         if not self.known:
-            return NOBODY
+            return 404, NOBODY
         told = {s: host for s, host in self.known.items() if host.has(name)} or self.known
         number = next(self._numbers)
         message = protocol.plain(offers.order(Order(number, action, name)))

@@ -54,7 +54,7 @@ def act(
         return _route(core, name, change)
     if action in hosts.ACTIONS:
         found = core.sessions.hosts.order(now, str(action), name)
-        return Outcome(404, {"error": found}) if isinstance(found, str) else found
+        return found if isinstance(found, Pending) else Outcome(found[0], {"error": found[1]})
     if name == BROKER:
         return _broker(core, action)
     if action == "drain":
