@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -66,11 +66,15 @@ def look(root: Path) -> Found:
     found = Found([], [])
     root = Path(os.path.realpath(root))
     for folder in _folders(root):
-        if (folder / FILE).exists():
+        if _has_file(folder):
             _add(found, root, folder.name, "", folder)
-            continue
-        for version in _folders(folder) if _is_inside(root, folder) else ():
-            if (version / FILE).exists():
+        elif _is_inside(root, folder):
+            try:
+                versions = _folders(folder)
+            except ConfigError as error:
+                found.odd.append(str(error))
+                continue
+            for version in filter(_has_file, versions):
                 _add(found, root, folder.name, version.name, version)
     if len(found.entries) > MAX_OFFERS:
         found.odd.append(f"{root} has more than {MAX_OFFERS:,} models: the others are left out")
@@ -78,12 +82,19 @@ def look(root: Path) -> Found:
     return found
 
 
-def _folders(folder: Path) -> Iterator[Path]:
+def _folders(folder: Path) -> list[Path]:
     try:
-        names = sorted(each.name for each in os.scandir(folder) if each.is_dir())
+        paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+        return [path for path in paths if path.is_dir()]
     except OSError as error:
         raise ConfigError(f"cannot read the folder {folder}: {error.strerror}") from None
-    return (folder / name for name in names if not name.startswith("."))
+
+
+def _has_file(folder: Path) -> bool:
+    try:
+        return (folder / FILE).exists()
+    except OSError:  # it must not be looked into
+        return False
 
 
 def _add(found: Found, root: Path, name: str, version: str, folder: Path) -> None:
