@@ -199,8 +199,8 @@ def test_orders_go_over_tls_and_only_to_a_server_that_is_trusted(tmp_path, monke
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "10.0.0.5", "broker.example"])
 def test_a_token_that_goes_over_a_network_in_clear_text_is_pointed_out(host, capsys):
-    operator._connection(f"http://{host}:7789", TOKEN).close()
-    operator._connection(f"http://{host}:7789", "").close()
+    operator.point_out(f"http://{host}:7789", TOKEN)
+    operator.point_out(f"http://{host}:7789", "")
     said = capsys.readouterr().err
     assert ("https://" in said) is (host in ("10.0.0.5", "broker.example"))
     assert said.count("clear text") <= 1
@@ -210,7 +210,7 @@ def test_a_token_that_goes_over_a_network_in_clear_text_is_pointed_out(host, cap
 @pytest.mark.parametrize("url", ["10.0.0.5:7789", "ftp://host", "http://", "http://host:x"])
 def test_what_is_no_url_of_a_broker_is_refused(url):
     with pytest.raises(ConfigError, match="give http://HOST:7789"):
-        operator._connection(url, "")
+        operator.point_out(url, "")
 
 
 def test_the_page_has_no_inline_script_and_asks_nobody_else(served):

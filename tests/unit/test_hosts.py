@@ -30,7 +30,8 @@ class House(Room):
         self.offer(name, *models)
 
     def offer(self, name, *models, answers=(), orders=0):
-        rows = [Offer(*each.split("@"), LoadState.UNLOADED) for each in models]
+        named = [each.split("@") for each in models]
+        rows = [Offer(name, version, LoadState.UNLOADED) for name, version in named]
         self.from_worker(name, protocol.plain(offers.report(Report(rows, orders, list(answers)))))
 
     def order(self, action, name):
@@ -43,7 +44,7 @@ class House(Room):
         return [each for each in found if each is not None]
 
     def rows(self):
-        return self.core.snapshot(self.now)["broker"]["repository"]
+        return self.core.sessions.hosts.rows()
 
 
 @pytest.fixture

@@ -233,7 +233,7 @@ def test_a_model_that_gave_up_says_so_until_it_is_loaded_or_unloaded(bench):
     assert bench.states["greet"] is LoadState.LOADED
     bench.core.ended(("greet", ""), "exit code 4")
     assert bench.order("unload", "greet").status == 200
-    assert bench.states["greet"] is LoadState.UNLOADED
+    assert bench.states == {**bench.states, "greet": LoadState.UNLOADED}
 
 
 def test_a_new_folder_is_seen_when_it_is_asked_for(bench):

@@ -22,7 +22,13 @@ GETS = (
     *("/v2/models/default", "/v2/models/default/ready"),
 )
 OPENAI = ("/v1/embeddings", "/v1/rerank")
-POSTS = ("/stream", "/v1/models/default:predict", "/v2/models/default/infer", *OPENAI)
+REPOSITORY = tuple(
+    f"/v2/repository/{page}" for page in ("index", "models/default/load", "models/default/unload")
+)
+POSTS = (
+    *("/stream", "/v1/models/default:predict", "/v2/models/default/infer"),
+    *(*OPENAI, *REPOSITORY),
+)
 
 
 # Routes

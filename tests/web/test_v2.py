@@ -530,7 +530,7 @@ def test_errors_have_the_words_where_tritonclient_looks():
 
 def test_the_server_says_what_it_is_and_how_it_is():
     web = site()
-    assert answer(web.get("/v2"))["extensions"] == ["binary_tensor_data"]
+    assert answer(web.get("/v2"))["extensions"] == ["binary_tensor_data", "model_repository"]
     assert answer(web.get("/v2/health/live"))["live"] is True
     assert answer(web.get("/v2/health/ready"))["ready"] is True
     web.snapshot = BrokerUnreachable("no broker answered at tcp://10.0.0.5:7787")

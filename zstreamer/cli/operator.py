@@ -18,8 +18,17 @@ def order(
         ConfigError: the URL is none of a broker.
         BrokerUnreachable: it does not answer.
     """
+    point_out(url, token)
+    return operator.order(url, token, action, name, change)
+
+
+def point_out(url: str, token: str) -> None:
+    """Say that a token goes over a network in clear text, where it does.
+
+    Raises:
+        ConfigError: the URL is none of a broker.
+    """
     scheme, host, port = operator.place(url)
     if token and scheme == "http" and not stays_on_machine(f"tcp://{host}:{port}"):
         words = f"{url}: the operator's token goes there in clear text: give an https:// URL of a "
         click.echo(clean(words + "proxy, or go through a tunnel (ssh -L)"), err=True)
-    return operator.order(url, token, action, name, change)
