@@ -119,7 +119,11 @@ def serve(slots: Sequence[ProcessSlot], stop: StopRequests, owner: Owner | None)
 
 
 def drain(
-    slots: Sequence[ProcessSlot], stop: StopRequests, owner: Owner | None, grace: float
+    slots: Sequence[ProcessSlot],
+    stop: StopRequests,
+    owner: Owner | None,
+    grace: float,
+    stopping: Collection[ProcessSlot] = (),
 ) -> list[int]:
     """End all processes: on each request to stop they are asked, later they are killed.
 
@@ -128,6 +132,7 @@ def drain(
         stop: the requests, those that have come included.
         owner: its end ends all at once.
         grace: seconds after which they are killed.
+        stopping: those that were asked before; a second time would end them at once.
 
     Returns:
         Their exit codes, as `of_child` says them.
@@ -135,13 +140,13 @@ def drain(
     codes = []
     asked = 0
     end = time.monotonic() + grace
-    while running := [slot.process for slot in slots if slot.process is not None]:
+    while running := [(slot, slot.process) for slot in slots if slot.process is not None]:
         late = time.monotonic() > end or _gone(owner)
         requests = stop.requests
-        for process in running:
+        for slot, process in running:
             if late:
                 process.kill()
-            elif requests > asked:
+            elif requests > asked and (asked or slot not in stopping):
                 process.terminate()
         asked = requests
         ended = [code for slot in slots if (code := slot.ended()) is not None]

@@ -166,7 +166,7 @@ class RepositoryCore(Peer[HostLink, LoadAction]):
                 plain = Report(offered[: offers.MAX_OFFERS], self._orders, [])
                 if link.answers or plain != link.told:
                     link.tell(offers.report(plain._replace(answers=link.answers[:MAX_ANSWERS])))
-                    link.answers, link.told = [], plain
+                    link.answers, link.told = link.answers[MAX_ANSWERS:], plain
                 self._send(link, link.flush())
         return self._take_actions()
 

@@ -99,7 +99,8 @@ class Host:
             self._turn()
         self._connections.close()
         grace = self._config.drain_grace + LAST
-        codes = slots.drain(list(self._slots.values()), stop, owner, grace)
+        asked = [self._slots[key] for key in self._stopping]
+        codes = slots.drain(list(self._slots.values()), stop, owner, grace, asked)
         return ExitCode.NOT_DRAINED if any(code not in FINAL for code in codes) else ExitCode.OK
 
     def _turn(self) -> None:
@@ -109,10 +110,15 @@ class Host:
         if self._lookup is not None and (found := self._lookup.news(now)):
             self.core.on_addresses(now, *found)
         self._connections.read(now, lambda each: each.socket in ready or each.monitor in ready)
-        self._keep(now)
         if now >= self._look_at:
             self._look_at = now + LOOK
             self._see()
+        self._act(now)
+        self._keep(now)
+        self._act(now)
+        self._tell()
+
+    def _act(self, now: float) -> None:
         while actions := self.core.poll(now):
             for action in actions:
                 match action:
@@ -122,7 +128,6 @@ class Host:
                         self._stop(key)
                     case _:
                         self._connections.act(now, action)
-        self._tell()
 
     # The folder
 
