@@ -49,22 +49,20 @@ class Hosted:
         self.model("greet", "greet")
         for version in ("9", "10"):
             self.model(f"bert/{version}", version, seconds=0.01)
-        self._stack = stack
-        self.start_host()
-        variables = {"ZSTREAMER_OPERATOR_TOKEN": TOKEN, "ZSTREAMER_BROKER_URL": self.url}
-        command = ("zstreamer", "gateway", "--broker", self.cluster.address)
-        options = ("--connect-timeout", "20", "--log-level", "error")
-        self.gateway = stack.enter_context(Server(*command, *options, env=variables))
-        until(lambda: "greet" in self.states(), 30)
-
-    def start_host(self):
+        self.model("first", "first", "load = true\n")
         config = AgentConfig(
             broker=(self.cluster.worker_address,),
             repository=str(self.folder),
             batch_size=4,
             log_level="error",
         )
-        self.host = self._stack.enter_context(Process("zstreamer.worker.supervisor", config))
+        self.host = stack.enter_context(Process("zstreamer.worker.supervisor", config))
+        variables = {"ZSTREAMER_OPERATOR_TOKEN": TOKEN, "ZSTREAMER_BROKER_URL": self.url}
+        command = ("zstreamer", "gateway", "--broker", self.cluster.address)
+        options = ("--connect-timeout", "20", "--log-level", "error")
+        self.gateway = stack.enter_context(Server(*command, *options, env=variables))
+        until(lambda: self.states().get("first") == "READY", 30)
+        self.unload("first")
 
     def model(self, place, tag, more="", **kwargs):
         """Put a model into the folder."""
@@ -168,19 +166,6 @@ def test_versions_are_loaded_one_by_one_and_unloading_one_under_load_loses_no_an
     assert "bert" not in states  # which no worker serves without a version
 
 
-def test_a_model_that_cannot_start_says_why_and_may_be_loaded_again(hosted):
-    folder = hosted.model("weak", "weak")
-    good = (folder / "tag.py").read_text()
-    (folder / "tag.py").write_text("raise OSError('no weights')")
-    response = hosted.load("weak")  # it is there although the folder was looked at before
-    assert response.status_code == 503
-    assert response.json()["detail"] == "model 'weak' could not be loaded: OSError: no weights"
-    assert hosted.index()["weak", "1"]["reason"] == "OSError: no weights"
-    (folder / "tag.py").write_text(good)
-    assert hosted.load("weak").status_code == 200
-    hosted.unload("weak")
-
-
 def test_a_load_that_takes_too_long_is_a_504_and_goes_on(hosted):
     hosted.model("slow", "slow", boot=600.0)
     late = hosted.load("slow", **{"X-Request-Timeout": "0.3"})
@@ -225,36 +210,39 @@ def test_only_an_operator_loads_and_unloads(hosted):
     assert hosted.states()["greet"] == "UNAVAILABLE"
 
 
-async def _ask(app, path):
-    transport = httpx.ASGITransport(app=app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://x", timeout=30) as client:
-        return await client.post(path, headers=OPERATOR)
-
-
-def test_the_apps_for_wsgi_and_asgi_do_it_too(hosted):
+def test_a_model_that_cannot_start_says_why_also_from_the_apps_for_wsgi_and_asgi(hosted):
+    folder = hosted.model("weak", "weak")
+    good = (folder / "tag.py").read_text()
+    (folder / "tag.py").write_text("raise OSError('no weights')")
     config = GatewayConfig(
         broker=(hosted.cluster.address,),
         broker_url=(hosted.url,),
         operator_token=TOKEN,
         connect_timeout=20,
     )
-    load = "/v2/repository/models/greet/load"
+    load = "/v2/repository/models/weak/load"
     app = wsgi.App(config)
-    try:
+    try:  # it is there although the folder was looked at before
         response = WerkzeugClient(app).post(load, headers=OPERATOR)
-        assert (response.status_code, response.json["models"][0]["state"]) == (200, "READY")
     finally:
         app.close()
+    assert response.status_code == 503
+    assert response.json["detail"] == "model 'weak' could not be loaded: OSError: no weights"
+    assert hosted.index()["weak", "1"]["reason"] == "OSError: no weights"
+    (folder / "tag.py").write_text(good)
 
-    async def unload():
+    async def again():
         app = asgi.App(config)
+        transport = httpx.ASGITransport(app=app)
         try:
-            return await _ask(app, load.replace("load", "unload"))
+            async with httpx.AsyncClient(transport=transport, timeout=60) as client:
+                return await client.post(f"http://x{load}", headers=OPERATOR)
         finally:
             await app.close()
 
-    found = asyncio.run(unload())
-    assert (found.status_code, found.json()["models"][0]["state"]) == (200, "UNAVAILABLE")
+    found = asyncio.run(again())
+    assert (found.status_code, found.json()["models"][0]["state"]) == (200, "READY")
+    hosted.unload("weak")
 
 
 def test_what_runs_goes_on_when_the_broker_restarts_and_ends_with_its_host(hosted):
@@ -265,14 +253,11 @@ def test_what_runs_goes_on_when_the_broker_restarts_and_ends_with_its_host(hoste
     until(lambda: hosted.load("greet").status_code == 200, 30)
     assert hosted.predict("Ann", "greet") == ["Ann", "greet"]
     workers = descendants(hosted.host.pid)
-    hosted.host.kill()
-    hosted.host.close()
-    until(lambda: all_gone(workers), 20)
-    until(lambda: "READY" not in hosted.states().values(), 20)
+    hosted.host.terminate()
+    assert hosted.host.wait(30) == 0
+    assert workers
+    assert all_gone(workers)
     response = hosted.load("greet")
     assert response.status_code == 404
     assert "--repository" in response.json()["detail"]
-    hosted.model("first", "first", "load = true\n")
-    hosted.start_host()
-    until(lambda: hosted.states().get("first") == "READY", 30)
-    assert hosted.states()["greet"] == "UNAVAILABLE"
+    assert "READY" not in hosted.states().values()

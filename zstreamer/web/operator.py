@@ -64,24 +64,25 @@ class Operator:
             except BrokerUnreachable as error:
                 troubles.append(error)
                 continue
-            if status == 200:
-                models.update(dict.fromkeys(map(str, _list(said.get("models")))))
-                orders.update(_table(said.get("orders")))
+            taken = said.get("orders")
+            if status == 200 and isinstance(taken, dict):
+                named = said.get("models")
+                models.update(dict.fromkeys(map(str, named if isinstance(named, list) else ())))
+                orders.update(taken)
             else:
-                why = str(said.get("error") or f"the broker at {url} answers with status {status}")
-                troubles.append(_ERRORS.get(status, NoWorker)(why))
+                troubles.append(_trouble(url, action, status, str(said.get("error", ""))))
         if orders or not troubles:
             return {"models": list(models), "orders": orders}
         # One whose hosts do not know the model says less than any other.
         raise min(troubles, key=lambda each: isinstance(each, ModelNotFound))
 
 
-def _list(value: object) -> list[object]:
-    return value if isinstance(value, list) else []
-
-
-def _table(value: object) -> dict[str, object]:
-    return value if isinstance(value, dict) else {}
+def _trouble(url: str, action: str, status: int, words: str) -> ZStreamerError:
+    if status == 400 and "give an action" in words:
+        words = f"the broker at {url} is of a release that cannot {action} models: upgrade it"
+        return NoWorker(words, final=True)
+    kind = _ERRORS.get(status, NoWorker)
+    return kind(words or f"the broker at {url} answers with status {status}")
 
 
 NOBODY = Operator((), "")

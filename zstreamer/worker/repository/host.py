@@ -18,6 +18,7 @@ import zmq
 
 import zstreamer
 from zstreamer.config import WorkerConfig
+from zstreamer.errors import BadRequest
 from zstreamer.keys import credentials
 from zstreamer.keys.ring import Role
 from zstreamer.setting import ConfigError
@@ -203,6 +204,8 @@ class Host:
                 words = "connected"
             elif link.refusal is not None:
                 words = f"refused: {link.refusal.message}"
+                if isinstance(link.refusal, BadRequest):
+                    words += " (a broker of an older release knows no repositories: upgrade it)"
             elif words == "connected":
                 words = "lost, reconnecting"
             if words != self._told.get(link, ""):
