@@ -41,8 +41,9 @@ class Holder(Worker):
         bundle: int,
         pool: int,
         turns: Turns,
+        **info: object,
     ) -> None:
-        super().__init__(address, size, tally, bundle, pool)
+        super().__init__(address, size, tally, bundle, pool, **info)
         self._bundle = bundle
         self._turns = turns
         self._begun: list[int] = []

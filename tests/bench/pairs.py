@@ -27,6 +27,7 @@ from tests.bench.peers import Bundles, Client, Peer, Way, bundles
 from tests.bench.sockets import CURVES, PATIENCE, Ready
 from tests.helpers.cluster import Cluster
 from zstreamer.keys.secrets import Curve
+from zstreamer.wire.protocol import TRACES
 
 FEW_CLIENTS = 16
 """Up to so many clients a worker's window holds a bundle of each, and so always k of one."""
@@ -43,6 +44,7 @@ class Shape(NamedTuple):
         workers, clients: how many sessions of each.
         size: bytes of a payload, at least 8; outputs are as large as inputs.
         flight: pairs of SUBMIT and REPORT in flight.
+        traced: of so many items one is traced; 0 where nobody knows traces.
     """
 
     bundle: int = 16
@@ -50,6 +52,7 @@ class Shape(NamedTuple):
     clients: int = 16
     size: int = 64
     flight: int = 16
+    traced: int = 0
 
     @property
     def pool(self) -> int:
@@ -97,9 +100,9 @@ class Pairs:
     def round(self, seconds: float) -> Sample:
         """Run for so many seconds, the first fifth of them to settle."""
         self._run(time.monotonic() + SETTLING * seconds)
-        before, start, used = list(self._tally), time.monotonic(), usage.cpu(self._pid)
+        before, start, used = list(self._tally), time.monotonic(), usage.all_cpu(self._pid)
         self._run(start + (1 - SETTLING) * seconds)
-        used = usage.cpu(self._pid) - used
+        used = usage.all_cpu(self._pid) - used
         elapsed = time.monotonic() - start
         items = sum(self._tally[4:]) / 4 - sum(before[4:]) / 4
         return Sample(used / items * 1e6, items / elapsed, bundles(before, self._tally))
@@ -128,13 +131,14 @@ class Pairs:
         if self._curves is not None:
             addresses = (cluster.address, cluster.worker_address)
             CURVES.update(zip(addresses, self._curves, strict=True))
-        turns = Turns()
+        turns, info = Turns(), {"extensions": [TRACES]} if shape.traced else {}
+        window = shape.size, tally, shape.bundle, shape.pool
         self._workers = [
-            Holder(cluster.worker_address, shape.size, tally, shape.bundle, shape.pool, turns)
-            for _ in range(shape.workers)
+            Holder(cluster.worker_address, *window, turns, **info) for _ in range(shape.workers)
         ]
         clients = [
-            Client(cluster.address, number, shape.size, tally) for number in range(shape.clients)
+            Client(cluster.address, number, shape.size, tally, shape.traced, **info)
+            for number in range(shape.clients)
         ]
         for peer in (*self._workers, *clients):
             stack.callback(peer.close)

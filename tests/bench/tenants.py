@@ -123,13 +123,20 @@ class Core:
     Args:
         tenants: one for each client; empty for none.
         terms: of each.
+        bundle: items a message.
+
+    Attributes:
+        core: the broker's.
     """
 
-    def __init__(self, tenants: list[str], terms: Terms | None = None) -> None:
+    def __init__(
+        self, tenants: list[str], terms: Terms | None = None, bundle: int = BUNDLE
+    ) -> None:
         self._now = 100.0
-        self._core = BrokerCore(BrokerConfig(), 1, self._now)
+        self._bundle = bundle
+        self.core = BrokerCore(BrokerConfig(), 1, self._now)
         if terms is not None:
-            self._core.sessions.tenants.agree(dict.fromkeys(tenants, terms), self._now)
+            self.core.sessions.tenants.agree(dict.fromkeys(tenants, terms), self._now)
         self._clients = [b"c%d" % n for n in range(len(tenants))]
         self._next = dict.fromkeys(self._clients, 1)
         self._read = dict.fromkeys(self._clients, 0)
@@ -152,12 +159,13 @@ class Core:
             self._now += 0.0005
             for client in self._clients:
                 self._submit(client)
-        return self._spent / 1e3 / (TURNS * BUNDLE * len(self._clients))
+        return self._spent / 1e3 / (TURNS * self._bundle * len(self._clients))
 
     def _submit(self, client: bytes) -> None:
-        ids = list(range(self._next[client], self._next[client] + BUNDLE))
-        self._next[client] += BUNDLE
-        items = Run("m", 0, 0, 0, ids, [20_000] * BUNDLE, [PAYLOAD] * BUNDLE)
+        bundle = self._bundle
+        ids = list(range(self._next[client], self._next[client] + bundle))
+        self._next[client] += bundle
+        items = Run("m", 0, 0, 0, ids, [20_000] * bundle, [PAYLOAD] * bundle)
         sent = self._tell(Side.CLIENT, client, protocol.submit(self._read[client], [items], []))
         while sent:
             out, sent = sent, []
@@ -173,10 +181,10 @@ class Core:
     def _tell(self, side: Side, session: bytes, frames: protocol.Frames) -> list[Outgoing]:
         frames = [bytes(each) for each in frames]
         begun = time.thread_time_ns()
-        handle = self._core.on_worker if side is Side.WORKER else self._core.on_client
+        handle = self.core.on_worker if side is Side.WORKER else self.core.on_client
         handle(self._now, session, frames)
         found: list[Outgoing] = []
-        while sends := self._core.poll(self._now):
+        while sends := self.core.poll(self._now):
             found += sends
         self._spent += time.thread_time_ns() - begun
         return found
