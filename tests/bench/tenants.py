@@ -127,6 +127,7 @@ class Core:
 
     Attributes:
         core: the broker's.
+        items: of a round.
     """
 
     def __init__(
@@ -141,6 +142,7 @@ class Core:
         self._next = dict.fromkeys(self._clients, 1)
         self._read = dict.fromkeys(self._clients, 0)
         self._spent = 0
+        self.items = TURNS * bundle * len(tenants)
         for number, (session, tenant) in enumerate(zip(self._clients, tenants, strict=True)):
             info: dict[str, object] = {"open": [], **({"tenant": tenant} if tenant else {})}
             hello = protocol.hello(protocol.Hello(Role.CLIENT, 1000 + number, info))
@@ -159,7 +161,7 @@ class Core:
             self._now += 0.0005
             for client in self._clients:
                 self._submit(client)
-        return self._spent / 1e3 / (TURNS * self._bundle * len(self._clients))
+        return self._spent / 1e3 / self.items
 
     def _submit(self, client: bytes) -> None:
         bundle = self._bundle

@@ -9,12 +9,15 @@ import types
 import pytest
 
 from tests.bench import __main__ as command
-from tests.bench import page, roundtrip, usage
+from tests.bench import observed, page, roundtrip, usage
 from tests.bench.broker import Bench
 from tests.bench.hops import Hops
 from tests.bench.pairs import Pairs, Shape
 from tests.bench.report import LESS, MORE, Report, Row, table
+from tests.bench.tenants import CLIENTS, Core
 from tests.bench.through import Loop, Through
+from zstreamer.broker.metrics import Metrics
+from zstreamer.histogram import Histogram
 
 FAST = Row("as fast as bare", [2.0, 4.0, 3.0], "µs", [1.0, 1.0, 1.0], (LESS, 3.0), "by a hair")
 SLOW = Row("busy", [0.5, 0.25, 0.5], "", bound=(MORE, 0.97))
@@ -120,7 +123,7 @@ def test_what_a_process_has_used_counts_all_its_threads():
     [
         Shape(1, workers=4, clients=4, flight=4),
         Shape(4, workers=1, clients=1, flight=1),
-        Shape(16, workers=8, clients=8, flight=4),
+        Shape(16, workers=8, clients=8, flight=4, traced=10),
         Shape(64, workers=4, clients=4, flight=2),
         Shape(1, workers=2, clients=2, flight=2, size=10**6),
     ],
@@ -134,6 +137,24 @@ def test_a_hold_keeps_every_way_at_k(shape):
     assert min(sample.bundles) >= 0.9 * shape.bundle
     # Two REPORTs for the same client may now and then be read in one turn.
     assert max(sample.bundles) <= 2 * shape.bundle
+
+
+def test_what_a_core_writes_down_is_all_that_it_counts():
+    counting, writing = (Core([""] * CLIENTS, bundle=4) for _ in range(2))
+    counts = observed.written_down(writing.core)
+    assert counting.round() > 0 and writing.round() > 0
+    before, later = (shown(each.core) for each in (counting, writing))
+    assert before != later
+    for count, given in counts:
+        count(*given)
+    assert shown(writing.core) == before
+
+
+def shown(core):
+    """What a core's metrics show of items and messages."""
+    page = Metrics(core, Histogram()).text().decode()
+    names = ("zstreamer_bundle", "zstreamer_items", "zstreamer_queue_s", "zstreamer_item_s")
+    return [line for line in page.splitlines() if line.startswith(names)]
 
 
 def test_a_hold_goes_on_after_a_pause_in_which_its_workers_count_as_stalled():

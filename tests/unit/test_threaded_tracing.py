@@ -131,9 +131,13 @@ def test_a_job_belongs_to_the_span_in_which_it_was_begun(spans):
 def test_calls_that_are_not_sampled_make_no_spans_and_batches_do_not_look_for_any(
     spans, monkeypatch
 ):
-    looked = []
-    begin = Traces.batch
-    monkeypatch.setattr(Traces, "batch", lambda *given: looked.append(begin(*given)) or looked[-1])
+    looked, begin = [], Traces.batch
+
+    def look(*given):
+        looked.append(begin(*given))
+        return looked[-1]
+
+    monkeypatch.setattr(Traces, "batch", look)
     with (
         Under(UNSAMPLED),
         ThreadedStreamer(lambda batch: batch, 8) as streamer,

@@ -38,9 +38,9 @@ def decoded(rows: object, *, items: int) -> list[Traced]:
             raise ProtocolError("traces name more ids than the message has items")
         if not set(map(type, ids)) <= _INTS:
             raise ProtocolError("ids of a trace are not integers")
-        if waited >= 0 and len(parent) <= MAX_TRACEPARENT and len(state) <= MAX_TRACESTATE:
-            if TRACEPARENT.fullmatch(parent) is not None:
-                sound.append(trace)
+        short = len(parent) <= MAX_TRACEPARENT and len(state) <= MAX_TRACESTATE
+        if short and waited >= 0 and TRACEPARENT.fullmatch(parent) is not None:
+            sound.append(trace)
     return sound
 
 
