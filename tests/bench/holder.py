@@ -41,9 +41,8 @@ class Holder(Worker):
         bundle: int,
         pool: int,
         turns: Turns,
-        **info: object,
     ) -> None:
-        super().__init__(address, size, tally, bundle, pool, **info)
+        super().__init__(address, size, tally, bundle, pool)
         self._bundle = bundle
         self._turns = turns
         self._begun: list[int] = []

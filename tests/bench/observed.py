@@ -1,8 +1,8 @@
 """What it costs the broker to be observed: metrics that are read, and traces that are sampled.
 
-Three brokers under the same held load take turns: one without pages and traces, one whose metrics
-are scraped every second, one through which every hundredth item goes with a trace of its own. That
-is the dearest way to sample 1 %: items of one call share a context.
+One broker under a held load, in turns: left alone, its metrics scraped every second, and every
+hundredth item with a trace of its own. That is the dearest way to sample 1 %, since items of one
+call share a context. It is one broker because two never cost the same to some percent.
 
 A broker always counts. What that costs is a part of either side, and too small to be seen as the
 difference of two cores. So a core alone, in this process, writes down what it would count, and that
@@ -56,31 +56,32 @@ def run(seconds: float) -> Report:
 
 
 def held(report: Report, shape: Shape, rounds: int) -> float:
-    """Compare the CPU time of an item; return the µs that it is without metrics and traces."""
+    """Compare the CPU time of an item; return the µs that it is while nobody looks."""
     port = free_port()
-    with (
-        Pairs(shape) as plain,
-        Pairs(shape, http_port=port) as shown,
-        Pairs(shape._replace(traced=SAMPLED)) as traced,
-        scraped(port),
-    ):
-        sides = plain, shown, traced
-        found: list[list[Sample]] = [[] for _ in sides]
+    found: dict[Side, list[Sample]] = {side: [] for side in SIDES}
+    with Pairs(shape, http_port=port) as pairs:
         for number in range(rounds):
-            for place in range(len(sides))[:: 1 if number % 2 else -1]:
-                found[place].append(sides[place].round(ROUND))
-    without, metrics, traces = ([sample.cpu for sample in side] for side in found)
+            for side in SIDES[:: 1 if number % 2 else -1]:
+                with side(pairs, port):
+                    found[side].append(pairs.round(ROUND))
+    alone, metrics, traces = ([sample.cpu for sample in found[side]] for side in SIDES)
     for name, ours, bound, side in (
-        ("metrics scraped every second, against no pages", metrics, METRICS, found[1]),
-        (f"traces of 1 of {SAMPLED} items, against none", traces, TRACES, found[2]),
+        ("metrics scraped every second, against never", metrics, METRICS, scraped),
+        (f"traces of 1 of {SAMPLED} items, against none", traces, TRACES, traced),
     ):
-        told = f"bundles {side[-1].bundles}"
-        report.add(Row(f"{name}: {shape}", ours, "µs/item", without, (LESS, bound), told))
-    return statistics.median(without)
+        told = f"bundles {found[side][-1].bundles}"
+        report.add(Row(f"{name}: {shape}", ours, "µs/item", alone, (LESS, bound), told))
+    return statistics.median(alone)
 
 
 @contextlib.contextmanager
-def scraped(port: int) -> Iterator[None]:
+def left_alone(pairs: Pairs, port: int) -> Iterator[None]:
+    """Do nothing."""
+    yield
+
+
+@contextlib.contextmanager
+def scraped(pairs: Pairs, port: int) -> Iterator[None]:
     """Read the metrics all the time, as Prometheus does."""
     end = threading.Event()
 
@@ -96,6 +97,21 @@ def scraped(port: int) -> Iterator[None]:
     finally:
         end.set()
         thread.join()
+
+
+@contextlib.contextmanager
+def traced(pairs: Pairs, port: int) -> Iterator[None]:
+    """Sample items."""
+    pairs.trace(SAMPLED)
+    try:
+        yield
+    finally:
+        pairs.trace(0)
+
+
+Side: TypeAlias = Callable[[Pairs, int], contextlib.AbstractContextManager[None]]
+
+SIDES: tuple[Side, ...] = (left_alone, scraped, traced)
 
 
 # Counting alone

@@ -27,7 +27,6 @@ from tests.bench.peers import Bundles, Client, Peer, Way, bundles
 from tests.bench.sockets import CURVES, PATIENCE, Ready
 from tests.helpers.cluster import Cluster
 from zstreamer.keys.secrets import Curve
-from zstreamer.wire.protocol import TRACES
 
 FEW_CLIENTS = 16
 """Up to so many clients a worker's window holds a bundle of each, and so always k of one."""
@@ -44,7 +43,6 @@ class Shape(NamedTuple):
         workers, clients: how many sessions of each.
         size: bytes of a payload, at least 8; outputs are as large as inputs.
         flight: pairs of SUBMIT and REPORT in flight.
-        traced: of so many items one is traced; 0 where nobody knows traces.
     """
 
     bundle: int = 16
@@ -52,7 +50,6 @@ class Shape(NamedTuple):
     clients: int = 16
     size: int = 64
     flight: int = 16
-    traced: int = 0
 
     @property
     def pool(self) -> int:
@@ -107,6 +104,11 @@ class Pairs:
         items = sum(self._tally[4:]) / 4 - sum(before[4:]) / 4
         return Sample(used / items * 1e6, items / elapsed, bundles(before, self._tally))
 
+    def trace(self, every: int) -> None:
+        """Have one of so many items traced from now on; 0 for none."""
+        for client in self._all_clients:
+            client.traced = every
+
     def idle(self, seconds: float) -> float:
         """Send nothing for so many seconds; return the share of a core that the broker uses."""
         used = usage.cpu(self._pid)
@@ -131,14 +133,13 @@ class Pairs:
         if self._curves is not None:
             addresses = (cluster.address, cluster.worker_address)
             CURVES.update(zip(addresses, self._curves, strict=True))
-        turns, info = Turns(), {"extensions": [TRACES]} if shape.traced else {}
-        window = shape.size, tally, shape.bundle, shape.pool
+        turns = Turns()
         self._workers = [
-            Holder(cluster.worker_address, *window, turns, **info) for _ in range(shape.workers)
+            Holder(cluster.worker_address, shape.size, tally, shape.bundle, shape.pool, turns)
+            for _ in range(shape.workers)
         ]
         clients = [
-            Client(cluster.address, number, shape.size, tally, shape.traced, **info)
-            for number in range(shape.clients)
+            Client(cluster.address, number, shape.size, tally) for number in range(shape.clients)
         ]
         for peer in (*self._workers, *clients):
             stack.callback(peer.close)
@@ -146,7 +147,7 @@ class Pairs:
             peer.wait_welcome()
         for worker in self._workers:
             worker.warm()
-        self._clients = cycle(clients)
+        self._all_clients, self._clients = clients, cycle(clients)
         self._ready: Ready[Peer] = Ready((*self._workers, *clients))
 
     def _fill(self) -> None:

@@ -68,7 +68,7 @@ class Peer:
         self.socket = dealer(address)
         self.tally = tally
         self._copied = size <= protocol.INLINE
-        hello = Hello(self.role, secrets.randbits(63), info)
+        hello = Hello(self.role, secrets.randbits(63), {"extensions": [protocol.TRACES], **info})
         self.socket.send_multipart(protocol.hello(hello))
 
     def wait_welcome(self) -> None:
@@ -115,22 +115,18 @@ class Peer:
 class Client(Peer):
     """Submits items whose payload begins with its own number.
 
-    traced: of so many items one has a trace of its own; 0 for none.
+    Attributes:
+        traced: of so many items one has a trace of its own; 0 for none.
     """
 
     role = Role.CLIENT
 
     def __init__(
-        self,
-        address: str,
-        number: int,
-        size: int,
-        tally: memoryview | list[int],
-        traced: int = 0,
-        **info: object,
+        self, address: str, number: int, size: int, tally: memoryview | list[int], **info: object
     ) -> None:
         super().__init__(address, size, tally, **info)
-        self._number, self._traced = number, traced
+        self._number = number
+        self.traced = 0
         self._payload = number.to_bytes(8, "big").ljust(size, b"x")[: max(size, 8)]
         self._tail = cache(self._pack_tail)
         self._id = 0
@@ -141,7 +137,7 @@ class Client(Peer):
         ids = list(range(self._id, self._id + count))
         self._id += count
         tail, frames = self._tail(count)
-        traces = self._traces(ids) if self._traced else b""
+        traces = self._traces(ids) if self.traced else b""
         kind = b"\x94\x04" if traces else b"\x93\x04"
         head = b"".join((kind, _pack(self._answers), _RUN, _pack(ids), tail, traces))
         self._send(head, frames, Way.SUBMIT, count)
@@ -160,8 +156,8 @@ class Client(Peer):
 
     def _traces(self, ids: list[int]) -> bytes:
         """Return the packed traces of the items whose turn it is; nothing where it is nobody's."""
-        first = ids[0] + -(ids[0] + self._number) % self._traced
-        named = range(first, ids[-1] + 1, self._traced)
+        first = ids[0] + -(ids[0] + self._number) % self.traced
+        named = range(first, ids[-1] + 1, self.traced)
         return _pack([(_TRACE % id, "", [id]) for id in named]) if named else b""
 
     def _pack_tail(self, count: int) -> tuple[bytes, list[zmq.Frame]]:

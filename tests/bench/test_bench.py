@@ -123,7 +123,7 @@ def test_what_a_process_has_used_counts_all_its_threads():
     [
         Shape(1, workers=4, clients=4, flight=4),
         Shape(4, workers=1, clients=1, flight=1),
-        Shape(16, workers=8, clients=8, flight=4, traced=10),
+        Shape(16, workers=8, clients=8, flight=4),
         Shape(64, workers=4, clients=4, flight=2),
         Shape(1, workers=2, clients=2, flight=2, size=10**6),
     ],
@@ -131,6 +131,7 @@ def test_what_a_process_has_used_counts_all_its_threads():
 )
 def test_a_hold_keeps_every_way_at_k(shape):
     with Pairs(shape) as pairs:
+        pairs.trace(10)
         sample = pairs.round(0.6)
     assert sample.cpu > 0
     assert sample.rate > 0
