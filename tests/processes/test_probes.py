@@ -103,7 +103,7 @@ def test_all_probes_are_red_soon_after_the_last_warm_worker_hangs_and_green_soon
         for _ in range(3):
             client.predict([0.01])
 
-        slow = client.submit([3.0])  # as a batch that hangs, for all that anybody knows
+        slow = client.submit([4.0])  # as a batch that hangs, for all that anybody knows
         until(lambda: cluster.at_workers("nap"))
         within(SOON, ports, 503)
         slow.result()
