@@ -317,6 +317,7 @@ class AgentConfig(WorkerConfig):
     program: ClassVar[str] = "agent"
 
     number: int = setting(0, INDEX, "Which of its supervisor's workers it is, from 0.")
+    others: int = setting(0, INDEX, "Workers of other tables that share the machine's cores.")
     device: str = setting("", ANY_TEXT, "CUDA_VISIBLE_DEVICES of its model; empty: untouched.")
     pickled: str = setting("", ANY_TEXT, "A model that came as an object, in place of a target.")
     fork_address: str = setting("", ANY_TEXT, "Where to have the model's process forked.")

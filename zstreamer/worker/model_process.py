@@ -158,7 +158,7 @@ def _describe(config: AgentConfig) -> bytes:
         list(config.import_path),
         list(config.init_args),
         config.init_kwargs,
-        config.num,
+        config.num + config.others,
         config.log_level,
         config.private,
         config.log_format,
