@@ -86,6 +86,7 @@ def test_a_roll_asks_a_broker_again_that_does_not_answer_for_a_while(room, statu
     with broker(room, lambda *_: 200 if next(count) % 3 else status) as url:
         result = run(url)
     assert (result.exception, result.return_value) == (None, 0), result.output
+    assert "the workers of bert@1 hold nothing and get nothing: stop them" in result.output
     assert room.family()["route"] == {"weights": {"2": 1.0}}
     assert room.family()["versions"]["1"]["warm"] == 0
 
@@ -99,6 +100,7 @@ def test_an_old_worker_that_leaves_by_itself_is_as_good_as_drained(room):
     with broker(room, leave) as url:
         result = run(url)
     assert (result.exception, result.return_value) == (None, 0), result.output
+    assert "done: no other version has a worker" in result.output
     assert room.family()["route"] == {"weights": {"2": 1.0}}
 
 
