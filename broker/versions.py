@@ -128,8 +128,8 @@ class Versions:
         for name, family in list(self._families.items()):
             shadow = family.shadow
             for version, totals in list(family.copies.items()):
-                now = shadow is not None and shadow.version == version
-                found.append((name + AT + version, totals, len(shadow.items) if now else 0))
+                copies = shadow.items if shadow is not None and shadow.version == version else ()
+                found.append((name + AT + version, totals, len(copies)))
         return found
 
     def rows(self, name: str = "") -> dict[str, object]:
