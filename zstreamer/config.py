@@ -303,6 +303,11 @@ class WorkerConfig(Config):
         "text", LOG_FORMAT, "What a line of the log is: text, or a JSON object."
     )
 
+    @property
+    def served(self) -> str:
+        """The name of what it serves: the model's, or MODEL@VERSION."""
+        return f"{self.model}@{self.version}" if self.version else self.model
+
     def _check(self) -> None:
         _check_heartbeat(self)
         addresses(self.broker, "broker", 7788)

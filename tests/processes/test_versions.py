@@ -124,7 +124,7 @@ def test_up_runs_all_models_of_a_file(tmp_path):
     first = free_port(2)
     models = "\n".join(
         f'[[worker]]\ntarget = "tests.helpers.models:{target}"\nmodel = "{model}"\n'
-        f"metrics_port = {first}\n"
+        f"metrics_port = {first}\nversion = '7'\n"
         for target, model in (("double", "twice"), ("echo", "same"))
     )
     file = tmp_path / "cluster.toml"
@@ -137,7 +137,7 @@ def test_up_runs_all_models_of_a_file(tmp_path):
             for model, answer in (("twice", 4), ("same", 2)):
                 client.wait_ready(30, model=model)
                 assert client.predict([2], model=model) == [answer]
-        for port, model in ((first, "twice"), (first + 1, "same")):
+        for port, model in ((first, "twice@7"), (first + 1, "same@7")):
             assert value(page(port), "zstreamer_worker_ready", model=model) == 1
     finally:
         process.terminate()

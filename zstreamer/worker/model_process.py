@@ -164,6 +164,6 @@ def _describe(config: AgentConfig) -> bytes:
         config.log_format,
         config.prepare_workers,
         config.predict_timeout,
-        config.model,
+        config.served,
         config.tracing,
     ).to_bytes()
