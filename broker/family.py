@@ -60,6 +60,7 @@ class Family:
     def leave(self, version: str) -> None:
         """A version is of no use any more."""
         self.members.pop(version).family = None
+        self.given.pop(version, None)
 
     @property
     def needed(self) -> bool:
