@@ -3,8 +3,8 @@
 On real processes one version answers, and a second one gets a copy of every item or none, in turns.
 The model sleeps, so that the two versions share nothing but the broker and the machine.
 
-The core alone, in this process, gets the same messages for a plain model, for two versions with
-weights, and for a version with a shadow of all items.
+The core alone, in this process, gets the same messages for a plain model, for a version with a
+route, for two with weights, and for a version with a shadow of all items.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 from tests.bench.callers import Spec
 from tests.bench.load import Load, Times
 from tests.bench.report import LESS, MORE, Report, Row
-from tests.bench.tenants import CLIENTS, CORE_ROUNDS, Core
+from tests.bench.tenants import BUNDLE, CLIENTS, CORE_ROUNDS, Core
 from tests.helpers.cluster import Cluster, free_port
 from tests.helpers.waiting import until
 from zstreamer.broker.routes import Route
@@ -32,6 +32,9 @@ WARM_UP = 1.0
 
 WITHIN, SHARE = 1.03, 0.97
 """What a shadow may make of the latency, and of the throughput."""
+
+COST = 1.1
+"""What a route may cost the core; two versions have bundles half as large."""
 
 
 def run(seconds: float) -> Report:
@@ -95,6 +98,7 @@ def core(report: Report) -> None:
     """Compare what an item costs the core, with versions and a route and without."""
     tenants = [""] * CLIENTS
     sides = {
+        "one version with a route": (("1",), Route({"1": 1.0})),
         "two versions, 90 to 10": (("1", "2"), Route({"1": 90.0, "2": 10.0})),
         "a shadow of all items": (("1", "2"), Route({"1": 1.0}, shadow="2")),
     }
@@ -108,4 +112,6 @@ def core(report: Report) -> None:
                 found[each] = each.round()
             rounds.append((found[routed], found[plain]))
         ours, theirs = map(list, zip(*rounds, strict=True))
-        report.add(Row(f"the core's CPU: {words}, against a plain model", ours, "µs/item", theirs))
+        name = f"the core's CPU, bundles of {BUNDLE}: {words}, against a plain model"
+        bound = (LESS, COST) if len(versions) == 1 else None
+        report.add(Row(name, ours, "µs/item", theirs, bound))
