@@ -93,6 +93,14 @@ def test_workers_and_gateway_find_every_broker_by_the_headless_service():
         assert f"--broker=tcp+dns://{name}:{port}" in container["args"]
 
 
+def test_the_gateway_waits_for_the_first_model_that_has_a_target():
+    objects = rendered(CHART / "values.yaml", "models.zoo.target=m:Zoo")
+    for kind, end in (("Deployment", "-gateway"), ("Pod", "-test")):
+        spec = found(objects, kind, end)["spec"]
+        [container] = spec.get("template", {"spec": spec})["spec"]["containers"]
+        assert "--model=zoo" in container["args"]
+
+
 def test_gpus_are_limits_beside_what_else_is_limited():
     [container] = found(of("gpus"), "Deployment", "-bert")["spec"]["template"]["spec"]["containers"]
     assert container["resources"]["limits"] == {"nvidia.com/gpu": 1, "memory": "32Gi"}

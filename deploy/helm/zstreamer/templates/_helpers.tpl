@@ -103,7 +103,8 @@ and for a version from its model, and
 {{- end -}}
 
 {{- define "zstreamer.firstModel" -}}
-{{- .Values.gateway.model | default (keys .Values.models | sortAlpha | first) -}}
+{{- $first := include "zstreamer.workers" . | fromJsonArray | first | default dict -}}
+{{- .Values.gateway.model | default $first.model | default "default" -}}
 {{- end -}}
 
 {{/* A map as an inline table of TOML. */}}
