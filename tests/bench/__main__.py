@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.bench.report import Report, table
 
 BENCHES = (
-    *("broker", "roundtrip", "keys", "tenants", "fill"),
+    *("broker", "roundtrip", "keys", "tenants", "versions", "fill"),
     *("mixed", "returning", "cpu", "gpu", "web"),
 )
 """Modules of this package, each with ``run(seconds) -> Report``; imported when their turn comes,

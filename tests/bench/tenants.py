@@ -10,6 +10,7 @@ clients that each have a tenant of their own with all limits.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from tests.bench.callers import Spec
@@ -17,6 +18,7 @@ from tests.bench.load import Load, Times
 from tests.bench.report import LESS, MORE, Report, Row
 from tests.helpers.cluster import Cluster
 from zstreamer.broker.core import BrokerCore
+from zstreamer.broker.routes import Route
 from zstreamer.broker.sessions import Outgoing, Side
 from zstreamer.broker.tenants import Terms
 from zstreamer.config import BrokerConfig
@@ -124,6 +126,8 @@ class Core:
         tenants: one for each client; empty for none.
         terms: of each.
         bundle: items a message.
+        versions: that workers announce, in turn; empty for none.
+        route: of the model.
 
     Attributes:
         core: the broker's.
@@ -131,7 +135,12 @@ class Core:
     """
 
     def __init__(
-        self, tenants: list[str], terms: Terms | None = None, bundle: int = BUNDLE
+        self,
+        tenants: list[str],
+        terms: Terms | None = None,
+        bundle: int = BUNDLE,
+        versions: Sequence[str] = ("",),
+        route: Route | None = None,
     ) -> None:
         self._now = 100.0
         self._bundle = bundle
@@ -149,10 +158,16 @@ class Core:
             self._tell(Side.CLIENT, session, hello)
         for number in range(CLIENTS):
             info = {"model": "m", "batch_size": 64, "pool": 0}
+            if version := versions[number % len(versions)]:
+                info["version"] = version
             hello = protocol.hello(protocol.Hello(Role.WORKER, 5000 + number, info))
             self._tell(Side.WORKER, b"w%d" % number, hello)
             warm = protocol.plain(State(WorkerState.WARM, ""))
             self._tell(Side.WORKER, b"w%d" % number, warm)
+        if route is not None:
+            self.core.scheduler.versions.agree({"m": route})
+        self._now += 1.0
+        self.core.poll(self._now)
 
     def round(self) -> float:
         """Return the µs of CPU time that an item takes."""

@@ -9,7 +9,7 @@ import types
 import pytest
 
 from tests.bench import __main__ as command
-from tests.bench import observed, page, roundtrip, usage
+from tests.bench import observed, page, roundtrip, tenants, usage, versions
 from tests.bench.broker import Bench
 from tests.bench.hops import Hops
 from tests.bench.pairs import Pairs, Shape
@@ -225,6 +225,15 @@ def test_the_round_trips_benchmark_has_its_rows(monkeypatch, capsys):
     ]
     assert report.rows[0].bound == (LESS, 3.0)
     assert report.rows[0].ratio > 0
+
+
+def test_what_routes_cost_the_core_has_its_rows(monkeypatch, capsys):
+    monkeypatch.setattr(versions, "CORE_ROUNDS", 1)
+    monkeypatch.setattr(tenants, "TURNS", 2)
+    report = Report("versions")
+    versions.core(report)
+    assert [row.bound for row in report.rows] == [(LESS, versions.COST), None, None]
+    assert all(row.ratio > 0 for row in report.rows)
 
 
 def test_the_longest_task_of_each_update_of_a_page_is_its_frame():
