@@ -163,6 +163,16 @@ class Model:
         taken = (self.reserved, self.examiner if self.inquest else None)
         return [worker for worker in self.open if worker not in taken]
 
+    def came(self, lot: Lot) -> None:
+        """New items have come."""
+        if len(self.workers) > 1:
+            self.gathering.came(lot.arrived, len(lot.ids))
+
+    def ended(self, now: float, worker: Worker, items: int) -> None:
+        """A worker has answered so many items, perhaps none."""
+        if items and len(self.workers) > 1:
+            self.gathering.ended(now, items, worker.beta)
+
     def forget_speed(self) -> None:
         """The workers are others now, or it is time to look at how fast they are."""
         self._speed = None

@@ -74,8 +74,7 @@ class Scheduler:
         """Queue new items."""
         self._count_in(lot)
         lot.model.queue.push(lot)
-        if len(lot.model.workers) > 1:
-            lot.model.gathering.came(lot.arrived, len(lot.ids))
+        lot.model.came(lot)
 
     def cancel(self, client: ClientRecord, ids: Iterable[int]) -> None:
         """The caller no longer waits for these, as far as they are open."""
@@ -308,8 +307,7 @@ class Scheduler:
             self.fail(undone.twice, may_have_run())
             self._died(model, undone.in_company())
             self._died_alone(model, undone.alone(), undone.how)
-        elif report.done and len(model.workers) > 1:
-            model.gathering.ended(now, len(report.done), worker.beta)
+        model.ended(now, worker, len(report.done) if answers else 0)
         self.touch(model, worker)
 
     def _answered(

@@ -319,21 +319,8 @@ class Worker:
     def flush(self, now: float) -> list[Frames]:
         """Return the messages that are to leave now, in order."""
         messages, self._plain = self._plain, []
-        word, self._word = self._word, 0
-        if self._out:
-            lots, self._out = self._out, []
-            flags = word
-            if word == _GO:
-                if _is_one_message(lots):
-                    word = 0
-                else:  # the batch is whole with the last of them
-                    flags = _MORE
-            for once in (False, True):
-                share = [lot for lot in lots if lot.once is once]
-                if share:
-                    messages.extend(self._bundles(now, share, flags | _ONCE if once else flags))
-        if word == _GO:
-            messages.append(protocol.work(_GO, [], [], [], []))
+        if self._out or self._word:
+            messages.extend(self._new_work(now))
         groups, self._alone = self._alone, []
         for group in groups:
             # A group must arrive as one message, so its large payloads go ahead of it,
@@ -343,7 +330,7 @@ class Worker:
         messages.extend(parts)
         for transfer, lot in done:
             if lot.wanted():
-                flags = Flag.ONCE if lot.once else 0
+                flags = (_ONCE if lot.once else 0) | (_MORE if self.gathers else 0)
                 slots: list[Slot] = [transfer]
                 traced = self._traces(now, [lot])
                 columns = [lot.ticket], lot.left(now)
@@ -351,6 +338,21 @@ class Worker:
         if self._cancels:
             tickets, self._cancels = self._cancels, []
             messages.extend(protocol.cancels(tickets))
+        return messages
+
+    def _new_work(self, now: float) -> list[Frames]:
+        """Return what it has been assigned, with the word on whether more is coming."""
+        lots, self._out = self._out, []
+        word, self._word = self._word, 0
+        last = word == _GO and not _is_one_message(lots)
+        flags = _MORE if last else word
+        messages = []
+        for once in (False, True):
+            share = [lot for lot in lots if lot.once is once]
+            if share:
+                messages += self._bundles(now, share, flags | _ONCE if once else flags)
+        if last:  # the batch is whole only with all that has been sent
+            messages.append(protocol.work(_GO, [], [], [], []))
         return messages
 
     def _bundles(self, now: float, lots: list[Lot], flags: int) -> list[Frames]:
@@ -417,6 +419,8 @@ class Worker:
 
 
 def _is_one_message(lots: list[Lot]) -> bool:
+    if not lots:
+        return False
     rows, size = sum(len(lot.ids) for lot in lots), sum(lot.size for lot in lots)
     return rows <= MAX_ROWS and size <= BUNDLE and all(lot.once is lots[0].once for lot in lots)
 
