@@ -208,6 +208,8 @@ class Scheduler:
         lots = self._without_late(now, lots)
         self._share_out(now, lots, [(share.worker, share.items) for share in shares])
         for worker, _, more in shares:
+            if not (more and worker.open):
+                worker.free_at = now + worker.batch_time(worker.assigned)
             worker.tell_more(more and worker.open)
             self.dirty[worker] = None
         return True

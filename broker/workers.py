@@ -298,7 +298,8 @@ class Worker:
 
     def tell_more(self, more: bool) -> None:
         """With what it is given now, say whether its batch is to begin without others."""
-        self.gathers, self.goes = more, not more
+        self.gathers = more
+        self.goes |= not more  # what it is given after that is for the batch after this one
         self._word = _MORE if more else _GO
 
     def cancel(self, ticket: int) -> None:

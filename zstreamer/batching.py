@@ -197,19 +197,18 @@ class Batcher(Generic[Item]):
 
     def _hold(self, running: int) -> float | None:
         """Return until when to wait for callers who are about to return; None for not at all."""
-        items, until = self.batch_size, math.inf
+        items, until, ended = self.batch_size, math.inf, self._returns.ended
         if self._more is None:
             beta, alpha = self._time.beta, self._time.alpha
             hold = self._returns.hold(len(self._items), running, items, beta, alpha)
             if hold is None:
                 return None
-            items, until = hold.items, hold.until
+            items, until = hold.items, ended + hold.until
         elif not self._more:
             return None
-        ended = self._returns.ended
         oldest = next(iter(self._items.values())).arrived
         in_time = min(item.deadline for item in self._items.values()) - self._time(items)
-        return min(ended + until, max(ended, oldest) + self._max_latency, in_time)
+        return min(until, max(ended, oldest) + self._max_latency, in_time)
 
     def _batch(self) -> list[Item]:
         if self._max_cost is None and not next(iter(self._items.values())).cost:

@@ -270,11 +270,14 @@ class Cluster:
                 worker.gathers = False
                 touched[id(worker)] = worker
         for worker, number, more in shares or ():
-            worker.gathers, worker.goes = more, not more
+            worker.gathers = more
+            worker.goes |= not more
             worker.batcher.told(more)
             self._give(worker, self._queue[:number])
             del self._queue[:number]
             touched[id(worker)] = worker
+            if not more:
+                worker.free_at = self.now + worker.time(worker.assigned)
         if self._gathering.look_at < math.inf:
             self._at(self._gathering.look_at + LATE, lambda: self._send([]))
         return touched
