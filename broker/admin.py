@@ -6,8 +6,8 @@
 /metrics   for Prometheus, see docs/metrics.md
 /status    the snapshot as JSON
 /          the page for people, see `zstreamer.broker.live`
-/operator  POST {"action": "drain", "refuse", "resume" or "route", "name": …}, see
-           `zstreamer.broker.orders`
+/operator  POST {"action": …, "name": …}, see `zstreamer.broker.operator` for the actions, and
+           `zstreamer.broker.orders` for who may give them
 
 Beyond loopback, and where the broker asks for keys, what is not for probes needs a bearer token
 (`zstreamer keys http NAME`).

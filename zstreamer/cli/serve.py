@@ -52,6 +52,7 @@ def broker(config: BrokerConfig) -> int:
     epilog=example(
         "zstreamer worker bert_model:ManagedBertModel --num 2",
         "zstreamer worker hf:sentence-transformers/all-MiniLM-L6-v2 --model minilm",
+        "zstreamer worker --repository models",
         "zstreamer worker bert_model:ManagedBertModel --broker tcp://10.0.0.5:7788 "
         "--model bert --num 8 --devices 0,1,2,3 --batch-size 64",
     ),
@@ -178,7 +179,7 @@ def _with_current_folder(config: WorkerConfig) -> WorkerConfig:
     if not config.target:
         raise ConfigError(
             "no model given: name it as MODULE:NAME, such as bert_model:ManagedBertModel, or as "
-            "hf:NAME for a model of the hub"
+            "hf:NAME for a model of the hub; or give a folder of models with --repository"
         )
     config = found(config)
     return replace(config, import_path=(*config.import_path, str(Path.cwd())))

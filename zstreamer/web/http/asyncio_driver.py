@@ -226,8 +226,8 @@ class AsyncioConnection(asyncio.BufferedProtocol):
         def told(done: asyncio.Future[dict[str, object]]) -> None:
             try:
                 said = done.result()
-            except ZStreamerError as error:
-                self._follow(step.failed(error))
+            except Exception as error:  # noqa: BLE001  # a caller waits, whatever it is
+                self._follow(step.failed(error))  # type: ignore[arg-type]  # it takes them all
             else:
                 self._follow(step.answered(said))
 
