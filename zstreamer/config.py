@@ -198,6 +198,11 @@ class BrokerConfig(Config):
         """The ZeroMQ endpoint to bind for workers."""
         return self.worker_address or self._at(self.worker_port)
 
+    @property
+    def http_url(self) -> str:
+        """The URL of the HTTP port, as it is bound."""
+        return self._at(self.http_port).replace("tcp", "http", 1)
+
     def _at(self, port: int) -> str:
         return f"tcp://[{self.host}]:{port}" if ":" in self.host else f"tcp://{self.host}:{port}"
 

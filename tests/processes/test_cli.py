@@ -467,9 +467,11 @@ def test_gateway_of_up_is_told_where_the_broker_and_what_the_model_is(monkeypatc
     monkeypatch.setenv("ZSTREAMER_PORT", "7000")
     asked = UpConfig(http=8000, http_processes=2)
     with serve.up.make_context("up", ["a:B", "--config", str(path)]):
-        config = serve._gateway(asked, "tcp://127.0.0.1:7000", WorkerConfig(model="bert"))
+        broker = BrokerConfig(host="::", insecure=True, port=7000, http_port=7002)
+        config = serve._gateway(asked, broker, WorkerConfig(model="bert"))
     assert config == GatewayConfig(
-        broker=("tcp://127.0.0.1:7000",),
+        broker=("tcp://[::1]:7000",),
+        broker_url=("http://[::1]:7002",),
         port=8000,
         processes=2,
         model="bert",

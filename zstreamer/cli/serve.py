@@ -106,7 +106,7 @@ def up(broker_config: BrokerConfig, worker_configs: list[WorkerConfig], config: 
     clients = _reachable(broker_config.client_endpoint)
     gateway_config = None
     if config.http:
-        gateway_config = _gateway(config, clients, broker_config, worker_configs[0])
+        gateway_config = _gateway(config, broker_config, worker_configs[0])
     click.echo(f"clients connect to {clients}", err=True)
     with StopRequests() as stop, ExitStack() as stack:
         started = [stack.enter_context(Process("zstreamer.broker", broker_config))]
@@ -134,15 +134,15 @@ def _check_apart(configs: list[WorkerConfig]) -> None:
 
 
 def _gateway(
-    config: UpConfig, broker: str, broker_config: BrokerConfig, worker_config: WorkerConfig
+    config: UpConfig, broker_config: BrokerConfig, worker_config: WorkerConfig
 ) -> GatewayConfig:
     """The gateway of `up`: its own settings come from variables and the file."""
     from zstreamer.web.gateway.parent import check_installed
 
     check_installed()
     flags: dict[str, object] = {
-        "broker": broker,
-        "broker_url": _reachable(f"http://{broker_config.host}:{broker_config.http_port}"),
+        "broker": _reachable(broker_config.client_endpoint),
+        "broker_url": _reachable(broker_config.http_url),
         "operator_token": broker_config.operator_token,
         "keys": worker_config.keys,
         "host": config.http_host,
