@@ -1,4 +1,7 @@
-"""Reads and writes files that nobody else may read; a file with loose modes is refused."""
+"""Reads and writes files that nobody else may read, and tells whether a file has changed.
+
+A file with loose modes is refused.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,29 @@ import os
 import secrets
 import stat
 from pathlib import Path
+from typing import TypeAlias
 
 from zstreamer.setting import ConfigError
 
 MAX_SIZE = 64 * 1024
 """Bytes of a key's file."""
+
+Stamp: TypeAlias = "tuple[int, int, int]"
+"""Differs once a file was changed or replaced: time in nanoseconds, inode, size in bytes."""
+
+
+def stamp(path: Path) -> Stamp:
+    """Return the stamp of a file as it is now; raises OSError where it cannot be looked at."""
+    found = path.stat()
+    return found.st_mtime_ns, found.st_ino, found.st_size
+
+
+def stamp_or_none(path: Path) -> Stamp | None:
+    """Return the stamp of a file as it is now, or None where it cannot be looked at."""
+    try:
+        return stamp(path)
+    except OSError:
+        return None
 
 
 def read(path: Path) -> str:
