@@ -42,7 +42,10 @@ NONE = "none"
     help="Have a version run copies of items, and drop its answers; none ends that.",
 )
 @click.option(
-    "--shadow-share", type=float, metavar="SHARE", help="Of the items, what is copied (1)."
+    "--shadow-share",
+    type=float,
+    metavar="SHARE",
+    help="Share of the items that is copied. [dim](1)[/]",
 )
 @click.option(
     "--alias", metavar="MODEL|MODEL@VERSION", help="What NAME stands for; none ends that."
