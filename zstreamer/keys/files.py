@@ -81,7 +81,7 @@ def write(path: Path, text: str, *, replace: bool = False) -> None:
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         if not replace and path.exists():
-            raise ConfigError(f"{path} is there already")
+            raise ConfigError(f"{path} is there already: remove it, or choose another name")
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)

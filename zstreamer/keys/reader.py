@@ -90,7 +90,7 @@ class _Entries(Generic[E]):
                 if strict:
                     raise
                 if path not in self._bad:
-                    log.error("a key is not as it should be: %s", error)  # noqa: TRY400
+                    log.error("a key's file is not used: %s", error)  # noqa: TRY400
                 self._bad.add(path)
         return changed
 
@@ -99,7 +99,7 @@ class _Entries(Generic[E]):
         if strict:
             raise ConfigError(words) from None
         if not self._lost:
-            log.error("%s; the keys of before hold", words)
+            log.error("%s; all keys stay as they were", words)
         self._lost = True
 
     def __call__(self) -> list[E]:
@@ -163,7 +163,7 @@ class Reader:
         except ConfigError as error:
             if not self._own_is_bad:
                 kept = "key" if stamped else "key and lists"
-                log.error("the broker keeps its %s of before: %s", kept, error)  # noqa: TRY400
+                log.error("the broker keeps its old %s: %s", kept, error)  # noqa: TRY400
             self._own_is_bad = True
             return False
         self._own_stamp, self._own_is_bad = stamped, False
@@ -181,7 +181,7 @@ class Reader:
             try:
                 self.look()
             except Exception:
-                log.exception("the keys could not be read; those of before hold")
+                log.exception("the keys could not be read; they stay as they were")
 
 
 class CallersReader:
