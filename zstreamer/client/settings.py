@@ -11,7 +11,7 @@ from zstreamer import codec
 from zstreamer.client.calls import Call, Watch
 from zstreamer.client.items import Items, listed
 from zstreamer.client.tally import Tallies
-from zstreamer.config import addresses
+from zstreamer.config import addresses, check_heartbeat
 from zstreamer.errors import BadRequest
 from zstreamer.keys import credentials
 from zstreamer.keys.ring import MAX_TENANT, Role, is_tenant
@@ -54,11 +54,17 @@ class Settings:
         self.addresses = addresses(address)
         self.credentials = credentials.given(keys, Role.CLIENT)
         self.codec = codec.PLAIN
+        if words := _misnamed(model):
+            raise ValueError(words)
         self.model = model
         self.timeout = positive_seconds("timeout", timeout)
         self._budget = min(self.timeout, MAX_SECONDS)
         self.connect_timeout = positive_seconds("connect_timeout", connect_timeout)
-        self.options = transport.Options(heartbeat, heartbeat_timeout)
+        self.options = transport.Options(
+            positive_seconds("heartbeat", heartbeat),
+            positive_seconds("heartbeat_timeout", heartbeat_timeout),
+        )
+        check_heartbeat(*self.options)
         self.tallies = Tallies()
 
     def named(self, model: str | None) -> str:
@@ -66,11 +72,9 @@ class Settings:
 
         Raises BadRequest where it cannot be a model's name.
         """
-        name: object = self.model if model is None else model  # whatever a caller gives
-        if not isinstance(name, str) or not 1 <= len(name) <= MAX_NAME:
-            raise BadRequest(f"a model's name has 1 to {MAX_NAME} characters, not {name!r:.50}")
-        if not name.isascii() and any("\ud800" <= each <= "\udfff" for each in name):
-            raise BadRequest(f"a model's name is text that UTF-8 can write, not {name!r:.50}")
+        name = self.model if model is None else model
+        if words := _misnamed(name):
+            raise BadRequest(words)
         return name
 
     def call(
@@ -133,6 +137,15 @@ class Settings:
         if timeout is None:
             return self._budget
         return min(positive_seconds("timeout", timeout), MAX_SECONDS)
+
+
+def _misnamed(name: object) -> str:
+    """Return why a name, whatever a caller gives, cannot be a model's; empty where it can."""
+    if not isinstance(name, str) or not 1 <= len(name) <= MAX_NAME:
+        return f"a model's name has 1 to {MAX_NAME} characters, not {name!r:.50}"
+    if not name.isascii() and any("\ud800" <= each <= "\udfff" for each in name):
+        return f"a model's name is text that UTF-8 can write, not {name!r:.50}"
+    return ""
 
 
 def whole_priority(value: int) -> int:

@@ -9,7 +9,7 @@ programs, on the class in `base`. `address` is the rule for addresses.
 """
 
 from zstreamer.config.address import addresses, is_looked_up, stays_on_machine
-from zstreamer.config.base import Config, from_json, to_json
+from zstreamer.config.base import Config, check_heartbeat, from_json, to_json
 from zstreamer.config.broker import BrokerConfig
 from zstreamer.config.client import ClientConfig, MapConfig, OperatorConfig
 from zstreamer.config.defaults import (
@@ -61,6 +61,7 @@ __all__ = [
     "UpConfig",
     "WorkerConfig",
     "addresses",
+    "check_heartbeat",
     "from_json",
     "is_looked_up",
     "stays_on_machine",

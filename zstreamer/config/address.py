@@ -19,16 +19,23 @@ def addresses(
 
     Raises ConfigError where there is none, or where a program could not connect to one.
     """
-    listed = given.split(",") if isinstance(given, str) else given
-    found = tuple(stripped for each in listed if (stripped := each.strip()))
     fix = f"give tcp://HOST:{port}, tcp+dns://NAME:{port}, file:/PATH or ipc://PATH"
+    value: object = given  # whatever a caller without type checks gives
+    if isinstance(value, bytes) or not isinstance(value, Iterable):
+        raise ConfigError(f"{name} {value!r:.100} is not text: {fix}")
+    found = []
+    for each in value.split(",") if isinstance(value, str) else value:
+        if not isinstance(each, str):
+            raise ConfigError(f"{name} {each!r:.100} is not text: {fix}")
+        if not (address := each.strip()):
+            continue
+        match = re.fullmatch(r"tcp(?:\+dns)?://.+:(\d{1,5})|ipc://.+|file:/.+", address)
+        if match is None or not 0 < int(match[1] or 1) < 65536:
+            raise ConfigError(f"{name} {address!r} is not an address: {fix}")
+        found.append(address)
     if not found:
         raise ConfigError(f"no {name} to connect to: {fix}")
-    for each in found:
-        match = re.fullmatch(r"tcp(?:\+dns)?://.+:(\d{1,5})|ipc://.+|file:/.+", each)
-        if match is None or not 0 < int(match[1] or 1) < 65536:
-            raise ConfigError(f"{name} {each!r} is not an address: {fix}")
-    return found
+    return tuple(found)
 
 
 def is_looked_up(address: str) -> bool:

@@ -34,12 +34,16 @@ class Config:
 C = TypeVar("C", bound=Config)
 
 
+BRIEFEST, LONGEST = 0.001, 6553.0
+"""Seconds of a heartbeat at the least, and of silence at the most, that ZeroMQ knows."""
+
+
 def check_heartbeat(heartbeat: float, timeout: float) -> None:
     """Raise ConfigError where a peer would count as lost between two heartbeats; seconds."""
-    if not 0 < heartbeat < timeout:
+    if not BRIEFEST <= heartbeat <= timeout - BRIEFEST < LONGEST:
         raise ConfigError(
             f"heartbeat is {heartbeat:g} s and heartbeat_timeout {timeout:g} s: the timeout must "
-            "be the longer, best four times"
+            f"be the longer, best four times; {BRIEFEST:g} s to {LONGEST:,.0f} s are possible"
         )
 
 
