@@ -16,6 +16,7 @@ from zstreamer.client.client import Client
 from zstreamer.client.future import Future
 from zstreamer.client.items import Items
 from zstreamer.client.outputs import Options, Outputs
+from zstreamer.client.settings import whole_priority
 from zstreamer.client.status import fetch
 from zstreamer.config import JOB_PATIENCE, JOB_PRIORITY, JOB_TIMEOUT, TIMEOUT, BrokerConfig
 from zstreamer.doctor import Report, examine
@@ -124,7 +125,7 @@ class ThreadedStreamer:
         Arguments and errors as for `Client.map`.
         """
         options = Options(items, start, chunk, patience, progress, return_exceptions)
-        return Outputs(options, BatchesPort(self._batches, timeout, priority))
+        return Outputs(options, BatchesPort(self._batches, timeout, whole_priority(priority)))
 
     def destroy_workers(self) -> None:
         """End the model's thread once the batch that runs is done, and its callers answered.

@@ -7,7 +7,7 @@ from typing import Any
 
 from zstreamer.client.job import Encoded, Window
 from zstreamer.client.port import Ended
-from zstreamer.client.settings import positive_seconds, whole_priority
+from zstreamer.client.settings import positive_seconds
 from zstreamer.errors import ZStreamerError
 from zstreamer.local.threaded import Batches
 
@@ -26,7 +26,7 @@ class BatchesPort:
     def __init__(self, batches: Batches, timeout: float, priority: int) -> None:
         self._batches = batches
         self._timeout = positive_seconds("timeout", timeout)
-        self._priority = whole_priority(priority)
+        self._priority = priority
 
     def encode(self, items: Sequence[object], first: int) -> list[Encoded]:  # noqa: ARG002
         """Return the items as they are: nothing is sent."""
