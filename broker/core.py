@@ -312,7 +312,7 @@ class BrokerCore:
 
     def wake_at(self) -> float:
         """Return the monotonic seconds at which `poll` must be called at the latest."""
-        return self._next_tick
+        return min(self._next_tick, self.scheduler.wake_at())
 
     # What the messages mean
 

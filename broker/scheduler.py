@@ -12,6 +12,7 @@ docs/protocol.md.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import compress, groupby
@@ -61,6 +62,7 @@ class Scheduler:
         self._ticket = 0
         self._use = 0
         self._ready: dict[Model, None] = {}
+        self._gathering: dict[Model, None] = {}
 
     def touch(self, model: Model, worker: Worker | None = None) -> None:
         """Something changed for this model, or this worker: look at it in the next `dispatch`."""
@@ -72,6 +74,7 @@ class Scheduler:
         """Queue new items."""
         self._count_in(lot)
         lot.model.queue.push(lot)
+        lot.model.came(lot)
 
     def cancel(self, client: ClientRecord, ids: Iterable[int]) -> None:
         """The caller no longer waits for these, as far as they are open."""
@@ -170,6 +173,8 @@ class Scheduler:
 
     def dispatch(self, now: float) -> None:
         """Hand out what workers have room for."""
+        for model in [m for m in self._gathering if m.gathering.look_at <= now]:
+            self._ready[model] = None
         ready, self._ready = self._ready, {}
         for model in ready:
             if model.others_first:
@@ -182,7 +187,36 @@ class Scheduler:
                 self._dispatch_suspects(now, model)
             self._dispatch_others(now, model)
 
+    def wake_at(self) -> float:
+        """Return the monotonic seconds at which `dispatch` has something to do; inf for never."""
+        return min((model.gathering.look_at for model in self._gathering), default=math.inf)
+
+    def _gather(self, now: float, model: Model) -> bool:
+        """Have the model's workers gather batches; return whether they do."""
+        gathering, workers = model.gathering, model.open_to_all()
+        alone = not (model.others or model.suspects or model.inquest)
+        shares = gathering.shares(now, model.queue.items, model.out, workers) if alone else None
+        if shares is None:
+            self._gathering.pop(model, None)
+            for worker in [w for w in model.workers.values() if w.gathers]:
+                worker.tell_more(False)
+                self.dirty[worker] = None
+            return False
+        self._gathering[model] = None
+        lots = model.queue.take(sum(share.items for share in shares))
+        self._count_out(lots)
+        lots = self._without_late(now, lots)
+        self._share_out(now, lots, [(share.worker, share.items) for share in shares])
+        for worker, _, more in shares:
+            if not (more and worker.open):
+                worker.free_at = now + worker.batch_time(worker.assigned)
+            worker.tell_more(more and worker.open)
+            self.dirty[worker] = None
+        return True
+
     def _dispatch_others(self, now: float, model: Model) -> None:
+        if (len(model.workers) > 1 or model in self._gathering) and self._gather(now, model):
+            return
         while (items := model.queue.items) and (workers := model.open_to_all()):
             shares = dispatch.earliest(now, workers, items)
             total = sum(count for _, count in shares)
@@ -275,6 +309,7 @@ class Scheduler:
             self.fail(undone.twice, may_have_run())
             self._died(model, undone.in_company())
             self._died_alone(model, undone.alone(), undone.how)
+        model.ended(now, worker, len(report.done) if answers else 0)
         self.touch(model, worker)
 
     def _answered(

@@ -47,6 +47,8 @@ MAX_BACKLOG = 10**9
 MAX_MICROSECONDS = MAX_BUDGET * 1000
 """What a worker may say of its backlog and its speed; beyond, it is taken for this."""
 
+_ONCE, _MORE, _GO = int(Flag.ONCE), int(Flag.MORE), int(Flag.GO)  # an enum's | costs a microsecond
+
 SLOW = 10
 """Times as long as its measured speed says a worker may take for what it holds."""
 
@@ -66,6 +68,9 @@ class Worker:
         info: what people may want to know of it.
         principal: whose key it has; None where the broker asks for none.
         traces: it takes the contexts of traces in WORK.
+        max_latency: seconds for which it may be told to hold a batch for more items.
+        gathers: it was told that more items are coming; `goes`: that none are, and it has not said
+            since that it has begun.
         named, declared: bytes that its host and device, and its inputs and outputs, may take.
         heard: when it said anything last, in monotonic seconds.
         moved: when it last had no ticket, or said something of the oldest that it has.
@@ -97,6 +102,8 @@ class Worker:
         self.info = info
         self.principal: Principal | None = None
         self.traces = False
+        self.max_latency = job.max_latency
+        self.gathers = self.goes = False
         names = ("host", "device")
         self.named = sum(4 * len(str(info.get(key, ""))) for key in names)
         self.declared = sum(
@@ -130,6 +137,7 @@ class Worker:
         self._alone: list[list[Lot]] = []
         self._cancels: list[int] = []
         self._plain: list[Frames] = []
+        self._word = 0
 
     @property
     def held(self) -> int:
@@ -280,12 +288,19 @@ class Worker:
             begun &= self.tickets.keys()
         if self._oldest in begun and self._oldest not in self.running:
             self.moved = now
+        self.gathers = self.goes = False
         if begun:
             self.begun_at = now
             self.batches += 1
             self.begun += len(begun)
             self.running |= begun
             self.free_at = now + (self.batch_time(len(begun)) or dispatch.UNKNOWN_BETA)
+
+    def tell_more(self, more: bool) -> None:
+        """With what it is given now, say whether its batch is to begin without others."""
+        self.gathers = more
+        self.goes |= not more  # what it is given after that is for the batch after this one
+        self._word = _MORE if more else _GO
 
     def cancel(self, ticket: int) -> None:
         """An item is no longer wanted: take its ticket back if WORK has not left, else say so."""
@@ -305,12 +320,8 @@ class Worker:
     def flush(self, now: float) -> list[Frames]:
         """Return the messages that are to leave now, in order."""
         messages, self._plain = self._plain, []
-        if self._out:
-            lots, self._out = self._out, []
-            for once in (False, True):
-                share = [lot for lot in lots if lot.once is once]
-                if share:
-                    messages.extend(self._bundles(now, share, Flag.ONCE if once else 0))
+        if self._out or self._word:
+            messages.extend(self._new_work(now))
         groups, self._alone = self._alone, []
         for group in groups:
             # A group must arrive as one message, so its large payloads go ahead of it,
@@ -320,7 +331,7 @@ class Worker:
         messages.extend(parts)
         for transfer, lot in done:
             if lot.wanted():
-                flags = Flag.ONCE if lot.once else 0
+                flags = (_ONCE if lot.once else 0) | (_MORE if self.gathers else 0)
                 slots: list[Slot] = [transfer]
                 traced = self._traces(now, [lot])
                 columns = [lot.ticket], lot.left(now)
@@ -328,6 +339,21 @@ class Worker:
         if self._cancels:
             tickets, self._cancels = self._cancels, []
             messages.extend(protocol.cancels(tickets))
+        return messages
+
+    def _new_work(self, now: float) -> list[Frames]:
+        """Return what it has been assigned, with the word on whether more is coming."""
+        lots, self._out = self._out, []
+        word, self._word = self._word, 0
+        last = word == _GO and not _is_one_message(lots)
+        flags = _MORE if last else word
+        messages = []
+        for once in (False, True):
+            share = [lot for lot in lots if lot.once is once]
+            if share:
+                messages += self._bundles(now, share, flags | _ONCE if once else flags)
+        if last:  # the batch is whole only with all that has been sent
+            messages.append(protocol.work(_GO, [], [], [], []))
         return messages
 
     def _bundles(self, now: float, lots: list[Lot], flags: int) -> list[Frames]:
@@ -391,6 +417,13 @@ class Worker:
         slots, frames = protocol.lay_out(payloads) if small else protocol.all_apart(payloads)
         traced = self._traces(now, group)
         return [*messages, self._work(flags, *_columns(now, group), slots, frames, traced)]
+
+
+def _is_one_message(lots: list[Lot]) -> bool:
+    if not lots:
+        return False
+    rows, size = sum(len(lot.ids) for lot in lots), sum(lot.size for lot in lots)
+    return rows <= MAX_ROWS and size <= BUNDLE and all(lot.once is lots[0].once for lot in lots)
 
 
 def _columns(now: float, lots: list[Lot]) -> tuple[list[int], list[int]]:
