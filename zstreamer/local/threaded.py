@@ -27,7 +27,7 @@ from zstreamer import failure
 from zstreamer.batching import Batcher, BatchTime
 from zstreamer.client.future import Future
 from zstreamer.client.items import Items, listed
-from zstreamer.client.settings import positive_seconds
+from zstreamer.client.settings import positive_seconds, whole_priority
 from zstreamer.errors import Cancelled, NoWorker, WorkerLost, ZStreamerError
 from zstreamer.local.calls import Backlog, Call, Item, late
 from zstreamer.local.traces import Traces
@@ -179,7 +179,7 @@ class Batches:
         budget = self._timeout if timeout is None else positive_seconds("timeout", timeout)
         if self._closed:
             raise Cancelled("the streamer is closed")
-        call = Call(rows, min(budget, LONGEST), operator.index(priority), keep_errors)
+        call = Call(rows, min(budget, LONGEST), whole_priority(priority), keep_errors)
         self._traces.begin(call)
         return call
 
