@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from http import HTTPStatus
+
 import rich_click as click
 
 from zstreamer.cli.terminal import clean
 from zstreamer.client import operator
-from zstreamer.config import stays_on_machine
+from zstreamer.config import OperatorConfig, stays_on_machine
 
 
 def order(
@@ -20,6 +23,22 @@ def order(
     """
     point_out(url, token)
     return operator.order(url, token, action, name, change)
+
+
+def carried_out(
+    config: OperatorConfig, action: str, name: str, change: dict[str, object] | None = None
+) -> Iterator[tuple[str, dict[str, object]]]:
+    """Give all brokers an order; yield URL and answer of each that has carried it out.
+
+    Why another has not is said on standard error. Arguments and errors as for `order`.
+    """
+    for url in config.broker_url:
+        status, said = order(url, config.operator_token, action, name, change)
+        if status == HTTPStatus.OK:
+            yield url, said
+        else:
+            why = said.get("error", f"it answered with status {status}")
+            click.echo(clean(f"{url}: not done: {why}"), err=True)
 
 
 def point_out(url: str, token: str) -> None:
