@@ -7,7 +7,8 @@
 
 No socket, clock, thread, log or random source in here. This file says what each message and each
 tick means. Who is connected is in sessions.py, what is admitted in admission.py, what becomes of
-items in scheduler.py, and what clients are told of models in notices.py.
+items in scheduler.py, what clients are told of models in notices.py, and what only time changes in
+timers.py.
 """
 
 from __future__ import annotations
@@ -21,20 +22,15 @@ from zstreamer.broker.clients import ClientRecord
 from zstreamer.broker.facts import Survey
 from zstreamer.broker.models import Model
 from zstreamer.broker.notices import Notices
-from zstreamer.broker.patience import FEWER_WORDS, MAX_WORDS, WORDS_AN_ITEM, WORTH_ITS_WORD
+from zstreamer.broker.patience import MAX_WORDS, WORDS_AN_ITEM, WORTH_ITS_WORD
 from zstreamer.broker.scheduler import Scheduler
 from zstreamer.broker.sessions import Outgoing, Peer, Sessions, Side
-from zstreamer.broker.workers import STALL, Worker
+from zstreamer.broker.timers import Timers
+from zstreamer.broker.workers import Worker
 from zstreamer.config import BrokerConfig
 from zstreamer.keys.ring import Principal
 from zstreamer.wire import protocol
 from zstreamer.wire.protocol import Frames, ProtocolError, WorkerState
-
-TICK = 0.25
-"""Seconds between two looks at everything that only time can change."""
-
-RATE_WEIGHT = 0.1
-"""Weight of the latest tick in a model's rate: the last few seconds count."""
 
 MAX_FOLLOWED = 10_000
 """Lines on the way of items that wait to be logged, at level debug."""
@@ -72,7 +68,8 @@ class BrokerCore:
         self.troubles: list[Exception] = []
         self.survey = Survey()
         self._dirty = self.scheduler.dirty
-        self._next_tick = now
+        parts = self.scheduler, self.sessions, self.admission, self._notices
+        self._timers = Timers(config, now, *parts)
 
     @property
     def draining(self) -> bool:
@@ -198,7 +195,7 @@ class BrokerCore:
                 worker.moved = now  # so many bytes as its window has
                 self._part(now, Side.WORKER, worker, message)
             case protocol.PartOk():
-                if worker.sender.ok():
+                if worker.outbox.sender.ok():
                     worker.words -= 1
                     worker.moved = now
                 self._dirty[worker] = None
@@ -249,8 +246,7 @@ class BrokerCore:
 
     def look_at_versions(self) -> None:
         """Workers or routes may have changed so that other versions are given items now."""
-        for front in self.scheduler.versions.look():
-            self._notices.changed(front, self.clients.values())
+        self._timers.look_at_versions()
 
     @property
     def idle(self) -> bool:
@@ -284,8 +280,8 @@ class BrokerCore:
 
     def poll(self, now: float) -> list[Outgoing]:
         """Do what is due, hand out work, and return the messages that leave now."""
-        if now >= self._next_tick:
-            self._tick(now)
+        if now >= self._timers.due:
+            self._timers.tick(now)
         self.scheduler.dispatch(now)
         out, self.sessions.out = self.sessions.out, []
         dirty = list(self._dirty)
@@ -293,8 +289,9 @@ class BrokerCore:
         for peer in dirty:
             try:
                 if isinstance(peer, Worker):
-                    if peer.session in self.sessions.workers:
-                        out.extend(Outgoing(Side.WORKER, peer.session, f) for f in peer.flush(now))
+                    if (session := peer.session) in self.sessions.workers:
+                        for frames in peer.outbox.flush(now):
+                            out.append(Outgoing(Side.WORKER, session, frames))
                 elif peer.session is not None:
                     out.extend(Outgoing(Side.CLIENT, peer.session, f) for f in peer.flush())
             except Exception as error:  # noqa: BLE001  # the driver logs it
@@ -312,7 +309,7 @@ class BrokerCore:
 
     def wake_at(self) -> float:
         """Return the monotonic seconds at which `poll` must be called at the latest."""
-        return self._next_tick
+        return self._timers.due
 
     # What the messages mean
 
@@ -383,61 +380,3 @@ class BrokerCore:
         self.scheduler.touch(model, worker)
         if model.state_in_words() != before:  # a worker that repeats itself must not flood clients
             self._notices.changed(model, self.sessions.clients.values())
-
-    # What only time changes
-
-    def _tick(self, now: float) -> None:
-        seconds = now - self._next_tick + TICK
-        self._next_tick = now + TICK
-        self._look_at_workers(now)
-        self._look_at_clients(now)
-        for model in self.models.values():
-            model.measure(seconds, RATE_WEIGHT)
-            model.look_at_load(now)
-        self.look_at_versions()
-        self.scheduler.models.forget_idle(now)
-        self.scheduler.versions.forget_idle()
-        for patience in self.sessions.patience.values():
-            patience.forget(now)
-        if now - self.born >= self.config.model_grace:
-            for model in [m for m in self.models.values() if not m.known]:
-                if model.family is None:
-                    del self.models[model.name]
-                if model.queue.items or model.suspects:
-                    error = self.admission.model_not_found(model.name)
-                    self.scheduler.fail_waiting(model, error)
-
-    def _look_at_workers(self, now: float) -> None:
-        for worker in list(self.workers.values()):
-            if not worker.stalled and now - worker.heard > STALL:
-                worker.stalled = True
-                worker.model.look_at(worker)
-                self.counts["stalls"] += 1
-                worker.model.tally.stalls += 1
-            if not worker.late and worker.is_late(now):
-                worker.late = True
-                worker.model.look_at(worker)
-                self.counts["late"] += 1
-                worker.model.tally.late += 1
-            worker.words = max(0, worker.words - int(FEWER_WORDS * TICK))
-            if worker.is_stuck(now):
-                self._expel_stuck(now, worker)
-            elif worker.told > self.config.unread_bytes:
-                self.counts["resets"] += 1
-                words = "requested data was not read; the connection is reset"
-                self.sessions.expel(now, worker, errors.Overloaded(words))
-
-    def _look_at_clients(self, now: float) -> None:
-        for client in list(self.clients.values()):
-            client.words = max(0, client.words - int(FEWER_WORDS * TICK))
-            client.peak_before, client.peak = client.peak, len(client.items)
-            if client.session is None and now - client.lost_at > self.config.resume_grace:
-                self.sessions.forget(client)
-            elif client.unread + client.told > self.config.unread_bytes:
-                self.sessions.reset(now, client)
-
-    def _expel_stuck(self, now: float, worker: Worker) -> None:
-        """It says that it is there, and nothing of what it holds."""
-        self.counts["stuck"] += 1
-        words = f"no report on its tickets for {now - worker.moved:.0f} s"
-        self.sessions.expel(now, worker, errors.DeadlineExceeded(words))

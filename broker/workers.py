@@ -5,29 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import accumulate, repeat, takewhile
 
-from zstreamer.broker import dispatch, traces
+from zstreamer.broker import dispatch
 from zstreamer.broker.introduction import Job
 from zstreamer.broker.lots import Lot
 from zstreamer.broker.models import Model
+from zstreamer.broker.outbox import Outbox
 from zstreamer.broker.patience import WORDS_AN_ITEM
 from zstreamer.config import BrokerConfig
 from zstreamer.keys.ring import Principal
-from zstreamer.system.logs import event
 from zstreamer.wire import protocol
-from zstreamer.wire.protocol import (
-    BUNDLE,
-    MAX_BUDGET,
-    MAX_ROWS,
-    Buffer,
-    Flag,
-    Frames,
-    Report,
-    Slot,
-    Traced,
-    WorkerState,
-)
-from zstreamer.wire.tags import line, tag
-from zstreamer.wire.transfer import Receiver, Sender, cut
+from zstreamer.wire.protocol import MAX_BUDGET, Report, WorkerState
+from zstreamer.wire.transfer import Receiver
 
 LATE = 3.0
 LATE_FACTOR = 3.0
@@ -65,12 +53,12 @@ class Worker:
         facts: what it says of its batches and its machine; empty until it was asked.
         info: what people may want to know of it.
         principal: whose key it has; None where the broker asks for none.
-        traces: it takes the contexts of traces in WORK.
         named, declared: bytes that its host and device, and its inputs and outputs, may take.
         heard: when it said anything last, in monotonic seconds.
         moved: when it last had no ticket, or said something of the oldest that it has.
         words: messages that it has sent lately, less what its items pay for; see `patience`.
         told: bytes of what it was told besides its items; it is not known to have read them.
+        outbox: what is to be sent to it.
         failures: how often its model's process has failed, and `trouble` why the last time.
         batches, begun: reports of items that have begun, and those items.
     """
@@ -96,7 +84,6 @@ class Worker:
         self.window_bytes = config.window_bytes
         self.info = info
         self.principal: Principal | None = None
-        self.traces = False
         names = ("host", "device")
         self.named = sum(4 * len(str(info.get(key, ""))) for key in names)
         self.declared = sum(
@@ -125,11 +112,7 @@ class Worker:
         self.used = 0
         self.served = 0
         self.receiver = Receiver(config.max_payload)
-        self.sender: Sender[Lot] = Sender()
-        self._out: list[Lot] = []
-        self._alone: list[list[Lot]] = []
-        self._cancels: list[int] = []
-        self._plain: list[Frames] = []
+        self.outbox = Outbox(id, self.tickets, model.bundles)
 
     @property
     def held(self) -> int:
@@ -218,16 +201,16 @@ class Worker:
         """Give it items under new tickets, of which this is the first."""
         self._register(ticket, lot)
         if lot.large:
-            self.sender.start(lot.payloads[0], lot)
+            self.outbox.sender.start(lot.payloads[0], lot)
         else:
-            self._out.append(lot)
+            self.outbox.lots.append(lot)
 
     def assign_alone(self, ticket: int, group: list[Lot]) -> None:
         """Give it items that are to run as one batch of their own."""
         for lot in group:
             self._register(ticket, lot)
             ticket += len(lot)
-        self._alone.append(group)
+        self.outbox.alone.append(group)
 
     def _register(self, ticket: int, lot: Lot) -> None:
         lot.worker = self
@@ -290,114 +273,14 @@ class Worker:
     def cancel(self, ticket: int) -> None:
         """An item is no longer wanted: take its ticket back if WORK has not left, else say so."""
         lot = self.tickets[ticket]
-        if lot.large and self.sender.give_up(lot):
+        if lot.large and self.outbox.sender.give_up(lot):
             self.release([ticket])
             self.bytes -= lot.size
         else:
-            self._cancels.append(ticket)
+            self.outbox.cancels.append(ticket)
 
     def tell(self, message: protocol.Message) -> None:
         """Send it a message without items."""
         frames = protocol.plain(message)
         self.told += protocol.cost(frames)
-        self._plain.append(frames)
-
-    def flush(self, now: float) -> list[Frames]:
-        """Return the messages that are to leave now, in order."""
-        messages, self._plain = self._plain, []
-        if self._out:
-            lots, self._out = self._out, []
-            for once in (False, True):
-                share = [lot for lot in lots if lot.once is once]
-                if share:
-                    messages.extend(self._bundles(now, share, Flag.ONCE if once else 0))
-        groups, self._alone = self._alone, []
-        for group in groups:
-            # A group must arrive as one message, so its large payloads go ahead of it,
-            # all at once: suspects are few and rare.
-            messages.extend(self._parts_first(now, group))
-        parts, done = self.sender.poll()
-        messages.extend(parts)
-        for transfer, lot in done:
-            if lot.wanted():
-                flags = Flag.ONCE if lot.once else 0
-                slots: list[Slot] = [transfer]
-                traced = self._traces(now, [lot])
-                columns = [lot.ticket], lot.left(now)
-                messages.append(self._work(flags, *columns, slots, [], traced))
-        if self._cancels:
-            tickets, self._cancels = self._cancels, []
-            messages.extend(protocol.cancels(tickets))
-        return messages
-
-    def _bundles(self, now: float, lots: list[Lot], flags: int) -> list[Frames]:
-        tickets, budgets = _columns(now, lots)
-        payloads: list[Buffer] = [payload for lot in lots for payload in lot.payloads]
-        size = sum(lot.size for lot in lots)
-        traced = self._traces(now, lots)
-        self.model.bundles.work.observe(len(tickets))
-        if protocol.fits_inline(size, len(tickets)):  # the head holds all
-            return [self._work(flags, tickets, budgets, payloads, [], traced)]  # type: ignore[arg-type]  # list is invariant
-        if size <= BUNDLE and len(tickets) <= MAX_ROWS:
-            slots, frames = protocol.lay_out(payloads)  # type: ignore[arg-type]  # list is invariant
-            return [self._work(flags, tickets, budgets, slots, frames, traced)]
-        messages = []
-        rows = list(zip(tickets, budgets, payloads, strict=True))
-        for bundle in protocol.bundles(rows, lambda row: len(row[2])):
-            slots, frames = protocol.lay_out([payload for _, _, payload in bundle])
-            columns = [ticket for ticket, _, _ in bundle], [budget for _, budget, _ in bundle]
-            here = traces.among(traced, columns[0]) if traced else traced
-            messages.append(self._work(flags, *columns, slots, frames, here))
-        return messages
-
-    def _traces(self, now: float, lots: list[Lot]) -> list[Traced]:
-        return traces.of(now, lots) if self.traces else []
-
-    def _work(
-        self,
-        flags: int,
-        tickets: list[int],
-        budgets: list[int],
-        slots: list[Slot],
-        frames: Frames,
-        traced: list[Traced],
-    ) -> Frames:
-        followed = self.model.bundles.followed
-        if followed is None:
-            return protocol.work(flags, tickets, budgets, slots, frames, None, traced)
-        lots = [self.tickets[ticket] for ticket in tickets]
-        tagged = [
-            tag(lot.client.id, lot.ids[ticket - lot.ticket])
-            for lot, ticket in zip(lots, tickets, strict=True)
-        ]
-        worker = f"{self.id:016x}"
-        followed.append(
-            event("items leave", worker=worker, items=line(tagged), first_ticket=tickets[0])
-        )
-        return protocol.work(flags, tickets, budgets, slots, frames, tagged, traced)
-
-    def _parts_first(self, now: float, group: list[Lot]) -> list[Frames]:
-        messages: list[Frames] = []
-        payloads: list[Slot] = []
-        for lot in group:
-            if lot.large:
-                transfer = self.sender.reserve()
-                messages.extend(protocol.part(transfer, frame) for frame in cut(lot.payloads[0]))
-                payloads.append(transfer)
-            else:
-                payloads.extend(lot.payloads)
-        flags = Flag.ALONE | (Flag.ONCE if group[0].once else 0)
-        small = sum(lot.size for lot in group if not lot.large) <= BUNDLE
-        slots, frames = protocol.lay_out(payloads) if small else protocol.all_apart(payloads)
-        traced = self._traces(now, group)
-        return [*messages, self._work(flags, *_columns(now, group), slots, frames, traced)]
-
-
-def _columns(now: float, lots: list[Lot]) -> tuple[list[int], list[int]]:
-    """Return the tickets and the budgets, in milliseconds, of these lots' items."""
-    tickets: list[int] = []
-    budgets: list[int] = []
-    for lot in lots:
-        tickets.extend(range(lot.ticket, lot.ticket + len(lot.ids)))
-        budgets += lot.left(now)
-    return tickets, budgets
+        self.outbox.plain.append(frames)

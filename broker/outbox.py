@@ -1,0 +1,145 @@
+"""What is to be sent to one worker: its items as WORK, and the rest in order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from zstreamer.broker import traces
+from zstreamer.broker.lots import Lot
+from zstreamer.broker.tally import Bundles
+from zstreamer.system.logs import event
+from zstreamer.wire import protocol
+from zstreamer.wire.protocol import BUNDLE, MAX_ROWS, Buffer, Flag, Frames, Slot, Traced
+from zstreamer.wire.tags import line, tag
+from zstreamer.wire.transfer import Sender, cut
+
+_ONCE = int(Flag.ONCE)
+
+
+class Outbox:
+    """Packs lots into messages, once a turn.
+
+    Args:
+        worker: its id, for the log.
+        tickets: for each item that the worker holds the lot that it went out in.
+        bundles: counts how many items each WORK carries.
+
+    Attributes:
+        plain: messages without items; they leave first.
+        lots: that are to leave.
+        alone: groups of lots, each of which is to run as one batch of its own.
+        cancels: tickets whose item is no longer wanted.
+        sender: of large payloads.
+        traces: the worker takes the contexts of traces.
+    """
+
+    def __init__(self, worker: int, tickets: Mapping[int, Lot], bundles: Bundles) -> None:
+        self.plain: list[Frames] = []
+        self.lots: list[Lot] = []
+        self.alone: list[list[Lot]] = []
+        self.cancels: list[int] = []
+        self.sender: Sender[Lot] = Sender()
+        self.traces = False
+        self._worker = worker
+        self._tickets = tickets
+        self._bundles = bundles
+
+    def flush(self, now: float) -> list[Frames]:
+        """Return the messages that are to leave now, in order."""
+        messages, self.plain = self.plain, []
+        if self.lots:
+            lots, self.lots = self.lots, []
+            for once in (False, True):
+                share = [lot for lot in lots if lot.once is once]
+                if share:
+                    messages.extend(self._work_for(now, share, Flag.ONCE if once else 0))
+        groups, self.alone = self.alone, []
+        for group in groups:
+            # A group must arrive as one message, so its large payloads go ahead of it,
+            # all at once: suspects are few and rare.
+            messages.extend(self._parts_first(now, group))
+        parts, done = self.sender.poll()
+        messages.extend(parts)
+        for transfer, lot in done:
+            if lot.wanted():
+                flags = Flag.ONCE if lot.once else 0
+                slots: list[Slot] = [transfer]
+                traced = self._traces(now, [lot])
+                columns = [lot.ticket], lot.left(now)
+                messages.append(self._work(flags, *columns, slots, [], traced))
+        if self.cancels:
+            tickets, self.cancels = self.cancels, []
+            messages.extend(protocol.cancels(tickets))
+        return messages
+
+    def _work_for(self, now: float, lots: list[Lot], flags: int) -> list[Frames]:
+        tickets, budgets = _columns(now, lots)
+        payloads: list[Buffer] = [payload for lot in lots for payload in lot.payloads]
+        size = sum(lot.size for lot in lots)
+        traced = self._traces(now, lots)
+        self._bundles.work.observe(len(tickets))
+        if protocol.fits_inline(size, len(tickets)):  # the head holds all
+            return [self._work(flags, tickets, budgets, payloads, [], traced)]  # type: ignore[arg-type]  # list is invariant
+        if size <= BUNDLE and len(tickets) <= MAX_ROWS:
+            slots, frames = protocol.lay_out(payloads)  # type: ignore[arg-type]  # list is invariant
+            return [self._work(flags, tickets, budgets, slots, frames, traced)]
+        messages = []
+        rows = list(zip(tickets, budgets, payloads, strict=True))
+        for bundle in protocol.bundles(rows, lambda row: len(row[2])):
+            slots, frames = protocol.lay_out([payload for _, _, payload in bundle])
+            columns = [ticket for ticket, _, _ in bundle], [budget for _, budget, _ in bundle]
+            here = traces.among(traced, columns[0]) if traced else traced
+            messages.append(self._work(flags, *columns, slots, frames, here))
+        return messages
+
+    def _traces(self, now: float, lots: list[Lot]) -> list[Traced]:
+        return traces.of(now, lots) if self.traces else []
+
+    def _work(
+        self,
+        flags: int,
+        tickets: list[int],
+        budgets: list[int],
+        slots: list[Slot],
+        frames: Frames,
+        traced: list[Traced],
+    ) -> Frames:
+        followed = self._bundles.followed
+        if followed is None:
+            return protocol.work(flags, tickets, budgets, slots, frames, None, traced)
+        lots = [self._tickets[ticket] for ticket in tickets]
+        tagged = [
+            tag(lot.client.id, lot.ids[ticket - lot.ticket])
+            for lot, ticket in zip(lots, tickets, strict=True)
+        ]
+        worker = f"{self._worker:016x}"
+        followed.append(
+            event("items leave", worker=worker, items=line(tagged), first_ticket=tickets[0])
+        )
+        return protocol.work(flags, tickets, budgets, slots, frames, tagged, traced)
+
+    def _parts_first(self, now: float, group: list[Lot]) -> list[Frames]:
+        messages: list[Frames] = []
+        payloads: list[Slot] = []
+        for lot in group:
+            if lot.large:
+                transfer = self.sender.reserve()
+                messages.extend(protocol.part(transfer, frame) for frame in cut(lot.payloads[0]))
+                payloads.append(transfer)
+            else:
+                payloads.extend(lot.payloads)
+        flags = Flag.ALONE | (Flag.ONCE if group[0].once else 0)
+        small = sum(lot.size for lot in group if not lot.large) <= BUNDLE
+        slots, frames = protocol.lay_out(payloads) if small else protocol.all_apart(payloads)
+        traced = self._traces(now, group)
+        return [*messages, self._work(flags, *_columns(now, group), slots, frames, traced)]
+
+
+def _columns(now: float, lots: list[Lot]) -> tuple[list[int], list[int]]:
+    """Return the tickets and the budgets, in milliseconds, of these lots' items."""
+    tickets: list[int] = []
+    budgets: list[int] = []
+    for lot in lots:
+        tickets.extend(range(lot.ticket, lot.ticket + len(lot.ids)))
+        budgets += lot.left(now)
+    return tickets, budgets
