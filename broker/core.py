@@ -30,7 +30,7 @@ from zstreamer.broker.workers import Worker
 from zstreamer.config import BrokerConfig
 from zstreamer.keys.ring import Principal
 from zstreamer.wire import protocol
-from zstreamer.wire.protocol import Frames, ProtocolError, WorkerState
+from zstreamer.wire.protocol import Frames, ProtocolError, Report, Submit, WorkerState
 
 MAX_FOLLOWED = 10_000
 """Lines on the way of items that wait to be logged, at level debug."""
@@ -68,6 +68,7 @@ class BrokerCore:
         self.troubles: list[Exception] = []
         self.survey = Survey()
         self._dirty = self.scheduler.dirty
+        self._connected, self._workers = self.sessions.connected, self.sessions.workers
         parts = self.scheduler, self.sessions, self.admission, self._notices
         self._timers = Timers(config, now, *parts)
 
@@ -107,23 +108,14 @@ class BrokerCore:
         except ProtocolError as error:
             self.sessions.refuse_malformed(now, Side.CLIENT, session, str(error))
             return
-        client = self.sessions.connected.get(session)
+        client = self._connected.get(session)
         if client is not None:
             client.words += 1
             if client.words > MAX_WORDS:
                 self.sessions.cut_short(now, Side.CLIENT, session)
                 return
-        if client is not None and type(message) is protocol.Submit:
-            client.acknowledge(message.ack)
-            items = sum([len(run.ids) for run in message.runs])
-            if items > self.config.window_items:
-                words = "more items in one message than the window allows"
-                self.sessions.refuse_malformed(now, Side.CLIENT, session, words)
-                return
-            self.scheduler.bundles.submit.observe(items)
-            for run in message.runs:
-                self._submit(now, client, run)
-            traces.attach(client, message.traces)
+        if client is not None and type(message) is Submit:
+            self._submit(now, session, client, message)
         elif isinstance(message, protocol.Hello):
             self._hello_client(now, session, message, principal)
         elif isinstance(message, protocol.Status):
@@ -167,7 +159,7 @@ class BrokerCore:
         except ProtocolError as error:
             self.sessions.refuse_malformed(now, Side.WORKER, session, str(error))
             return
-        worker = self.sessions.workers.get(session)
+        worker = self._workers.get(session)
         if isinstance(message, protocol.Hello):
             self.sessions.hello_worker(now, session, message, principal)
         elif worker is None:
@@ -181,14 +173,15 @@ class BrokerCore:
             if worker.stalled:
                 worker.stalled = False
                 self.scheduler.touch(worker.model, worker)
-            self._from_worker(now, session, worker, message)
+            if type(message) is Report:
+                self.scheduler.report(now, worker, message)
+            else:
+                self._from_worker(now, session, worker, message)
 
     def _from_worker(
         self, now: float, session: bytes, worker: Worker, message: protocol.Message
     ) -> None:
         match message:
-            case protocol.Report():
-                self.scheduler.report(now, worker, message)
             case protocol.State():
                 self._worker_state(now, worker, message)
             case protocol.Part():
@@ -284,16 +277,19 @@ class BrokerCore:
             self._timers.tick(now)
         self.scheduler.dispatch(now)
         out, self.sessions.out = self.sessions.out, []
+        if not self._dirty:
+            return out
         dirty = list(self._dirty)
         self._dirty.clear()
         for peer in dirty:
             try:
                 if isinstance(peer, Worker):
-                    if (session := peer.session) in self.sessions.workers:
+                    if (session := peer.session) in self._workers:
                         for frames in peer.outbox.flush(now):
                             out.append(Outgoing(Side.WORKER, session, frames))
                 elif peer.session is not None:
-                    out.extend(Outgoing(Side.CLIENT, peer.session, f) for f in peer.flush())
+                    for frames in peer.flush():
+                        out.append(Outgoing(Side.CLIENT, peer.session, frames))
             except Exception as error:  # noqa: BLE001  # the driver logs it
                 self.troubles.append(error)
                 self._give_up_sending(now, peer)
@@ -345,14 +341,26 @@ class BrokerCore:
             words = "STATUS is requested faster than its answers are read"
             self.sessions.refuse(now, Side.CLIENT, session, errors.Overloaded(words))
 
-    def _submit(self, now: float, client: ClientRecord, run: protocol.Run) -> None:
-        self._dirty[client] = None
-        taken = self.admission.submit(now, client, run)
-        if taken:
-            client.words -= 1
-        # One that has other brokers hears of a model that was not ready when it is.
-        if taken or run.flags & _READY:
-            self._notices.submitted(client, run.model)
+    def _submit(self, now: float, session: bytes, client: ClientRecord, message: Submit) -> None:
+        if message.ack > client.acked:
+            client.acknowledge(message.ack)
+        items = 0
+        for run in message.runs:
+            items += len(run.ids)
+        if items > self.config.window_items:
+            words = "more items in one message than the window allows"
+            self.sessions.refuse_malformed(now, Side.CLIENT, session, words)
+            return
+        self.scheduler.bundles.submit.observe(items)
+        for run in message.runs:
+            taken = self.admission.submit(now, client, run)
+            if taken:
+                client.words -= 1
+            # One that has other brokers hears of a model that was not ready when it is.
+            if (taken or run.flags & _READY) and run.model not in client.noticed:
+                self._notices.submitted(client, run.model)
+        if message.traces:
+            traces.attach(client, message.traces)
 
     def _worker_state(self, now: float, worker: Worker, message: protocol.State) -> None:
         before = worker.model.state_in_words()

@@ -81,6 +81,7 @@ class Model:
         self.measured_rate = 0.0
         self._served_before = 0
         self._speed: tuple[float, float] | None = None
+        self._warm: bool | None = None
 
     def look_at(self, worker: Worker) -> None:
         """Something has changed that may close this worker to new items, or open it."""
@@ -102,7 +103,12 @@ class Model:
     @property
     def warm(self) -> bool:
         """Whether any worker is ready, or stalled and expected back."""
-        return any(w.state is WorkerState.WARM and not w.drained for w in self.team)
+        if self.family is not None:  # which of its workers count may change with others' states
+            return any(w.state is WorkerState.WARM and not w.drained for w in self.team)
+        if self._warm is None:
+            workers = self.workers.values()
+            self._warm = any(w.state is WorkerState.WARM and not w.drained for w in workers)
+        return self._warm
 
     @property
     def ready(self) -> bool:
@@ -127,7 +133,7 @@ class Model:
     @property
     def broken(self) -> bool:
         """Whether no worker could start and none will try again."""
-        if self.versions is not None:
+        if self.family is not None and self.versions is not None:
             return self.versions.broken
         return self.gave_up and all(w.state is WorkerState.BROKEN for w in self.workers.values())
 
@@ -144,25 +150,27 @@ class Model:
     @property
     def rate(self) -> float:
         """Items a second that the warm workers do in full batches; 0 where not yet known."""
-        return self._known_speed()[0]
+        return (self._speed or self._known_speed())[0]
 
     @property
     def batch_time(self) -> float:
         """Seconds of one full batch on the slowest warm worker."""
-        return self._known_speed()[1]
+        return (self._speed or self._known_speed())[1]
 
     def open_to_all(self) -> list[Worker]:
         """Return the workers that may be given ordinary items now."""
-        if self.versions is not None and not self.versions.takes(self):
+        if self.family is not None and self.versions is not None and not self.versions.takes(self):
             return []
+        if self.reserved is None and not self.inquest:
+            return list(self.open)
         if self.reserved is not None and not (self.suspects and self.reserved in self.open):
             self.reserved = None
         taken = (self.reserved, self.examiner if self.inquest else None)
         return [worker for worker in self.open if worker not in taken]
 
     def forget_speed(self) -> None:
-        """The workers are others now, or it is time to look at how fast they are."""
-        self._speed = None
+        """The workers or their states are others now, or it is time to look how fast they are."""
+        self._speed = self._warm = None
 
     def _known_speed(self) -> tuple[float, float]:
         if self._speed is not None:

@@ -9,11 +9,9 @@ from zstreamer.broker.lots import Lot
 from zstreamer.broker.tally import Bundles
 from zstreamer.system.logs import event
 from zstreamer.wire import protocol
-from zstreamer.wire.protocol import BUNDLE, MAX_ROWS, Buffer, Flag, Frames, Slot, Traced
+from zstreamer.wire.protocol import BUNDLE, MAX_ROWS, Flag, Frames, Slot, Traced
 from zstreamer.wire.tags import line, tag
 from zstreamer.wire.transfer import Sender, cut
-
-_ONCE = int(Flag.ONCE)
 
 
 class Outbox:
@@ -26,7 +24,7 @@ class Outbox:
 
     Attributes:
         plain: messages without items; they leave first.
-        lots: that are to leave.
+        lots, once: that are to leave; in `once` those that may run only once.
         alone: groups of lots, each of which is to run as one batch of its own.
         cancels: tickets whose item is no longer wanted.
         sender: of large payloads.
@@ -36,6 +34,7 @@ class Outbox:
     def __init__(self, worker: int, tickets: Mapping[int, Lot], bundles: Bundles) -> None:
         self.plain: list[Frames] = []
         self.lots: list[Lot] = []
+        self.once: list[Lot] = []
         self.alone: list[list[Lot]] = []
         self.cancels: list[int] = []
         self.sender: Sender[Lot] = Sender()
@@ -49,34 +48,35 @@ class Outbox:
         messages, self.plain = self.plain, []
         if self.lots:
             lots, self.lots = self.lots, []
-            for once in (False, True):
-                share = [lot for lot in lots if lot.once is once]
-                if share:
-                    messages.extend(self._work_for(now, share, Flag.ONCE if once else 0))
-        groups, self.alone = self.alone, []
-        for group in groups:
-            # A group must arrive as one message, so its large payloads go ahead of it,
-            # all at once: suspects are few and rare.
-            messages.extend(self._parts_first(now, group))
-        parts, done = self.sender.poll()
-        messages.extend(parts)
-        for transfer, lot in done:
-            if lot.wanted():
-                flags = Flag.ONCE if lot.once else 0
-                slots: list[Slot] = [transfer]
-                traced = self._traces(now, [lot])
-                columns = [lot.ticket], lot.left(now)
-                messages.append(self._work(flags, *columns, slots, [], traced))
+            messages += self._work_for(now, lots, 0)
+        if self.once:
+            lots, self.once = self.once, []
+            messages += self._work_for(now, lots, Flag.ONCE)
+        if self.alone:
+            groups, self.alone = self.alone, []
+            for group in groups:
+                # A group must arrive as one message, so its large payloads go ahead of it,
+                # all at once: suspects are few and rare.
+                messages += self._parts_first(now, group)
+        if self.sender.busy:
+            parts, done = self.sender.poll()
+            messages += parts
+            messages += [self._large(now, *each) for each in done if each[1].wanted()]
         if self.cancels:
             tickets, self.cancels = self.cancels, []
             messages.extend(protocol.cancels(tickets))
         return messages
 
     def _work_for(self, now: float, lots: list[Lot], flags: int) -> list[Frames]:
-        tickets, budgets = _columns(now, lots)
-        payloads: list[Buffer] = [payload for lot in lots for payload in lot.payloads]
-        size = sum(lot.size for lot in lots)
-        traced = self._traces(now, lots)
+        if len(lots) == 1:
+            lot = lots[0]
+            tickets = list(range(lot.ticket, lot.ticket + len(lot.ids)))
+            budgets, payloads, size = lot.left(now), lot.payloads, lot.size
+        else:
+            tickets, budgets = _columns(now, lots)
+            payloads = [payload for lot in lots for payload in lot.payloads]
+            size = sum([lot.size for lot in lots])
+        traced = traces.of(now, lots) if self.traces else []
         self._bundles.work.observe(len(tickets))
         if protocol.fits_inline(size, len(tickets)):  # the head holds all
             return [self._work(flags, tickets, budgets, payloads, [], traced)]  # type: ignore[arg-type]  # list is invariant
@@ -92,8 +92,11 @@ class Outbox:
             messages.append(self._work(flags, *columns, slots, frames, here))
         return messages
 
-    def _traces(self, now: float, lots: list[Lot]) -> list[Traced]:
-        return traces.of(now, lots) if self.traces else []
+    def _large(self, now: float, transfer: int, lot: Lot) -> Frames:
+        """Return the WORK of an item whose payload has gone ahead as a transfer."""
+        traced = traces.of(now, [lot]) if self.traces else []
+        flags = Flag.ONCE if lot.once else 0
+        return self._work(flags, [lot.ticket], lot.left(now), [transfer], [], traced)
 
     def _work(
         self,
@@ -131,7 +134,7 @@ class Outbox:
         flags = Flag.ALONE | (Flag.ONCE if group[0].once else 0)
         small = sum(lot.size for lot in group if not lot.large) <= BUNDLE
         slots, frames = protocol.lay_out(payloads) if small else protocol.all_apart(payloads)
-        traced = self._traces(now, group)
+        traced = traces.of(now, group) if self.traces else []
         return [*messages, self._work(flags, *_columns(now, group), slots, frames, traced)]
 
 

@@ -85,8 +85,12 @@ Key = TypeVar("Key")
 
 
 class _Turns(Generic[Key, Child]):
-    """Several of a kind that are served in turn."""
+    """Several of a kind that are served in turn.
 
+    even: their turns are alike.
+    """
+
+    even = True
     __slots__ = ("_fresh", "_served", "children", "credit", "items", "new")
 
     def __init__(self, new: Callable[[], Child]) -> None:
@@ -110,7 +114,8 @@ class _Turns(Generic[Key, Child]):
             turn = self._fresh or self._served
             key = turn[0]
             child = self.children[key]
-            child.credit = child.credit or self.turn_of(key, quantum)
+            if not child.credit:
+                child.credit = quantum if self.even else self.turn_of(key, quantum)
             taken = child.take(min(child.credit, left), out, quantum)
             child.credit -= taken
             left -= taken
@@ -125,9 +130,9 @@ class _Turns(Generic[Key, Child]):
         self.items -= count
         return count
 
-    def turn_of(self, key: Key, quantum: int) -> int:  # noqa: ARG002  # all are alike here
-        """Return the items of a turn of this one."""
-        return quantum
+    def turn_of(self, key: Key, quantum: int) -> int:
+        """Return the items of a turn of this one; asked where they are not `even`."""
+        raise NotImplementedError
 
     def forget_if_empty(self, key: Key) -> None:
         if not self.children[key].items:
@@ -176,6 +181,7 @@ class _Clients(_Turns[int, _Client]):
 class _Tenants(_Turns[Tenant, _Clients]):
     """Tenants take turns by their weights."""
 
+    even = False
     __slots__ = ()
 
     def __init__(self) -> None:
@@ -295,8 +301,11 @@ class FairQueue:
 
     def at_most_ahead(self, client: ClientRecord, priority: int, adds: int) -> int:
         """Return a number that `ahead` does not exceed, without a look at every client."""
-        count = sum(len(lot.ids) for lot in self._arrived)
-        own_arrived = sum(len(lot.ids) for lot in self._arrived if lot.client is client)
+        count = own_arrived = 0
+        for lot in self._arrived:
+            count += len(lot.ids)
+            if lot.client is client:
+                own_arrived += len(lot.ids)
         for level_priority in self._order:
             if level_priority < priority:
                 break

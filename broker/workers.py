@@ -14,7 +14,7 @@ from zstreamer.broker.patience import WORDS_AN_ITEM
 from zstreamer.config import BrokerConfig
 from zstreamer.keys.ring import Principal
 from zstreamer.wire import protocol
-from zstreamer.wire.protocol import MAX_BUDGET, Report, WorkerState
+from zstreamer.wire.protocol import MAX_BUDGET, PART, Report, WorkerState
 from zstreamer.wire.transfer import Receiver
 
 LATE = 3.0
@@ -37,6 +37,9 @@ MAX_MICROSECONDS = MAX_BUDGET * 1000
 
 SLOW = 10
 """Times as long as its measured speed says a worker may take for what it holds."""
+
+
+_WARM = WorkerState.WARM
 
 
 class Worker:
@@ -123,16 +126,15 @@ class Worker:
     def open(self) -> bool:
         """Whether it may be given items now."""
         return (
-            self.ready
-            and len(self.tickets) < self.window_items
+            len(self.tickets) < self.window_items
             and (self.bytes < self.window_bytes or not self.tickets)
+            and self.ready
         )
 
     @property
     def ready(self) -> bool:
         """Whether it answers, as far as is known."""
-        warm = self.state is WorkerState.WARM and not self.drained
-        return warm and not self.stalled and not self.late
+        return self.state is _WARM and not (self.drained or self.stalled or self.late)
 
     def answers(self, now: float) -> bool:
         """Whether it can be relied on now: `ready`, and neither silent nor over its usual time.
@@ -197,27 +199,33 @@ class Worker:
         """Return the seconds that a batch of this many items is expected to take."""
         return self.beta + self.alpha * items
 
-    def assign(self, ticket: int, lot: Lot) -> None:
-        """Give it items under new tickets, of which this is the first."""
-        self._register(ticket, lot)
-        if lot.large:
+    def assign(self, ticket: int, lot: Lot, alone: bool = False) -> None:
+        """Give it items under new tickets, of which this is the first.
+
+        Args:
+            ticket: of the first item; the others follow.
+            lot: the items.
+            alone: their group puts them into the outbox.
+        """
+        count = len(lot.ids)
+        lot.worker = self
+        lot.ticket = ticket
+        self.tickets.update(dict.fromkeys(range(ticket, ticket + count), lot))
+        self.bytes += lot.size
+        self.model.out += count
+        if alone:
+            return
+        if lot.size > PART and lot.large:
             self.outbox.sender.start(lot.payloads[0], lot)
         else:
-            self.outbox.lots.append(lot)
+            (self.outbox.once if lot.once else self.outbox.lots).append(lot)
 
     def assign_alone(self, ticket: int, group: list[Lot]) -> None:
         """Give it items that are to run as one batch of their own."""
         for lot in group:
-            self._register(ticket, lot)
+            self.assign(ticket, lot, alone=True)
             ticket += len(lot)
         self.outbox.alone.append(group)
-
-    def _register(self, ticket: int, lot: Lot) -> None:
-        lot.worker = self
-        lot.ticket = ticket
-        self.tickets.update(dict.fromkeys(range(ticket, ticket + len(lot)), lot))
-        self.bytes += lot.size
-        self.model.out += len(lot)
 
     def hear(self, report: Report) -> int:
         """Take down its speed and its backlog; return by how much that has grown."""

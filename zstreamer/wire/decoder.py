@@ -72,8 +72,9 @@ _BYTES = {bytes}
 def _columns(first: list[int], *others: Sequence[object]) -> None:
     if type(first) is not list or not set(map(type, first)) <= _INTS:
         raise ProtocolError("ids are not integers")
+    count = len(first)
     for other in others:
-        if type(other) is not list or len(other) != len(first):
+        if type(other) is not list or len(other) != count:
             raise ProtocolError("columns differ in length")
 
 
@@ -108,7 +109,8 @@ def _error(slot: list[object]) -> list[object]:
 
 
 def _end(frames: Sequence[Buffer], used: int) -> None:
-    _require(len(frames) == used, "more or fewer frames than slots")
+    if len(frames) != used:
+        raise ProtocolError("more or fewer frames than slots")
 
 
 def _decode_hello(fields: list[object], frames: Sequence[Buffer]) -> Hello:
@@ -122,26 +124,31 @@ def _decode_hello(fields: list[object], frames: Sequence[Buffer]) -> Hello:
 
 
 def _decode_submit(fields: list[object], frames: Sequence[Buffer]) -> Submit:
-    more = fields[3:]
-    _, ack, rows = fields[:3] if more else fields
-    _require(type(ack) is int and type(rows) is list, "malformed SUBMIT")
-    runs = [Run._make(row) for row in rows]  # type: ignore[attr-defined]  # required above
+    _, ack, rows, *more = fields
+    if type(ack) is not int or type(rows) is not list:
+        raise ProtocolError("malformed SUBMIT")
+    runs: list[Run] = []
     used = 1
-    for run in runs:
+    for row in rows:
+        run = Run._make(row)
         model, priority, flags, lane, ids, budgets, slots = run
         if type(model) is not str or not type(priority) is type(flags) is type(lane) is int:
             raise ProtocolError("malformed run")
         _columns(ids, budgets, slots)
-        _columns(budgets)
+        if not set(map(type, budgets)) <= _INTS:
+            raise ProtocolError("budgets are not integers")
+        runs.append(run)
         if set(map(type, slots)) == _BYTES:
             continue
         if list in map(type, slots):
             raise ProtocolError("an error in the place of an input")
         used = _fill(slots, frames, used)
-    _end(frames, used)
-    items = sum([len(run.ids) for run in runs]) if more else 0
-    traces = traced.decoded(*more, items=items) if more else ()
-    return Submit(ack, runs, traces)  # type: ignore[arg-type]  # required above
+    if len(frames) != used:
+        _end(frames, used)
+    if not more:
+        return Submit(ack, runs)
+    items = sum([len(run.ids) for run in runs])
+    return Submit(ack, runs, traced.decoded(*more, items=items))  # type: ignore[arg-type]  # checks
 
 
 def _decode_answer(fields: list[object], frames: Sequence[Buffer]) -> Answer:
@@ -177,14 +184,15 @@ def _decode_welcome(fields: list[object], frames: Sequence[Buffer]) -> Welcome:
 
 def _decode_report(fields: list[object], frames: Sequence[Buffer]) -> Report:
     message = Report(*fields[1:])  # type: ignore[arg-type]  # checked below
-    if message.begun != []:
-        _columns(message.begun)
-    _columns(message.done, message.slots)
-    if not type(message.backlog) is type(message.beta) is type(message.alpha) is int:
+    begun, done, slots, backlog, beta, alpha = message
+    if begun != []:
+        _columns(begun)
+    _columns(done, slots)
+    if not type(backlog) is type(beta) is type(alpha) is int:
         raise ProtocolError("malformed REPORT")
-    if min(message.backlog, message.beta, message.alpha) < 0:
+    if backlog < 0 or beta < 0 or alpha < 0:
         raise ProtocolError("malformed REPORT")
-    _end(frames, _fill(message.slots, frames, 1))
+    _end(frames, _fill(slots, frames, 1))
     return message
 
 

@@ -40,6 +40,8 @@ class Bounds(NamedTuple):
     objects: int
 
 
+_unpackb = msgpack.unpackb
+
 BUNDLE = Bounds(MAX_FRAME, 50_000)
 LIST = Bounds(512 * 1024, 4096)
 WORDS = Bounds(256 * 1024, 64)
@@ -63,8 +65,7 @@ def unpack(head: bytes) -> list[object]:
         ProtocolError: it is no head, or costs more than one of its kind may.
     """
     try:
-        small = len(head) <= PLAIN
-        fields = msgpack.unpackb(head, strict_map_key=False) if small else _large(head)
+        fields = _unpackb(head, strict_map_key=False) if len(head) <= PLAIN else _large(head)
     except ProtocolError:
         raise
     except Exception as cause:  # whatever the bytes provoke, they are no message
