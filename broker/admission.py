@@ -139,15 +139,17 @@ class Admission:
         columns = ids, budgets, payloads
         lot = Lot(client, model, *columns, now, priority, lane, once=once, movable=movable)
         lot.family = family
+        count = len(ids)
         client.open(lot)
-        client.tenant.admit(len(ids), lot.size)
+        client.tenant.admit(count, lot.size)
         if lot.size > PART:
             for part in lot.apart():
                 scheduler.enqueue(part)
         elif ids:
             scheduler.enqueue(lot)
-        scheduler.counts["items"] += len(ids)
-        model.tally.admit(lot)
+        scheduler.counts["items"] += count
+        model.tally.admitted += count
+        model.tally.bytes_in += lot.size
         if family is not None:
             scheduler.versions.shadow(now, lot)
         if (followed := scheduler.bundles.followed) is not None:
@@ -214,7 +216,7 @@ class Admission:
             full = model is None and self._scheduler.models.full
             if full or now - self._born >= self._config.model_grace:
                 return self.model_not_found(run.model)
-        elif model.broken:
+        elif (model.gave_up or model.family is not None) and model.broken:
             return NoWorker(model.state_in_words(), final=True)
         if run.flags & _READY and not (model and model.warm):
             words = model.state_in_words() if model else f"no worker serves model {run.model!r}"

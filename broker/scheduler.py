@@ -295,7 +295,7 @@ class Scheduler:
         if tickets != list(range(lot.ticket, lot.ticket + len(ids))):
             part = [ticket - lot.ticket for ticket in tickets]
             ids = [ids[i] for i in part]
-            size = sum(len(lot.payloads[i]) for i in part)
+            size = sum([len(lot.payloads[i]) for i in part])
         worker.bytes -= size
         if set(map(client.items.get, ids)) != {lot}:
             wanted = [client.items.get(id) is lot for id in ids]

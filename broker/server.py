@@ -44,7 +44,7 @@ from zstreamer.system.exitcodes import ExitCode
 from zstreamer.system.logs import Sparing
 from zstreamer.system.process import FOLDER_FLAG, OWNER_CHECK, Owner, read_config
 from zstreamer.system.signals import StopRequests
-from zstreamer.wire import protocol, transport
+from zstreamer.wire import heads, protocol, transport
 from zstreamer.wire.address_file import AddressFile
 from zstreamer.wire.protocol import Frames
 
@@ -53,6 +53,10 @@ log = logging.getLogger(__name__)
 MESSAGES_A_TURN = 256
 SECONDS_A_TURN = 0.02
 """What is read from one socket before the other one and the sends have their turn."""
+
+LOOKS = 2
+"""Messages of a turn after each of which the broker asks whether there is another one. That costs
+1.5 µs; with more, one is read until there is none, and that exception costs 4.4 µs."""
 
 PAUSE = 0.5
 """Seconds between two turns beyond which the broker discounts its own absence."""
@@ -69,22 +73,7 @@ PROBE_PAUSE = 0.05
 
 Handler: TypeAlias = Callable[[float, bytes, Frames, Principal | None], None]
 
-_NO_HELLO = frozenset(
-    bytes([0x90 | elements, kind])
-    for elements in range(16)
-    for kind in protocol.Kind
-    if kind is not protocol.Kind.HELLO
-)
-"""How every message begins that is no HELLO: an array of up to 15 elements (msgpack's fixarray),
-and its kind. Of a longer array the second byte says nothing, so it may be a HELLO with fields
-that nobody reads."""
-
 _PING = protocol.plain(protocol.Ping())
-
-
-def may_be_hello(head: bytes) -> bool:
-    """Whether a message whose head begins with these two bytes may be a HELLO."""
-    return head not in _NO_HELLO
 
 
 class Server:
@@ -126,15 +115,22 @@ class Server:
         self._monitors = {
             side: socket.get_monitor_socket(EVENTS) for side, socket in self.sockets.items()
         }
+        # Of the monitors the descriptors: libzmq asks all of them at once, and sockets one by one.
+        # They tell edges only, so a monitor is read until it is empty.
+        self._ports = [
+            (side, socket, int(self._monitors[side].getsockopt(zmq.FD)))
+            for side, socket in self.sockets.items()
+        ]
         self._disconnects = Disconnects(self.core.sessions, self.sockets, self._inboxes)
         self._sparing = Sparing(LOG_EVERY)
         if self.gate is not None:
             self.poller.register(self.gate.socket, zmq.POLLIN)
         self.turns = Histogram(TURNS)
-        for socket in (*self.sockets.values(), *self._monitors.values()):
+        for _, socket, monitor in self._ports:
             self.poller.register(socket, zmq.POLLIN)
+            self.poller.register(monitor, zmq.POLLIN)
         if owner is not None:
-            self.poller.register(owner, zmq.POLLIN)
+            self.poller.register(owner.fileno(), zmq.POLLIN)
 
     def turn(self) -> None:
         """Wait for something to do, and do it."""
@@ -147,10 +143,10 @@ class Server:
         self._turn_at = now
         if self.gate is not None:
             self._mind(now, self.gate, asked=self.gate.socket in ready)
-        for side, socket in self.sockets.items():
+        for side, socket, monitor in self._ports:
             if socket in ready:
                 self._read(now, side)
-            if self._monitors[side] in ready or side in self._probe_at:
+            if monitor in ready or side in self._probe_at:
                 self._look_for_the_gone(now, side)
         while sends := self.core.poll(now):
             for send in sends:
@@ -162,7 +158,7 @@ class Server:
     def _read(self, now: float, side: Side) -> None:
         inbox = self._inboxes[side]
         end = time.monotonic() + SECONDS_A_TURN
-        left = MESSAGES_A_TURN
+        left, looks = MESSAGES_A_TURN, LOOKS
         while left and (message := inbox.receive()):
             session, frames = message
             if frames:
@@ -172,6 +168,10 @@ class Server:
                     self.core.sessions.cut_off(now, side, session)
             else:
                 self._disconnects.cut(now, side, session)
+            if looks:
+                looks -= 1
+                if not inbox.waiting():
+                    return
             if time.monotonic() > end:
                 return
 
@@ -197,7 +197,7 @@ class Server:
         self._disconnects.end_revoked(now)
 
     def _hear(self, now: float, side: Side, session: bytes, frames: Frames) -> None:
-        greets = may_be_hello(frames[0][:2])  # type: ignore[index]  # heads are bytes
+        greets = heads.may_be_hello(frames[0][:2])  # type: ignore[index]  # heads are bytes
         principal = None
         if self.gate is not None and (greets or not self.core.sessions.knows(side, session)):
             principal = self.gate.who(side, self._inboxes[side].user)
@@ -310,7 +310,7 @@ def run(config: BrokerConfig, owner: Owner | None = None) -> int:
             max_bytes=f"{config.max_bytes // 2**20}MiB",
         )
         log.info(line)
-        server.poller.register(stop, zmq.POLLIN)
+        server.poller.register(stop.fileno(), zmq.POLLIN)
         journal = Journal(server.core)
         if terms is not None:
             server.core.sessions.tenants.agree(terms.terms, time.monotonic())

@@ -46,6 +46,10 @@ class Versions:
         self.max_payload = 0
         self.plain = True
 
+    def __bool__(self) -> bool:
+        """Whether there is anything but plain models."""
+        return not self.plain
+
     # Names
 
     def find(self, name: str) -> Model | None:
@@ -153,7 +157,8 @@ class Versions:
             return
         model = family.members.get(family.shadow.version)
         for copy in family.shadow.copy(now, lot, model):
-            copy.model.tally.admit(copy)
+            copy.model.tally.admitted += len(copy.ids)
+            copy.model.tally.bytes_in += copy.size
             self._scheduler.enqueue(copy)
 
     # What changes

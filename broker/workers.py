@@ -269,14 +269,16 @@ class Worker:
         begun = set(tickets)
         if not begun <= self.tickets.keys():
             begun &= self.tickets.keys()
+        if not begun:
+            return
         if self._oldest in begun and self._oldest not in self.running:
             self.moved = now
-        if begun:
-            self.begun_at = now
-            self.batches += 1
-            self.begun += len(begun)
-            self.running |= begun
-            self.free_at = now + (self.batch_time(len(begun)) or dispatch.UNKNOWN_BETA)
+        count = len(begun)
+        self.begun_at = now
+        self.batches += 1
+        self.begun += count
+        self.running |= begun
+        self.free_at = now + (self.beta + self.alpha * count or dispatch.UNKNOWN_BETA)
 
     def cancel(self, ticket: int) -> None:
         """An item is no longer wanted: take its ticket back if WORK has not left, else say so."""

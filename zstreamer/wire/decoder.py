@@ -148,7 +148,7 @@ def _decode_submit(fields: list[object], frames: Sequence[Buffer]) -> Submit:
     if not more:
         return Submit(ack, runs)
     items = sum([len(run.ids) for run in runs])
-    return Submit(ack, runs, traced.decoded(*more, items=items))  # type: ignore[arg-type]  # checks
+    return Submit(ack, runs, traced.decoded(*more, items=items))
 
 
 def _decode_answer(fields: list[object], frames: Sequence[Buffer]) -> Answer:

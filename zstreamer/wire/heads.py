@@ -58,6 +58,22 @@ BOUNDS: dict[object, Bounds] = {
 }
 
 
+_NO_HELLO = frozenset(
+    bytes([0x90 | elements, kind])
+    for elements in range(16)
+    for kind in Kind
+    if kind is not Kind.HELLO
+)
+"""How every message begins that is no HELLO: an array of up to 15 elements (msgpack's fixarray),
+and its kind. Of a longer array the second byte says nothing, so it may be a HELLO with fields
+that nobody reads."""
+
+
+def may_be_hello(head: bytes) -> bool:
+    """Whether a message whose head begins with these two bytes may be a HELLO."""
+    return head not in _NO_HELLO
+
+
 def unpack(head: bytes) -> list[object]:
     """Return the fields of a head; the first is an integer, its kind.
 

@@ -336,6 +336,10 @@ class Inbox:
             return session, [b""]
         return session, frames
 
+    def waiting(self) -> bool:
+        """Whether there is another message, or more of the last one."""
+        return _readable(self._socket)
+
     @property
     def descriptor(self) -> int:
         """The descriptor of the connection on which the last message came; -1 where unknown."""
