@@ -104,9 +104,8 @@ class ClientRecord:
 
     def end(self, ids: Collection[int], size: int) -> None:
         """Forget open items, answered or not; ``size`` is that of their payloads."""
-        items, tenant = self.items, self.tenant
-        for id in ids:
-            del items[id]
+        tenant = self.tenant
+        deque(map(self.items.__delitem__, ids), maxlen=0)
         self.bytes -= size
         tenant.open -= len(ids)
         tenant.bytes -= size

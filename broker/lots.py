@@ -121,6 +121,8 @@ class Lot:
     def left(self, now: float) -> list[int]:
         """Return the milliseconds that each has left, 0 where nothing is."""
         elapsed = int((now - self.arrived) * 1000)
+        if not elapsed:
+            return self.budgets
         left = [budget - elapsed for budget in self.budgets]
         return left if min(left) >= 0 else [max(0, each) for each in left]
 

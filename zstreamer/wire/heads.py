@@ -1,7 +1,7 @@
 """The head of a message, from bytes to plain values, with bounds that hold before objects are made.
 
     size      by kind: a few hundred KiB for lists, 2 MiB where small payloads lie inside
-    form      skipped through first, so that no array is made that the bytes do not fill
+    form      skipped through first, so that no long array is made that the bytes do not fill
     objects   arrays and maps are counted while they are made; beyond the bound it stops
 
 Without them a head of some MiB costs its receiver seconds and gigabytes: an empty array is one byte
@@ -22,6 +22,10 @@ PLAIN = 1024
 
 FORMED = 16 * 1024
 """Bytes up to which its form is all that is looked at: an object a byte is a MiB, for a moment."""
+
+SHORT = 256
+"""Elements of an array that is made before its bytes are seen: an unpacker has up to 1,024 at once,
+which then take 2 MiB, for a moment."""
 
 MAX_ARRAY = 64 * 1024
 MAX_MAP = 4096
@@ -93,14 +97,18 @@ def unpack(head: bytes) -> list[object]:
 
 
 def _large(head: bytes) -> list[object]:
+    fields: list[object]
+    if len(head) <= FORMED:
+        try:
+            fields = _unpackb(head, strict_map_key=False, max_array_len=SHORT)
+        except ValueError:  # a longer array, or no head at all
+            _local.skip(head)
+            fields = _unpackb(head, strict_map_key=False)
+        return fields
     bounds = BOUNDS.get(_kind(head), WORDS)
     if len(head) > bounds.size:
         raise ProtocolError(f"a head of {len(head)} bytes; {bounds.size} are allowed")
     _local.skip(head)
-    fields: list[object]
-    if len(head) <= FORMED:
-        fields = msgpack.unpackb(head, strict_map_key=False)
-        return fields
     count = _Count(bounds.objects)
     fields = msgpack.unpackb(
         head,
