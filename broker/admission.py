@@ -136,8 +136,9 @@ class Admission:
         model = scheduler.models.named(name)
         payloads: list[Buffer] = slots  # type: ignore[assignment]  # after `_new_items`
         once, movable = bool(flags & _ONCE), bool(flags & _READY)
-        columns = ids, budgets, payloads
-        lot = Lot(client, model, *columns, now, priority, lane, once=once, movable=movable)
+        lot = Lot(
+            client, model, ids, budgets, payloads, now, priority, lane, once=once, movable=movable
+        )
         lot.family = family
         count = len(ids)
         client.open(lot)
