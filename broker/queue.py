@@ -249,6 +249,7 @@ class FairQueue:
         self.items = 0
         self.turn = QUANTUM
         self._arrived: list[Lot] = []
+        self._arrived_items = 0
         self._levels: dict[int, _Level] = {}
         self._order: list[int] = []
 
@@ -257,8 +258,10 @@ class FairQueue:
 
     def push(self, lot: Lot) -> None:
         """Add items at the end of their client's lane."""
+        count = len(lot.ids)
         self._arrived.append(lot)
-        self.items += len(lot.ids)
+        self._arrived_items += count
+        self.items += count
 
     def push_returned(self, lot: Lot) -> None:
         """Add items that come back, before those that have not been out."""
@@ -273,7 +276,7 @@ class FairQueue:
         """Take out the next ``count`` items, or all where there are fewer."""
         if count >= self.items and not self._order:
             out, self._arrived = self._arrived, []
-            self.items = 0
+            self.items = self._arrived_items = 0
             return out
         self._settle()
         out = []
@@ -301,11 +304,7 @@ class FairQueue:
 
     def at_most_ahead(self, client: ClientRecord, priority: int, adds: int) -> int:
         """Return a number that `ahead` does not exceed, without a look at every client."""
-        count = own_arrived = 0
-        for lot in self._arrived:
-            count += len(lot.ids)
-            if lot.client is client:
-                own_arrived += len(lot.ids)
+        count = self._arrived_items
         for level_priority in self._order:
             if level_priority < priority:
                 break
@@ -315,6 +314,7 @@ class FairQueue:
             if level_priority == priority and clients is not None and clients.items:
                 child = clients.children.get(client.id)
                 own = child.items if child is not None else 0
+                own_arrived = sum([len(lot.ids) for lot in self._arrived if lot.client is client])
                 shares = len(clients.children) * self._turns(own + own_arrived + adds)
                 count -= max(0, clients.items - own - shares)
         return count
@@ -369,6 +369,7 @@ class FairQueue:
         for lot in self._arrived:
             self._level(lot.priority).push(lot)
         self._arrived.clear()
+        self._arrived_items = 0
 
     def _level(self, priority: int) -> _Level:
         level = self._levels.get(priority)
