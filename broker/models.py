@@ -24,9 +24,10 @@ FORGET = 900.0
 MAX_IDLE = 1000
 """Seconds after which a model without workers and items is forgotten; of more, the oldest are."""
 
-
 MANY = 2000
 """Lanes of a queue that one look passes over; with more, it is looked at less often."""
+
+_WARM = WorkerState.WARM
 
 
 class Model:
@@ -81,7 +82,7 @@ class Model:
         self.measured_rate = 0.0
         self._served_before = 0
         self._speed: tuple[float, float] | None = None
-        self._warm: bool | None = None
+        self._warm = False
 
     def look_at(self, worker: Worker) -> None:
         """Something has changed that may close this worker to new items, or open it."""
@@ -104,10 +105,7 @@ class Model:
     def warm(self) -> bool:
         """Whether any worker is ready, or stalled and expected back."""
         if self.family is not None:  # which of its workers count may change with others' states
-            return any(w.state is WorkerState.WARM and not w.drained for w in self.team)
-        if self._warm is None:
-            workers = self.workers.values()
-            self._warm = any(w.state is WorkerState.WARM and not w.drained for w in workers)
+            return any(w.state is _WARM and not w.drained for w in self.team)
         return self._warm
 
     @property
@@ -170,7 +168,8 @@ class Model:
 
     def forget_speed(self) -> None:
         """The workers or their states are others now, or it is time to look how fast they are."""
-        self._speed = self._warm = None
+        self._speed = None
+        self._warm = any(w.state is _WARM and not w.drained for w in self.workers.values())
 
     def _known_speed(self) -> tuple[float, float]:
         if self._speed is not None:
