@@ -314,8 +314,8 @@ class FairQueue:
             if level_priority == priority and clients is not None and clients.items:
                 child = clients.children.get(client.id)
                 own = child.items if child is not None else 0
-                own_arrived = sum([len(lot.ids) for lot in self._arrived if lot.client is client])
-                shares = len(clients.children) * self._turns(own + own_arrived + adds)
+                adds += sum([len(lot.ids) for lot in self._arrived if lot.client is client])
+                shares = len(clients.children) * self._turns(own + adds)
                 count -= max(0, clients.items - own - shares)
         return count
 
