@@ -116,7 +116,7 @@ class Server:
             side: socket.get_monitor_socket(EVENTS) for side, socket in self.sockets.items()
         }
         # Of the monitors the descriptors: libzmq asks all of them at once, and sockets one by one.
-        # They tell edges only, so a monitor is read until it is empty.
+        # They tell edges only: of what comes once a monitor was found empty.
         self._ports = [
             (side, socket, int(self._monitors[side].getsockopt(zmq.FD)))
             for side, socket in self.sockets.items()
@@ -131,6 +131,8 @@ class Server:
             self.poller.register(monitor, zmq.POLLIN)
         if owner is not None:
             self.poller.register(owner.fileno(), zmq.POLLIN)
+        for side in self.sockets:
+            self._look_for_the_gone(self._turn_at, side)
 
     def turn(self) -> None:
         """Wait for something to do, and do it."""
