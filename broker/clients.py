@@ -95,7 +95,8 @@ class ClientRecord:
     def open(self, lot: Lot) -> None:
         """Take charge of items."""
         items, tenant, count = self.items, self.tenant, len(lot.ids)
-        items.update(dict.fromkeys(lot.ids, lot))
+        for id in lot.ids:
+            items[id] = lot
         self.bytes += lot.size
         tenant.open += count
         tenant.bytes += lot.size
@@ -104,8 +105,9 @@ class ClientRecord:
 
     def end(self, ids: Collection[int], size: int) -> None:
         """Forget open items, answered or not; ``size`` is that of their payloads."""
-        tenant = self.tenant
-        deque(map(self.items.__delitem__, ids), maxlen=0)
+        items, tenant = self.items, self.tenant
+        for id in ids:
+            del items[id]
         self.bytes -= size
         tenant.open -= len(ids)
         tenant.bytes -= size

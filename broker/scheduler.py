@@ -297,11 +297,14 @@ class Scheduler:
             ids = [ids[i] for i in part]
             size = sum([len(lot.payloads[i]) for i in part])
         worker.bytes -= size
-        if set(map(client.items.get, ids)) != {lot}:
-            wanted = [client.items.get(id) is lot for id in ids]
-            self.counts["unwanted"] += wanted.count(False)
-            ids, slots = list(compress(ids, wanted)), list(compress(slots, wanted))
-            size = lot.size_of(ids)
+        items = client.items
+        for id in ids:
+            if items.get(id) is not lot:
+                wanted = [items.get(id) is lot for id in ids]
+                self.counts["unwanted"] += wanted.count(False)
+                ids, slots = list(compress(ids, wanted)), list(compress(slots, wanted))
+                size = lot.size_of(ids)
+                break
         count, model = len(ids), worker.model
         worker.served += count
         model.served += count

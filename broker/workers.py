@@ -207,10 +207,11 @@ class Worker:
             lot: the items.
             alone: their group puts them into the outbox.
         """
-        count = len(lot.ids)
+        count, tickets = len(lot.ids), self.tickets
         lot.worker = self
         lot.ticket = ticket
-        self.tickets.update(dict.fromkeys(range(ticket, ticket + count), lot))
+        for number in range(ticket, ticket + count):
+            tickets[number] = lot
         self.bytes += lot.size
         self.model.out += count
         if alone:

@@ -65,13 +65,15 @@ def _require(condition: bool, what: str) -> None:
         raise ProtocolError(what)
 
 
-_INTS = {int}
 _BYTES = {bytes}
 
 
 def _columns(first: list[int], *others: Sequence[object]) -> None:
-    if type(first) is not list or not set(map(type, first)) <= _INTS:
+    if type(first) is not list:
         raise ProtocolError("ids are not integers")
+    for number in first:
+        if type(number) is not int:
+            raise ProtocolError("ids are not integers")
     count = len(first)
     for other in others:
         if type(other) is not list or len(other) != count:
@@ -135,8 +137,9 @@ def _decode_submit(fields: list[object], frames: Sequence[Buffer]) -> Submit:
         if type(model) is not str or not type(priority) is type(flags) is type(lane) is int:
             raise ProtocolError("malformed run")
         _columns(ids, budgets, slots)
-        if not set(map(type, budgets)) <= _INTS:
-            raise ProtocolError("budgets are not integers")
+        for budget in budgets:
+            if type(budget) is not int:
+                raise ProtocolError("budgets are not integers")
         runs.append(run)
         if set(map(type, slots)) == _BYTES:
             continue
