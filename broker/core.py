@@ -305,7 +305,7 @@ class BrokerCore:
 
     def wake_at(self) -> float:
         """Return the monotonic seconds at which `poll` must be called at the latest."""
-        return self._timers.due
+        return min(self._timers.due, self.scheduler.wake_at())
 
     # What the messages mean
 

@@ -9,6 +9,7 @@ workers that announce no version, and items wait in it as long as no version may
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from zstreamer.broker.routes import Route, Shares
@@ -35,6 +36,7 @@ class Family:
         shares: deals items to the versions that may be given some now; empty where none may.
         given: items that each version was given since the broker's start.
         shadow: what copies items for another version; None where there is none.
+        copies: what has been counted of the shadows, by version, since the broker's start.
         said: why items had to wait when clients were told last; None before that.
     """
 
@@ -45,6 +47,7 @@ class Family:
         self.shares = Shares({})
         self.given: dict[str, int] = {}
         self.shadow: Shadow | None = None
+        self.copies: dict[str, Counter[str]] = {}
         self.said: str | None = None  # the first look is told, also where a worker comes warm
         self._released: set[str] = set()
         front.family = self
@@ -57,6 +60,7 @@ class Family:
     def leave(self, version: str) -> None:
         """A version is of no use any more."""
         self.members.pop(version).family = None
+        self.given.pop(version, None)
 
     @property
     def needed(self) -> bool:

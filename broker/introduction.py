@@ -52,6 +52,7 @@ class Job(NamedTuple):
         pool: items beyond two batches that it wants to choose from.
         patience: seconds that it may hold tickets without a word about any.
         version: of the model; empty where it says none.
+        max_latency: seconds for which it may be told to hold a batch for more items; 0 for never.
     """
 
     model: str
@@ -59,6 +60,7 @@ class Job(NamedTuple):
     pool: int
     patience: float
     version: str = ""
+    max_latency: float = 0.0
 
 
 def job(info: Mapping[str, object], max_name: int) -> Job | str:
@@ -78,7 +80,10 @@ def job(info: Mapping[str, object], max_name: int) -> Job | str:
         return "a model with a version has no @ in its name: MODEL@VERSION is what the broker makes"
     if version and len(name) + 1 + len(version) > max_name:
         return f"a model's name and its version must have {max_name - 1} characters at most"
-    return Job(name, batch, pool, float(patience), version)
+    longest = info.get("max_latency")
+    if not isinstance(longest, int | float) or not 0 < longest <= MOST_PATIENCE:
+        longest = 0.0
+    return Job(name, batch, pool, float(patience), version, float(longest))
 
 
 def extensions(info: Mapping[str, object]) -> list[str]:

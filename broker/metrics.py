@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 import zstreamer
 from zstreamer.broker.core import BrokerCore
 from zstreamer.broker.models import Model, mean
+from zstreamer.broker.shadow import COPIED, OUTCOMES
 from zstreamer.broker.snapshot import state
 from zstreamer.broker.workers import Worker
 from zstreamer.exposition import Exposition, Families
@@ -72,6 +73,11 @@ class Metrics(Collector):
                 ("items_refused_total", tenant.refused),
             ):
                 families.put(f"zstreamer_tenant_{series}", value, tenant.name)
+        for version, counts, copies in scheduler.versions.shadows():
+            families.put("zstreamer_shadow_copies_total", counts[COPIED], version)
+            families.put("zstreamer_shadow_open_items", copies, version)
+            for outcome in OUTCOMES:
+                families.put("zstreamer_shadow_items_total", counts[outcome], version, outcome)
         bundles = scheduler.bundles
         for message in ("submit", "work", "report", "answer"):
             families.put_histogram("zstreamer_bundle_items", getattr(bundles, message), message)

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
+from zstreamer.broker.gathering import Gathering
 from zstreamer.broker.lots import Lot
 from zstreamer.broker.queue import FairQueue
 from zstreamer.broker.tally import Bundles, Tally
@@ -49,6 +50,7 @@ class Model:
         gave_up: that worker will not try again, and none has come since.
         measured_rate: items a second that were answered lately.
         family: the versions that it is one of, or the front of; None where it has none.
+        gathering: what is known of its callers' way back, where it has several workers.
         tally: what has happened to its items.
         bundles: how many items messages carry, of this and all other models.
         wanted: how many workers its load wants.
@@ -62,6 +64,7 @@ class Model:
         self.tally = Tally()
         self.wanted = Wanted(latency)
         self.oldest = math.inf
+        self.gathering = Gathering()
         self._skip = 0
         self.bundles = Bundles() if bundles is None else bundles
         self.queue = FairQueue()
@@ -165,6 +168,16 @@ class Model:
             self.reserved = None
         taken = (self.reserved, self.examiner if self.inquest else None)
         return [worker for worker in self.open if worker not in taken]
+
+    def came(self, lot: Lot) -> None:
+        """New items have come."""
+        if len(self.workers) > 1:
+            self.gathering.came(lot.arrived, len(lot.ids))
+
+    def ended(self, now: float, worker: Worker, items: int) -> None:
+        """A worker has answered so many items, perhaps none."""
+        if items and len(self.workers) > 1:
+            self.gathering.ended(now, items, worker.beta)
 
     def forget_speed(self) -> None:
         """The workers or their states are others now, or it is time to look how fast they are."""

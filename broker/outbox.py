@@ -13,6 +13,8 @@ from zstreamer.wire.protocol import BUNDLE, MAX_ROWS, Flag, Frames, Slot, Traced
 from zstreamer.wire.tags import line, tag
 from zstreamer.wire.transfer import Sender, cut
 
+ONCE, MORE, GO = int(Flag.ONCE), int(Flag.MORE), int(Flag.GO)  # an enum's | costs a microsecond
+
 
 class Outbox:
     """Packs lots into messages, once a turn.
@@ -28,7 +30,9 @@ class Outbox:
         alone: groups of lots, each of which is to run as one batch of its own.
         cancels: tickets whose item is no longer wanted.
         sender: of large payloads.
+        word: MORE or GO, to be said with the items that leave next; 0 for neither.
         traces: the worker takes the contexts of traces.
+        gathers: the worker waits for more items before it begins.
     """
 
     def __init__(self, worker: int, tickets: Mapping[int, Lot], bundles: Bundles) -> None:
@@ -38,7 +42,8 @@ class Outbox:
         self.alone: list[list[Lot]] = []
         self.cancels: list[int] = []
         self.sender: Sender[Lot] = Sender()
-        self.traces = False
+        self.traces = self.gathers = False
+        self.word = 0
         self._worker = worker
         self._tickets = tickets
         self._bundles = bundles
@@ -46,12 +51,8 @@ class Outbox:
     def flush(self, now: float) -> list[Frames]:
         """Return the messages that are to leave now, in order."""
         messages, self.plain = self.plain, []
-        if self.lots:
-            lots, self.lots = self.lots, []
-            messages += self._work_for(now, lots, 0)
-        if self.once:
-            lots, self.once = self.once, []
-            messages += self._work_for(now, lots, Flag.ONCE)
+        if self.lots or self.once or self.word:
+            messages += self._new_work(now)
         if self.alone:
             groups, self.alone = self.alone, []
             for group in groups:
@@ -65,6 +66,20 @@ class Outbox:
         if self.cancels:
             tickets, self.cancels = self.cancels, []
             messages.extend(protocol.cancels(tickets))
+        return messages
+
+    def _new_work(self, now: float) -> list[Frames]:
+        """Return what the worker has been assigned, with the word on whether more is coming."""
+        lots, self.lots = self.lots, []
+        once, self.once = self.once, []
+        word, self.word = self.word, 0
+        last = word == GO and not _is_one_message(lots, once)
+        flags = MORE if last else word
+        messages = self._work_for(now, lots, flags) if lots else []
+        if once:
+            messages += self._work_for(now, once, flags | ONCE)
+        if last:  # the batch is whole only with all that has been sent
+            messages.append(protocol.work(GO, [], [], [], []))
         return messages
 
     def _work_for(self, now: float, lots: list[Lot], flags: int) -> list[Frames]:
@@ -95,7 +110,7 @@ class Outbox:
     def _large(self, now: float, transfer: int, lot: Lot) -> Frames:
         """Return the WORK of an item whose payload has gone ahead as a transfer."""
         traced = traces.of(now, [lot]) if self.traces else []
-        flags = Flag.ONCE if lot.once else 0
+        flags = (ONCE if lot.once else 0) | (MORE if self.gathers else 0)
         return self._work(flags, [lot.ticket], lot.left(now), [transfer], [], traced)
 
     def _work(
@@ -136,6 +151,13 @@ class Outbox:
         slots, frames = protocol.lay_out(payloads) if small else protocol.all_apart(payloads)
         traced = traces.of(now, group) if self.traces else []
         return [*messages, self._work(flags, *_columns(now, group), slots, frames, traced)]
+
+
+def _is_one_message(lots: list[Lot], once: list[Lot]) -> bool:
+    if bool(lots) is bool(once):  # nothing, or both of what may run only once and what may again
+        return False
+    rows = sum(len(lot.ids) for lot in lots or once)
+    return rows <= MAX_ROWS and sum(lot.size for lot in lots or once) <= BUNDLE
 
 
 def _columns(now: float, lots: list[Lot]) -> tuple[list[int], list[int]]:

@@ -12,6 +12,7 @@ docs/protocol.md.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 from itertools import compress
@@ -61,6 +62,7 @@ class Scheduler:
         self._ticket = 0
         self._use = 0
         self._ready: dict[Model, None] = {}
+        self._gathering: dict[Model, None] = {}
 
     def touch(self, model: Model, worker: Worker | None = None) -> None:
         """Something changed for this model, or this worker: look at it in the next `dispatch`."""
@@ -74,6 +76,7 @@ class Scheduler:
         self.queued_bytes += lot.size
         self._ready[lot.model] = None
         lot.model.queue.push(lot)
+        lot.model.came(lot)
 
     def cancel(self, client: ClientRecord, ids: Iterable[int]) -> None:
         """The caller no longer waits for these, as far as they are open."""
@@ -172,6 +175,8 @@ class Scheduler:
 
     def dispatch(self, now: float) -> None:
         """Hand out what workers have room for."""
+        for model in [m for m in self._gathering if m.gathering.look_at <= now]:
+            self._ready[model] = None
         if not self._ready:
             return
         ready, self._ready = self._ready, {}
@@ -186,7 +191,36 @@ class Scheduler:
                 self._dispatch_suspects(now, model)
             self._dispatch_others(now, model)
 
+    def wake_at(self) -> float:
+        """Return the monotonic seconds at which `dispatch` has something to do; inf for never."""
+        return min((model.gathering.look_at for model in self._gathering), default=math.inf)
+
+    def _gather(self, now: float, model: Model) -> bool:
+        """Have the model's workers gather batches; return whether they do."""
+        gathering, workers = model.gathering, model.open_to_all()
+        alone = not (model.others or model.suspects or model.inquest)
+        shares = gathering.shares(now, model.queue.items, model.out, workers) if alone else None
+        if shares is None:
+            self._gathering.pop(model, None)
+            for worker in [w for w in model.workers.values() if w.gathers]:
+                worker.tell_more(False)
+                self.dirty[worker] = None
+            return False
+        self._gathering[model] = None
+        lots = model.queue.take(sum(share.items for share in shares))
+        self._count_out(lots)
+        lots = self._without_late(now, lots)
+        self._share_out(now, lots, [(share.worker, share.items) for share in shares])
+        for worker, _, more in shares:
+            if not (more and worker.open):
+                worker.free_at = now + worker.batch_time(worker.assigned)
+            worker.tell_more(more and worker.open)
+            self.dirty[worker] = None
+        return True
+
     def _dispatch_others(self, now: float, model: Model) -> None:
+        if (len(model.workers) > 1 or model in self._gathering) and self._gather(now, model):
+            return
         queue = model.queue
         while (items := queue.items) and (model.open or model.reserved is not None):
             workers = model.open_to_all()
@@ -284,6 +318,7 @@ class Scheduler:
             self.fail(undone.twice, may_have_run())
             self._died(model, undone.in_company())
             self._died_alone(model, undone.alone(), undone.how)
+        model.ended(now, worker, len(done) if answers else 0)
         model.look_at(worker)
         self._ready[model] = None
 

@@ -30,6 +30,10 @@ MAX_PAIRS = 4 * MAX_OPEN
 PRIORITY = -(2**31)
 """Of the copies: behind all that callers wait for."""
 
+COPIED = "copied"
+OUTCOMES = ("same", "different", "failed", "uncompared", "skipped")
+"""What is counted; see `Shadow`."""
+
 _COPY, _SKIP = "copy", "skip"
 
 
@@ -40,18 +44,23 @@ class Shadow(ClientRecord):
         version: who runs the copies.
         share: of the items, what is copied.
         max_payload: bytes of one answer.
+        totals: what is counted of all shadows of this version, for the metrics.
 
     Attributes:
-        counts: of the copies: those whose answer is the ``same``, byte by byte, or ``different``,
-            and those that ``failed`` although the item itself was answered; and items that were
-            ``skipped`` as too many copies were open, or the version had no warm worker.
+        counts: copies that were ``copied``, and of these those whose answer is the ``same``, byte
+            by byte, or ``different``, those that ``failed`` although the item itself was answered,
+            and those ``uncompared`` as the item has no answer; and items that were ``skipped`` as
+            too many copies were open, or the version had no warm worker, or lost it.
     """
 
-    def __init__(self, version: str, share: float, max_payload: int) -> None:
+    def __init__(
+        self, version: str, share: float, max_payload: int, totals: Counter[str] | None = None
+    ) -> None:
         super().__init__(0, max_payload)
         self.version = version
         self.share = share
         self.counts: Counter[str] = Counter()
+        self._totals = Counter() if totals is None else totals
         self._shares = Shares({_COPY: share, _SKIP: 1.0 - share})
         self._next = 0
         self._copies: dict[tuple[int, int], int] = {}
@@ -70,21 +79,22 @@ class Shadow(ClientRecord):
         count = dict(self._shares.deal(len(lot.ids))).get(_COPY, 0)
         full = len(self.items) + count > MAX_OPEN or self.bytes + lot.size > MAX_BYTES
         if not count or model is None or not model.warm or full:
-            self.counts["skipped"] += count
+            self._count("skipped", count)
             return []
         ids = list(range(self._next, self._next + count))
         self._next += count
+        self._count(COPIED, count)
         columns = lot.budgets[:count], lot.payloads[:count]
         twin = Lot(self, model, ids, *columns, now, PRIORITY, 0, once=False, movable=False)
         self.open(twin)
         for theirs, own in zip(lot.ids, ids, strict=False):
             key = lot.client.id, theirs
             if (before := self._copies.get(key)) is not None:  # its client uses the id again
-                self._forget(before)
+                self._leave(before)
             self._copies[key] = own
             self._pairs[own] = _Pair(key)
         while len(self._pairs) > MAX_PAIRS:  # the caller gave the item up, or it never ended
-            self._forget(next(iter(self._pairs)))
+            self._leave(next(iter(self._pairs)))
         return twin.apart()
 
     def hear(self, client: int, ids: Sequence[int], slots: Sequence[Slot]) -> None:
@@ -94,7 +104,7 @@ class Shadow(ClientRecord):
             if own is None:
                 continue
             if isinstance(slot, list):  # there is nothing to compare
-                self._forget(own)
+                self._leave(own)
             else:
                 self._pairs[own].item = _digest(slot)
                 self._compare(own)
@@ -111,8 +121,13 @@ class Shadow(ClientRecord):
         pair = self._pairs[own]
         if pair.item and pair.copy:
             same = "same" if pair.item == pair.copy else "different"
-            self.counts["failed" if pair.copy == _FAILED else same] += 1
+            self._count("failed" if pair.copy == _FAILED else same, 1)
             self._forget(own)
+
+    def _leave(self, own: int) -> None:
+        """An item has no answer that its copy's could be compared with."""
+        self._count("uncompared", 1)
+        self._forget(own)
 
     def _forget(self, own: int) -> None:
         pair = self._pairs.pop(own, None)
@@ -124,17 +139,21 @@ class Shadow(ClientRecord):
         for id in ids:
             own = self._copies.get((client, id))
             if own is not None:
-                self._forget(own)
+                self._leave(own)
 
     def forget_all(self) -> None:
         """The copies that are open were cancelled."""
-        self.counts["skipped"] += len(self._pairs)
+        self._count("skipped", len(self._pairs))
         self._pairs.clear()
         self._copies.clear()
 
+    def _count(self, what: str, items: int) -> None:
+        self.counts[what] += items
+        self._totals[what] += items
+
     def row(self) -> dict[str, object]:
         """Return what the snapshot tells of it."""
-        counts = {key: self.counts[key] for key in ("same", "different", "failed", "skipped")}
+        counts = {key: self.counts[key] for key in (COPIED, *OUTCOMES)}
         return {"version": self.version, "share": self.share, "open": len(self.items), **counts}
 
 

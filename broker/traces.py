@@ -41,22 +41,24 @@ def of(now: float, lots: Sequence[Lot]) -> list[Traced]:
 
     now: monotonic seconds.
     """
+    found: list[Traced] = []
     for lot in lots:
-        if lot.traces is not None:
-            break
-    else:  # nearly always
-        return _NONE
-    rows: dict[tuple[Context, int], list[int]] = {}
-    for lot in lots:
-        if lot.traces is not None:
-            waited = max(0, int((now - lot.arrived) * 1e6))
-            for ticket, context in _tickets(lot, lot.traces):
-                rows.setdefault((context, waited), []).append(ticket)
-    found = [Traced(*context, tickets, waited) for (context, waited), tickets in rows.items()]
-    return found[:MAX_TRACES]
+        if lot.traces is not None:  # seldom
+            found += _rows(lot, lot.traces, max(0, int((now - lot.arrived) * 1e6)))
+    return found[:MAX_TRACES] if found else found
 
 
-_NONE: list[Traced] = []
+def _rows(lot: Lot, traces: dict[int, Context], waited: int) -> list[Traced]:
+    """Return a row for each context that items of this lot have."""
+    if len(traces) == 1:  # nearly always, where few are sampled
+        [(id, context)] = traces.items()
+        if id not in lot.ids:
+            return []
+        return [Traced(*context, [lot.ticket + lot.ids.index(id)], waited)]
+    rows: dict[Context, list[int]] = {}
+    for ticket, context in _tickets(lot, traces):
+        rows.setdefault(context, []).append(ticket)
+    return [Traced(*context, tickets, waited) for context, tickets in rows.items()]
 
 
 def _tickets(lot: Lot, traces: dict[int, Context]) -> Iterator[tuple[int, Context]]:

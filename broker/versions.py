@@ -10,6 +10,7 @@ that was sent for one version by name, as MODEL@VERSION, waits for that one.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
@@ -115,11 +116,25 @@ class Versions:
             self._end_copies(shadow)
             family.shadow = shadow = None
         if shadow is None and route.shadow:
-            family.shadow = Shadow(route.shadow, route.shadow_share, self.max_payload)
+            totals = family.copies.pop(route.shadow, Counter())  # the newest is the last
+            family.copies[route.shadow] = totals
+            if len(family.copies) > routes.MAX_VERSIONS:
+                del family.copies[next(iter(family.copies))]
+            family.shadow = Shadow(route.shadow, route.shadow_share, self.max_payload, totals)
 
     def _end_copies(self, shadow: Shadow) -> None:
         self._scheduler.cancel(shadow, list(shadow.items))
         shadow.forget_all()
+
+    def shadows(self) -> list[tuple[str, Counter[str], int]]:
+        """Return what was counted of shadows, by name of their version, and the open copies."""
+        found = []
+        for name, family in list(self._families.items()):
+            shadow = family.shadow
+            for version, totals in list(family.copies.items()):
+                copies = shadow.items if shadow is not None and shadow.version == version else ()
+                found.append((name + AT + version, totals, len(copies)))
+        return found
 
     def rows(self, name: str = "") -> dict[str, object]:
         """Return what is told of one name, or of all with versions, routes or aliases."""

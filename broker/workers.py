@@ -9,7 +9,7 @@ from zstreamer.broker import dispatch
 from zstreamer.broker.introduction import Job
 from zstreamer.broker.lots import Lot
 from zstreamer.broker.models import Model
-from zstreamer.broker.outbox import Outbox
+from zstreamer.broker.outbox import GO, MORE, Outbox
 from zstreamer.broker.patience import WORDS_AN_ITEM
 from zstreamer.config import BrokerConfig
 from zstreamer.keys.ring import Principal
@@ -56,6 +56,9 @@ class Worker:
         facts: what it says of its batches and its machine; empty until it was asked.
         info: what people may want to know of it.
         principal: whose key it has; None where the broker asks for none.
+        max_latency: seconds for which it may be told to hold a batch for more items.
+        gathers: it was told that more items are coming; `goes`: that none are, and it has not said
+            since that it has begun.
         named, declared: bytes that its host and device, and its inputs and outputs, may take.
         heard: when it said anything last, in monotonic seconds.
         moved: when it last had no ticket, or said something of the oldest that it has.
@@ -87,6 +90,8 @@ class Worker:
         self.window_bytes = config.window_bytes
         self.info = info
         self.principal: Principal | None = None
+        self.max_latency = job.max_latency
+        self.gathers = self.goes = False
         names = ("host", "device")
         self.named = sum(4 * len(str(info.get(key, ""))) for key in names)
         self.declared = sum(
@@ -270,6 +275,7 @@ class Worker:
         begun = set(tickets)
         if not begun <= self.tickets.keys():
             begun &= self.tickets.keys()
+        self.gathers = self.outbox.gathers = self.goes = False
         if not begun:
             return
         if self._oldest in begun and self._oldest not in self.running:
@@ -280,6 +286,12 @@ class Worker:
         self.begun += count
         self.running |= begun
         self.free_at = now + (self.beta + self.alpha * count or dispatch.UNKNOWN_BETA)
+
+    def tell_more(self, more: bool) -> None:
+        """With what it is given now, say whether its batch is to begin without others."""
+        self.gathers = self.outbox.gathers = more
+        self.goes |= not more  # what it is given after that is for the batch after this one
+        self.outbox.word = MORE if more else GO
 
     def cancel(self, ticket: int) -> None:
         """An item is no longer wanted: take its ticket back if WORK has not left, else say so."""

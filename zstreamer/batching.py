@@ -8,6 +8,7 @@ high load (Inoue, arXiv 1912.06322). It holds only for callers who are about to 
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -121,6 +122,7 @@ class Batcher(Generic[Item]):
         self._groups: deque[list[Item]] = deque()
         self._returns = Returns()
         self._held = False
+        self._more: bool | None = None
 
     def __len__(self) -> int:
         return len(self._items) + sum(map(len, self._groups))
@@ -137,6 +139,10 @@ class Batcher(Generic[Item]):
         """Items have arrived together."""
         self._items.update((item.id, item) for item in items)
         self._returns.came(now, len(items))
+
+    def told(self, more: bool | None) -> None:
+        """The broker says whether more will follow at once; None where it does not know."""
+        self._more = more
 
     def ended(self, now: float, items: int) -> None:
         """A batch of so many items has ended, and its callers are being answered."""
@@ -191,14 +197,18 @@ class Batcher(Generic[Item]):
 
     def _hold(self, running: int) -> float | None:
         """Return until when to wait for callers who are about to return; None for not at all."""
-        beta, alpha = self._time.beta, self._time.alpha
-        hold = self._returns.hold(len(self._items), running, self.batch_size, beta, alpha)
-        if hold is None:
+        items, until, ended = self.batch_size, math.inf, self._returns.ended
+        if self._more is None:
+            beta, alpha = self._time.beta, self._time.alpha
+            hold = self._returns.hold(len(self._items), running, items, beta, alpha)
+            if hold is None:
+                return None
+            items, until = hold.items, ended + hold.until
+        elif not self._more:
             return None
-        ended = self._returns.ended
         oldest = next(iter(self._items.values())).arrived
-        in_time = min(item.deadline for item in self._items.values()) - self._time(hold.items)
-        return min(ended + hold.until, max(ended, oldest) + self._max_latency, in_time)
+        in_time = min(item.deadline for item in self._items.values()) - self._time(items)
+        return min(until, max(ended, oldest) + self._max_latency, in_time)
 
     def _batch(self) -> list[Item]:
         if self._max_cost is None and not next(iter(self._items.values())).cost:

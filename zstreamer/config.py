@@ -303,6 +303,11 @@ class WorkerConfig(Config):
         "text", LOG_FORMAT, "What a line of the log is: text, or a JSON object."
     )
 
+    @property
+    def served(self) -> str:
+        """The name of what it serves: the model's, or MODEL@VERSION."""
+        return f"{self.model}@{self.version}" if self.version else self.model
+
     def _check(self) -> None:
         _check_heartbeat(self)
         addresses(self.broker, "broker", 7788)
@@ -317,6 +322,7 @@ class AgentConfig(WorkerConfig):
     program: ClassVar[str] = "agent"
 
     number: int = setting(0, INDEX, "Which of its supervisor's workers it is, from 0.")
+    others: int = setting(0, INDEX, "Workers of other tables that share the machine's cores.")
     device: str = setting("", ANY_TEXT, "CUDA_VISIBLE_DEVICES of its model; empty: untouched.")
     pickled: str = setting("", ANY_TEXT, "A model that came as an object, in place of a target.")
     fork_address: str = setting("", ANY_TEXT, "Where to have the model's process forked.")

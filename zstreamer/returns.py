@@ -121,6 +121,31 @@ class Returns:
         """Whether items come in a burst after a batch's end, rather than at any time."""
         return self._odds > ODDS
 
+    @property
+    def expected(self) -> int:
+        """Items of those answered last that are still to come back within the learned time."""
+        cycle = self._cycle
+        if cycle is None:
+            return 0
+        back = cycle.answered * self._coming // STEPS
+        return max(0, back - (cycle.counts[-1] if cycle.counts else 0))
+
+    @property
+    def awaited(self) -> bool:
+        """Whether fewer have come than were answered."""
+        cycle = self._cycle
+        return cycle is not None and (cycle.counts[-1] if cycle.counts else 0) < cycle.answered
+
+    @property
+    def longest(self) -> float:
+        """Seconds of the slowest return remembered; infinite where nobody returns."""
+        coming = self._coming
+        return self._slowest[coming - 1] if coming else math.inf
+
+    @property
+    def _coming(self) -> int:
+        return sum(map(math.isfinite, self._usual))
+
     def came(self, now: float, items: int) -> None:
         """Items have arrived together."""
         cycle = self._cycle
@@ -134,6 +159,20 @@ class Returns:
             self._learn(self._cycle, now - self._ended, beta)
         self._cycle = _Cycle(items, [], [])
         self._ended = now
+
+    def also_answered(self, items: int) -> None:
+        """Another batch has ended so soon after the last one that the two are one."""
+        if self._cycle is not None:
+            self._cycle.answered += items
+
+    def best(self, callers: float, most: int, beta: float, alpha: float) -> float:
+        """Return the batch size of the best cycle of so many callers of one worker.
+
+        0 where no hold is expected to pay; the other arguments are those of `hold`.
+        """
+        if not (callers and beta and self._coming):
+            return 0.0
+        return self._best(callers, most, self._coming, beta, alpha)
 
     def hold(self, waiting: int, running: int, most: int, beta: float, alpha: float) -> Hold | None:
         """Return what to wait for once the model is free; None where nothing is expected to pay.
@@ -154,8 +193,7 @@ class Returns:
             answered, came = cycle.answered, cycle.counts[-1] if cycle.counts else 0
         else:
             return None
-        usual = self._usual
-        coming = sum(map(math.isfinite, usual))
+        coming = self._coming
         back = answered * coming // STEPS
         expected = back - came
         if expected <= 0:
@@ -168,7 +206,7 @@ class Returns:
         step = min(coming, -(-(came + target - waiting) * STEPS // answered))
         return Hold(target, PATIENCE * self._slowest[step - 1])
 
-    def _best(self, callers: int, most: int, coming: int, beta: float, alpha: float) -> float:
+    def _best(self, callers: float, most: int, coming: int, beta: float, alpha: float) -> float:
         """Return the batch size of the best cycle, 0 where that is the greedy one."""
         n = min(most, callers / 2)
         greedy = n / (beta + alpha * n)
@@ -210,7 +248,7 @@ class Returns:
         Arrivals at any time fall into the first ``w`` of ``length`` seconds with a probability of
         w / length; those of callers who return with that of the share that the curve knows of.
         """
-        coming = sum(map(math.isfinite, self._usual))
+        coming = self._coming
         if not coming or not cycle.offsets:
             return
         within = MARGIN * self._slowest[coming - 1]

@@ -153,6 +153,21 @@ BROKER: Final = (
         MODEL,
         "Times that a batch took suspiciously long",
     ),
+    Series(
+        "zstreamer_shadow_copies_total",
+        "counter",
+        MODEL,
+        "Copies of items that a shadow was sent; `model` is the shadow's MODEL@VERSION",
+    ),
+    Series(
+        "zstreamer_shadow_items_total",
+        "counter",
+        ("model", "outcome"),
+        "What became of items that were due for a copy: same (the answers are equal), different, "
+        "failed (only the copy), uncompared (the item itself has no answer), skipped (too many "
+        "copies are open, or the shadow has no warm worker)",
+    ),
+    Series("zstreamer_shadow_open_items", "gauge", MODEL, "Copies that are not answered yet"),
     Series("zstreamer_tenant_clients", "gauge", TENANT, "Clients of a tenant"),
     Series("zstreamer_tenant_open_items", "gauge", TENANT, "Its items that are not answered yet"),
     Series("zstreamer_tenant_items_admitted_total", "counter", TENANT, "Its items that were taken"),

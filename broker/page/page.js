@@ -81,8 +81,15 @@ const CLIENTS = [
   ["release", (c) => c.release || "–"],
 ];
 
-const FRAME = 3; // ms of a frame that are spent here; layout and paint need the rest
-const PART = 25; // rows of a table that are one part
+const FRAME = 1; // ms of a frame that are spent here; layout and paint need the rest
+const PART = 5; // rows of a table that are one part; page.css says how high they are
+
+/** Puts a text into a place. Its node stays, so that no old ones have to be collected. */
+function write(place, text) {
+  const node = place.firstChild;
+  if (!node) place.append(text);
+  else if (node.data !== text) node.data = text;
+}
 
 /** Does all parts, some of them in each frame; resolves when the last is done. */
 function inFrames(parts) {
@@ -130,35 +137,40 @@ function shape(place, columns, count, empty, ordered) {
   while (place.tBodies.length < wanted) place.createTBody().setAttribute("role", "rowgroup");
   if (count || nobody) return;
   place.tBodies[0].replaceChildren();
+  place.tBodies[0].lines = [];
   const cell = place.tBodies[0].insertRow().insertCell();
   cell.colSpan = columns.length;
   cell.className = "empty";
   cell.textContent = empty;
 }
 
+/** Makes a row of a body; returns it with its cells and what they show, so that nothing asks the page. */
+function line(body, columns) {
+  const row = body.insertRow();
+  row.setAttribute("role", "row");
+  const cells = columns.map((_, j) => {
+    const cell = row.appendChild(document.createElement(j ? "td" : "th"));
+    if (!j) cell.scope = "row";
+    cell.setAttribute("role", j ? "cell" : "rowheader");
+    return { cell, node: cell.appendChild(document.createTextNode("")), text: "", style: "" };
+  });
+  return { row, cells };
+}
+
 function fill(body, columns, rows, action) {
-  while (body.rows.length > rows.length) body.deleteRow(-1);
+  const lines = body.lines ||= [];
+  while (lines.length > rows.length) lines.pop().row.remove();
   rows.forEach((row, i) => {
-    let line = body.rows[i];
-    if (!line) {
-      line = body.insertRow();
-      line.setAttribute("role", "row");
-    }
+    const { row: place, cells } = lines[i] ||= line(body, columns);
     columns.forEach(([, show, kind], j) => {
-      let cell = line.cells[j];
-      if (!cell) {
-        cell = line.appendChild(document.createElement(j ? "td" : "th"));
-        if (!j) cell.scope = "row";
-        cell.setAttribute("role", j ? "cell" : "rowheader");
+      const one = cells[j], text = show(row), style = kind ? kind(row) : "";
+      if (one.text !== text) {
+        one.node.data = one.text = text;
+        if (style === "words") one.cell.title = text;
       }
-      const text = show(row), style = kind ? kind(row) : "";
-      if (cell.textContent !== text) {
-        cell.textContent = text;
-        if (style === "words") cell.title = text;
-      }
-      if (cell.className !== style) cell.className = style;
+      if (one.style !== style) one.cell.className = one.style = style;
     });
-    if (action && acts) buttons(line.cells[columns.length] || line.insertCell(), action(row));
+    if (action && acts) buttons(place.cells[columns.length] || place.insertCell(), action(row));
   });
 }
 
@@ -204,7 +216,7 @@ function draw(keys) {
     }
     const last = steps.at(-1) || [];
     const said = names.map((n, k) => `${labels[k]} ${show(last[keys.indexOf(n)])}`);
-    plots[i].legend.forEach((one, k) => { one.textContent = said[k]; });
+    plots[i].legend.forEach((one, k) => write(one, said[k]));
     plots[i].figure.setAttribute("aria-label", `${title}: ${said.join(", ")}`);
   });
 }
@@ -224,7 +236,7 @@ function figures(live, last, keys) {
       box.appendChild(document.createElement("dt")).textContent = name;
       box.appendChild(document.createElement("dd"));
     }
-    box.lastChild.textContent = value;
+    write(box.lastChild, value);
   });
 }
 
@@ -239,8 +251,10 @@ function buttons(place, orders) {
       one = place.appendChild(document.createElement("button"));
       one.type = "button";
     }
-    if (one.textContent !== action) one.textContent = action;
-    one.setAttribute("aria-label", `${action} ${name}`);
+    const label = `${action} ${name}`;
+    if (one.getAttribute("aria-label") === label) return;
+    write(one, action);
+    one.setAttribute("aria-label", label);
     one.onclick = () => order(action, name);
   });
 }
@@ -283,8 +297,7 @@ function show(live) {
   if (live.draining) words.push("draining: it refuses new items");
   if (ill.length) words.push(`not ready: ${ill.join(", ")}`);
   else words.push(live.counts.models ? "all models ready" : "no worker is connected");
-  const text = words.join("; ");
-  if (byId("state").textContent !== text) byId("state").textContent = text;
+  write(byId("state"), words.join("; "));
   byId("state").className = ill.length || live.draining ? "bad" : "";
   figures(live, steps.at(-1) || [], keys);
   const more = live.counts.clients - live.clients.length;

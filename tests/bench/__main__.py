@@ -13,15 +13,16 @@ from pathlib import Path
 from tests.bench.report import Report, table
 
 BENCHES = (
-    *("broker", "roundtrip", "keys", "tenants", "fill"),
+    *("broker", "roundtrip", "keys", "tenants", "versions", "fill"),
     *("mixed", "returning", "cpu", "gpu", "web"),
 )
 """Modules of this package, each with ``run(seconds) -> Report``; imported when their turn comes,
 since some need torch or a GPU."""
 
-APART = {"peers": "web_peers", "embeddings": "embeddings", "page": "page"}
+APART = {"peers": "web_peers", "embeddings": "embeddings", "page": "page", "observed": "observed"}
 """Those that `all` leaves out, by name: the first compares with what is not zstreamer's and is
-installed in environments of its own, the second needs a model of the hub, the third Chromium."""
+installed in environments of its own, the second needs a model of the hub, the third Chromium, and
+the last one a quiet machine."""
 
 IN_PARTS = ("returning", "peers")
 """Those of which parts can be run alone."""

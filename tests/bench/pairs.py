@@ -97,12 +97,17 @@ class Pairs:
     def round(self, seconds: float) -> Sample:
         """Run for so many seconds, the first fifth of them to settle."""
         self._run(time.monotonic() + SETTLING * seconds)
-        before, start, used = list(self._tally), time.monotonic(), usage.cpu(self._pid)
+        before, start, used = list(self._tally), time.monotonic(), usage.all_cpu(self._pid)
         self._run(start + (1 - SETTLING) * seconds)
-        used = usage.cpu(self._pid) - used
+        used = usage.all_cpu(self._pid) - used
         elapsed = time.monotonic() - start
         items = sum(self._tally[4:]) / 4 - sum(before[4:]) / 4
         return Sample(used / items * 1e6, items / elapsed, bundles(before, self._tally))
+
+    def trace(self, every: int) -> None:
+        """Have one of so many items traced from now on; 0 for none."""
+        for client in self._all_clients:
+            client.traced = every
 
     def idle(self, seconds: float) -> float:
         """Send nothing for so many seconds; return the share of a core that the broker uses."""
@@ -142,7 +147,7 @@ class Pairs:
             peer.wait_welcome()
         for worker in self._workers:
             worker.warm()
-        self._clients = cycle(clients)
+        self._all_clients, self._clients = clients, cycle(clients)
         self._ready: Ready[Peer] = Ready((*self._workers, *clients))
 
     def _fill(self) -> None:

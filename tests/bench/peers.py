@@ -68,7 +68,7 @@ class Peer:
         self.socket = dealer(address)
         self.tally = tally
         self._copied = size <= protocol.INLINE
-        hello = Hello(self.role, secrets.randbits(63), info)
+        hello = Hello(self.role, secrets.randbits(63), {"extensions": [protocol.TRACES], **info})
         self.socket.send_multipart(protocol.hello(hello))
 
     def wait_welcome(self) -> None:
@@ -113,7 +113,11 @@ class Peer:
 
 
 class Client(Peer):
-    """Submits items whose payload begins with its own number."""
+    """Submits items whose payload begins with its own number.
+
+    Attributes:
+        traced: of so many items one has a trace of its own; 0 for none.
+    """
 
     role = Role.CLIENT
 
@@ -121,6 +125,8 @@ class Client(Peer):
         self, address: str, number: int, size: int, tally: memoryview | list[int], **info: object
     ) -> None:
         super().__init__(address, size, tally, **info)
+        self._number = number
+        self.traced = 0
         self._payload = number.to_bytes(8, "big").ljust(size, b"x")[: max(size, 8)]
         self._tail = cache(self._pack_tail)
         self._id = 0
@@ -131,7 +137,9 @@ class Client(Peer):
         ids = list(range(self._id, self._id + count))
         self._id += count
         tail, frames = self._tail(count)
-        head = b"".join((b"\x93\x04", _pack(self._answers), _RUN, _pack(ids), tail))
+        traces = self._traces(ids) if self.traced else b""
+        kind = b"\x94\x04" if traces else b"\x93\x04"
+        head = b"".join((kind, _pack(self._answers), _RUN, _pack(ids), tail, traces))
         self._send(head, frames, Way.SUBMIT, count)
 
     def take(self, head: bytes) -> int:
@@ -146,6 +154,12 @@ class Client(Peer):
         self.tally[4 + Way.ANSWER] += len(ids)
         return len(ids)
 
+    def _traces(self, ids: list[int]) -> bytes:
+        """Return the packed traces of the items whose turn it is; nothing where it is nobody's."""
+        first = ids[0] + -(ids[0] + self._number) % self.traced
+        named = range(first, ids[-1] + 1, self.traced)
+        return _pack([(_TRACE % id, "", [id]) for id in named]) if named else b""
+
     def _pack_tail(self, count: int) -> tuple[bytes, list[zmq.Frame]]:
         slots, frames = _column(self._payload, count)
         return _pack([BUDGET] * count) + slots, frames
@@ -153,6 +167,8 @@ class Client(Peer):
 
 _RUN = b"\x91\x97" + _pack(MODEL) + _pack(0) * 3
 """One run of the model; priority, flags and lane are 0."""
+
+_TRACE = f"00-{secrets.token_hex(16)}-%016x-01"
 
 _TIMES = _pack(0) + _pack(500) + _pack(3)
 """A REPORT's backlog, beta and alpha: batches of half a millisecond."""
@@ -192,7 +208,7 @@ class Worker(Peer):
         """Hand a WORK on to `work`."""
         if head[1] != Kind.WORK:
             return 0
-        _, _, tickets, _, slots = msgpack.unpackb(head)
+        _, _, tickets, _, slots, *_ = msgpack.unpackb(head)
         self.tally[Way.WORK] += 1
         self.tally[4 + Way.WORK] += len(tickets)
         self.work(tickets, slots)

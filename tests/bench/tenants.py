@@ -10,6 +10,7 @@ clients that each have a tenant of their own with all limits.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from tests.bench.callers import Spec
@@ -17,6 +18,7 @@ from tests.bench.load import Load, Times
 from tests.bench.report import LESS, MORE, Report, Row
 from tests.helpers.cluster import Cluster
 from zstreamer.broker.core import BrokerCore
+from zstreamer.broker.routes import Route
 from zstreamer.broker.sessions import Outgoing, Side
 from zstreamer.broker.tenants import Terms
 from zstreamer.config import BrokerConfig
@@ -123,27 +125,49 @@ class Core:
     Args:
         tenants: one for each client; empty for none.
         terms: of each.
+        bundle: items a message.
+        versions: that workers announce, in turn; empty for none.
+        route: of the model.
+
+    Attributes:
+        core: the broker's.
+        items: of a round.
     """
 
-    def __init__(self, tenants: list[str], terms: Terms | None = None) -> None:
+    def __init__(
+        self,
+        tenants: list[str],
+        terms: Terms | None = None,
+        bundle: int = BUNDLE,
+        versions: Sequence[str] = ("",),
+        route: Route | None = None,
+    ) -> None:
         self._now = 100.0
-        self._core = BrokerCore(BrokerConfig(), 1, self._now)
+        self._bundle = bundle
+        self.core = BrokerCore(BrokerConfig(), 1, self._now)
         if terms is not None:
-            self._core.sessions.tenants.agree(dict.fromkeys(tenants, terms), self._now)
+            self.core.sessions.tenants.agree(dict.fromkeys(tenants, terms), self._now)
         self._clients = [b"c%d" % n for n in range(len(tenants))]
         self._next = dict.fromkeys(self._clients, 1)
         self._read = dict.fromkeys(self._clients, 0)
         self._spent = 0
+        self.items = TURNS * bundle * len(tenants)
         for number, (session, tenant) in enumerate(zip(self._clients, tenants, strict=True)):
             info: dict[str, object] = {"open": [], **({"tenant": tenant} if tenant else {})}
             hello = protocol.hello(protocol.Hello(Role.CLIENT, 1000 + number, info))
             self._tell(Side.CLIENT, session, hello)
         for number in range(CLIENTS):
             info = {"model": "m", "batch_size": 64, "pool": 0}
+            if version := versions[number % len(versions)]:
+                info["version"] = version
             hello = protocol.hello(protocol.Hello(Role.WORKER, 5000 + number, info))
             self._tell(Side.WORKER, b"w%d" % number, hello)
             warm = protocol.plain(State(WorkerState.WARM, ""))
             self._tell(Side.WORKER, b"w%d" % number, warm)
+        if route is not None:
+            self.core.scheduler.versions.agree({"m": route})
+        self._now += 1.0
+        self.core.poll(self._now)
 
     def round(self) -> float:
         """Return the µs of CPU time that an item takes."""
@@ -152,12 +176,13 @@ class Core:
             self._now += 0.0005
             for client in self._clients:
                 self._submit(client)
-        return self._spent / 1e3 / (TURNS * BUNDLE * len(self._clients))
+        return self._spent / 1e3 / self.items
 
     def _submit(self, client: bytes) -> None:
-        ids = list(range(self._next[client], self._next[client] + BUNDLE))
-        self._next[client] += BUNDLE
-        items = Run("m", 0, 0, 0, ids, [20_000] * BUNDLE, [PAYLOAD] * BUNDLE)
+        bundle = self._bundle
+        ids = list(range(self._next[client], self._next[client] + bundle))
+        self._next[client] += bundle
+        items = Run("m", 0, 0, 0, ids, [20_000] * bundle, [PAYLOAD] * bundle)
         sent = self._tell(Side.CLIENT, client, protocol.submit(self._read[client], [items], []))
         while sent:
             out, sent = sent, []
@@ -173,10 +198,10 @@ class Core:
     def _tell(self, side: Side, session: bytes, frames: protocol.Frames) -> list[Outgoing]:
         frames = [bytes(each) for each in frames]
         begun = time.thread_time_ns()
-        handle = self._core.on_worker if side is Side.WORKER else self._core.on_client
+        handle = self.core.on_worker if side is Side.WORKER else self.core.on_client
         handle(self._now, session, frames)
         found: list[Outgoing] = []
-        while sends := self._core.poll(self._now):
+        while sends := self.core.poll(self._now):
             found += sends
         self._spent += time.thread_time_ns() - begun
         return found

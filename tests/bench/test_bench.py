@@ -9,12 +9,15 @@ import types
 import pytest
 
 from tests.bench import __main__ as command
-from tests.bench import page, roundtrip, usage
+from tests.bench import observed, page, roundtrip, tenants, usage, versions
 from tests.bench.broker import Bench
 from tests.bench.hops import Hops
 from tests.bench.pairs import Pairs, Shape
 from tests.bench.report import LESS, MORE, Report, Row, table
+from tests.bench.tenants import CLIENTS, Core
 from tests.bench.through import Loop, Through
+from zstreamer.broker.metrics import Metrics
+from zstreamer.histogram import Histogram
 
 FAST = Row("as fast as bare", [2.0, 4.0, 3.0], "µs", [1.0, 1.0, 1.0], (LESS, 3.0), "by a hair")
 SLOW = Row("busy", [0.5, 0.25, 0.5], "", bound=(MORE, 0.97))
@@ -128,12 +131,31 @@ def test_what_a_process_has_used_counts_all_its_threads():
 )
 def test_a_hold_keeps_every_way_at_k(shape):
     with Pairs(shape) as pairs:
+        pairs.trace(10)
         sample = pairs.round(0.6)
     assert sample.cpu > 0
     assert sample.rate > 0
     assert min(sample.bundles) >= 0.9 * shape.bundle
     # Two REPORTs for the same client may now and then be read in one turn.
     assert max(sample.bundles) <= 2 * shape.bundle
+
+
+def test_what_a_core_writes_down_is_all_that_it_counts():
+    counting, writing = (Core([""] * CLIENTS, bundle=4) for _ in range(2))
+    counts = observed.written_down(writing.core)
+    assert counting.round() > 0 and writing.round() > 0
+    before, later = (shown(each.core) for each in (counting, writing))
+    assert before != later
+    for count, given in counts:
+        count(*given)
+    assert shown(writing.core) == before
+
+
+def shown(core):
+    """What a core's metrics show of items and messages."""
+    page = Metrics(core, Histogram()).text().decode()
+    names = ("zstreamer_bundle", "zstreamer_items", "zstreamer_queue_s", "zstreamer_item_s")
+    return [line for line in page.splitlines() if line.startswith(names)]
 
 
 def test_a_hold_goes_on_after_a_pause_in_which_its_workers_count_as_stalled():
@@ -203,6 +225,15 @@ def test_the_round_trips_benchmark_has_its_rows(monkeypatch, capsys):
     ]
     assert report.rows[0].bound == (LESS, 3.0)
     assert report.rows[0].ratio > 0
+
+
+def test_what_routes_cost_the_core_has_its_rows(monkeypatch, capsys):
+    monkeypatch.setattr(versions, "CORE_ROUNDS", 1)
+    monkeypatch.setattr(tenants, "TURNS", 2)
+    report = Report("versions")
+    versions.core(report)
+    assert [row.bound for row in report.rows] == [(LESS, versions.COST), None, None]
+    assert all(row.ratio > 0 for row in report.rows)
 
 
 def test_the_longest_task_of_each_update_of_a_page_is_its_frame():

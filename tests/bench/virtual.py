@@ -18,9 +18,13 @@ from typing import NamedTuple
 from tests.bench.cycle import BATCH, Model, best_rate
 from zstreamer.batching import Batcher, BatchTime
 from zstreamer.broker import dispatch
+from zstreamer.broker.gathering import Gathering
 
 LATE = 0.0005
 """Seconds by which a timer is late."""
+
+HEARD = 0.002
+"""Seconds after which the broker hears that a batch has begun."""
 
 STAGGER = 0.0001
 """Seconds between the first items of two callers."""
@@ -112,19 +116,27 @@ class _Worker:
     batcher: Batcher[_Item]
     time: BatchTime
     free_at: float = 0.0
+    runs: list[_Item] = field(default_factory=list)
     running: list[_Item] = field(default_factory=list)
     used: int = 0
     wake_at: float = math.inf
     planned: bool = False
+    gathers: bool = False
+    goes: bool = False
+    max_latency: float = 0.0
     batch_size: int = BATCH
 
     @property
     def waiting(self) -> int:
-        return len(self.batcher)
+        return len(self.batcher) + len(self.runs) - len(self.running)
+
+    @property
+    def assigned(self) -> int:
+        return self.waiting
 
     @property
     def room(self) -> int:
-        return 2 * BATCH - len(self.batcher) - len(self.running)
+        return 2 * BATCH - len(self.batcher) - len(self.runs)
 
     @property
     def beta(self) -> float:
@@ -152,6 +164,7 @@ class Cluster:
         workers: int = 1,
         way: Way | None = None,
         seed: int = 0,
+        gathers: bool = True,
     ) -> None:
         self.now = 0.0
         self._model = model
@@ -162,10 +175,12 @@ class Cluster:
         self._workers = []
         for _ in range(workers):
             time = BatchTime()
-            self._workers.append(_Worker(Batcher(BATCH, max_latency, None, time), time))
+            batcher: Batcher[_Item] = Batcher(BATCH, max_latency, None, time)
+            self._workers.append(_Worker(batcher, time, max_latency=max_latency))
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = count()
         self._queue: list[_Item] = []
+        self._gathering = Gathering() if gathers else None
         self._load = Load()
         self._loop: object | None = None
         self._answers: list[tuple[float, float]] = []  # when, and after how many seconds
@@ -226,7 +241,9 @@ class Cluster:
 
     def _send(self, items: list[_Item]) -> None:
         self._queue += items
-        touched: dict[int, _Worker] = {}
+        if self._gathering is not None and items:
+            self._gathering.came(self.now, len(items))
+        touched = self._gather()
         while self._queue:
             able = [worker for worker in self._workers if worker.room > 0]
             if not able:
@@ -238,7 +255,36 @@ class Cluster:
         for worker in touched.values():
             self._look(worker)
 
+    def _gather(self) -> dict[int, _Worker]:
+        """Have workers gather, if any is to; return those that have been told something."""
+        able = [worker for worker in self._workers if worker.room > 0]
+        touched: dict[int, _Worker] = {}
+        if self._gathering is None or not able:
+            return touched
+        out = sum(len(w.batcher) + len(w.runs) for w in self._workers)
+        queued = len(self._queue)
+        shares = self._gathering.shares(self.now, queued, out, able)
+        for worker in able if shares is None else ():
+            worker.batcher.told(None)
+            if worker.gathers:
+                worker.gathers = False
+                touched[id(worker)] = worker
+        for worker, number, more in shares or ():
+            worker.gathers = more
+            worker.goes |= not more
+            worker.batcher.told(more)
+            self._give(worker, self._queue[:number])
+            del self._queue[:number]
+            touched[id(worker)] = worker
+            if not more:
+                worker.free_at = self.now + worker.time(worker.assigned)
+        if self._gathering.look_at < math.inf:
+            self._at(self._gathering.look_at + LATE, lambda: self._send([]))
+        return touched
+
     def _give(self, worker: _Worker, items: list[_Item]) -> None:
+        if not items:
+            return
         for item in items:
             item.arrived = self.now
         worker.used = next(self._numbers)
@@ -247,8 +293,8 @@ class Cluster:
     # Batches
 
     def _look(self, worker: _Worker) -> None:
-        plan = worker.batcher.next(self.now, len(worker.running))
-        if worker.running:
+        plan = worker.batcher.next(self.now, len(worker.runs))
+        if worker.runs:
             worker.planned = bool(plan.items)
         elif plan.items:
             self._begin_batch(worker, list(plan.items))
@@ -258,26 +304,35 @@ class Cluster:
 
     def _wake(self, worker: _Worker) -> None:
         worker.wake_at = math.inf
-        if not worker.running:
+        if not worker.runs:
             self._look(worker)
 
     def _begin_batch(self, worker: _Worker, items: list[_Item]) -> None:
         gap = self._way.planned if worker.planned else self._way.unplanned
         worker.planned = False
-        worker.running = items
+        worker.runs = items
         worker.batcher.remove([item.id for item in items])
         seconds = self._model(len(items)) * self._random.uniform(0.99, 1.01)
-        worker.free_at = self.now + gap + seconds
         self._batches.append((self.now, len(items)))
-        self._at(worker.free_at, lambda: self._end_batch(worker, seconds))
+        self._at(self.now + HEARD, lambda: self._hear(worker, items))
+        self._at(self.now + gap + seconds, lambda: self._end_batch(worker, seconds))
+
+    def _hear(self, worker: _Worker, items: list[_Item]) -> None:
+        """The broker hears that these have begun."""
+        if worker.runs is items:
+            worker.running = items
+            worker.gathers = worker.goes = False
+            worker.free_at = self.now + worker.time(len(items))
 
     def _end_batch(self, worker: _Worker, seconds: float) -> None:
-        items, worker.running = worker.running, []
+        items, worker.runs, worker.running = worker.runs, [], []
+        worker.free_at = self.now
         worker.time.observe(len(items), seconds)
         worker.batcher.ended(self.now, len(items))
+        if self._gathering is not None:
+            self._gathering.ended(self.now, len(items), worker.beta)
         self._answer(items)
-        if self._queue:
-            self._send([])
+        self._send([])
         self._look(worker)
 
     def _answer(self, items: list[_Item]) -> None:
@@ -306,9 +361,10 @@ def measure(
     settling: float = 1.0,
     way: Way | None = None,
     seed: int = 0,
+    gathers: bool = True,
 ) -> Figures:
     """Return the figures of a load that has been running for ``settling`` seconds."""
-    cluster = Cluster(model, max_latency, workers, way, seed)
+    cluster = Cluster(model, max_latency, workers, way, seed, gathers)
     cluster.begin(load)
     cluster.run(settling + seconds)
     return cluster.figures(settling, settling + seconds)

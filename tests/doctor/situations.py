@@ -111,7 +111,8 @@ def absent_socket():
 
 @contextlib.contextmanager
 def no_route():
-    yield Case("tcp://240.0.0.1:7787", "route")
+    # Of a group: Linux lets no TCP leave for one, whatever the network is.
+    yield Case("tcp://224.0.0.1:7787", "route")
 
 
 @contextlib.contextmanager

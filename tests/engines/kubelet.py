@@ -3,7 +3,8 @@
 Each pod is a network namespace with an address of its own. Its container's very command, arguments
 and environment run there; its probes are asked, what is ready stands behind the Service's name,
 and it is ended as a kubelet ends it: out of the Service, preStop, SIGTERM, SIGKILL after the grace.
-Images, volumes, users and network policies are left out.
+Volumes of ConfigMaps lie in folders of this machine, which arguments name in place of their own.
+Images, other volumes, users and network policies are left out.
 """
 
 import contextlib
@@ -14,6 +15,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.request
@@ -31,8 +33,9 @@ TICK = 0.1
 class Pod:
     """One pod: a namespace, a process, and what its probes have said."""
 
-    def __init__(self, node, name, labels, spec, number):
+    def __init__(self, node, name, labels, spec, number, folders):
         self.node, self.name, self.labels, self.spec = node, name, labels, spec
+        self._folders = folders
         self.address = f"{NETWORK}.{number}"
         self.space = f"zsk{os.getpid()}-{number}"
         self.ready = self.started = self.ending = False
@@ -47,6 +50,8 @@ class Pod:
         env = {k: v for k, v in os.environ.items() if not k.startswith("ZSTREAMER_")}
         env |= {each["name"]: str(each["value"]) for each in c.get("env", [])}
         command = [*c["command"], *c.get("args", [])]
+        for path, folder in self._folders.items():
+            command = [each.replace(path, str(folder)) for each in command]
         if command[0] == "zstreamer":
             command[0:1] = [sys.executable, "-m", "zstreamer"]
         self.process = subprocess.Popen(
@@ -113,7 +118,7 @@ class LocalCluster:
         self.codes = []
         self._numbers = count(10)
         self._names = count()
-        self._written = None
+        self._folder = Path(tempfile.mkdtemp(prefix="zsk-"))
         self._done = threading.Event()
         self._lock = threading.RLock()
         self._switch = f"zsk{os.getpid()}"
@@ -180,6 +185,43 @@ class LocalCluster:
                     if path.exists() and path.read_text() != text:
                         path.write_text(text)
 
+    # Files
+
+    def _mounted(self, spec):
+        """The folder of each ConfigMap that a pod mounts, by the path in the pod."""
+        [container] = spec["containers"]
+        maps = {
+            v["name"]: v["configMap"]["name"] for v in spec.get("volumes", []) if "configMap" in v
+        }
+        found = {
+            mount["mountPath"]: self._folder / maps[mount["name"]]
+            for mount in container.get("volumeMounts", [])
+            if mount["name"] in maps
+        }
+        for folder in found.values():
+            if not folder.exists():
+                self._write(folder, self.objects["ConfigMap", folder.name]["data"])
+        return found
+
+    def _write(self, folder, data):
+        """Put files into a folder as a kubelet does: all of them change at one moment."""
+        real = folder / f"..{next(self._names)}"
+        real.mkdir(parents=True)
+        for name, text in data.items():
+            (real / name).write_text(text)
+        new = folder / "..new"
+        new.symlink_to(real.name)
+        new.replace(folder / "..data")
+        for name in data:
+            if not (folder / name).is_symlink():
+                (folder / name).symlink_to(f"..data/{name}")
+
+    def configure(self, objects):
+        """Change ConfigMaps to what they are among these objects."""
+        for each in objects:
+            if each["kind"] == "ConfigMap":
+                self._write(self._folder / each["metadata"]["name"], each["data"])
+
     # Workloads
 
     def of(self, workload):
@@ -190,7 +232,8 @@ class LocalCluster:
         template = self.objects[kind, workload]["spec"]["template"]
         number = next(self._numbers)
         name = f"{workload}-{next(self._names)}"
-        pod = Pod("node", name, template["metadata"]["labels"], template["spec"], number)
+        spec, labels = template["spec"], template["metadata"]["labels"]
+        pod = Pod("node", name, labels, spec, number, self._mounted(spec))
         pod.owner = workload
         folder = Path("/etc/netns", pod.space)
         folder.mkdir(parents=True, exist_ok=True)
@@ -278,3 +321,4 @@ class LocalCluster:
             self._forget(pod)
         ip("netns", "del", self._switch, check=False)
         ip("link", "del", self._host, check=False)
+        shutil.rmtree(self._folder, ignore_errors=True)

@@ -93,6 +93,14 @@ def test_workers_and_gateway_find_every_broker_by_the_headless_service():
         assert f"--broker=tcp+dns://{name}:{port}" in container["args"]
 
 
+def test_the_gateway_waits_for_the_first_model_that_has_a_target():
+    objects = rendered(CHART / "values.yaml", "models.zoo.target=m:Zoo")
+    for kind, end in (("Deployment", "-gateway"), ("Pod", "-test")):
+        spec = found(objects, kind, end)["spec"]
+        [container] = spec.get("template", {"spec": spec})["spec"]["containers"]
+        assert "--model=zoo" in container["args"]
+
+
 def test_gpus_are_limits_beside_what_else_is_limited():
     [container] = found(of("gpus"), "Deployment", "-bert")["spec"]["template"]["spec"]["containers"]
     assert container["resources"]["limits"] == {"nvidia.com/gpu": 1, "memory": "32Gi"}
@@ -107,6 +115,87 @@ def test_keda_scales_on_the_workers_that_are_wanted():
     assert 'zstreamer_wanted_workers{model="default",namespace="models"}' in str(trigger)
     assert trigger["metadata"]["threshold"] == "1"
     assert "replicas" not in found(objects, "Deployment", "-worker-default")["spec"]
+
+
+def test_each_version_is_a_deployment_that_scales_by_itself():
+    objects = of("versions")
+    deployments = {
+        each["metadata"]["name"].partition("-worker-")[2]: each["spec"]
+        for each in objects
+        if each["kind"] == "Deployment" and "-worker-" in each["metadata"]["name"]
+    }
+    assert set(deployments) == {"bert--1", "bert--2-0-cu12", "bert--distilled", "resnet"}
+    pods = {name: spec["template"]["spec"] for name, spec in deployments.items()}
+    for name, version, target, image, gpus in (
+        ("bert--1", "1", "bert_model:ManagedBertModel", "registry.example/bert:1", 1),
+        (
+            "bert--2-0-cu12",
+            "2.0+cu12",
+            "bert_model:ManagedBertModel",
+            "registry.example/bert:2.0",
+            1,
+        ),
+        ("bert--distilled", "distilled", "bert_model:Distilled", "registry.example/bert:1", 0),
+        ("resnet", None, "vision:ResNet", "registry.example/bert:1", 0),
+    ):
+        [container] = pods[name]["containers"]
+        versions = [a for a in container["args"] if a.startswith("--version=")]
+        assert versions == ([f"--version={version}"] if version else [])
+        assert container["args"][0] == target
+        assert container["image"] == image
+        limits = container["resources"].get("limits", {})
+        assert limits.get("nvidia.com/gpu", 0) == gpus
+    labels = [spec["selector"]["matchLabels"] for spec in deployments.values()]
+    for each in labels:
+        covers = [other for other in labels if each.items() <= other.items()]
+        assert len(covers) == 1, "a Deployment would take over another one's pods"
+    [trigger] = found(objects, "ScaledObject", "-bert--2-0-cu12")["spec"]["triggers"]
+    assert 'model="bert@2.0+cu12",namespace="models"' in trigger["metadata"]["query"]
+    assert "replicas" not in deployments["bert--2-0-cu12"]
+    assert deployments["bert--1"]["replicas"] == 4
+
+
+def test_brokers_read_the_routes_that_the_values_say(tmp_path):
+    from zstreamer.broker import routes_file
+    from zstreamer.broker.routes import Route
+
+    objects = of("versions")
+    file = tmp_path / "routes.toml"
+    file.write_text(found(objects, "ConfigMap", "-routes")["data"]["routes.toml"])
+    assert routes_file.read(file) == {
+        "bert": Route({"1": 90.0, "2.0+cu12": 10.0}, {"2.0+cu12": 2}, "distilled", 0.25),
+        "stable": Route(alias="bert@1"),
+    }
+    pod = found(objects, "StatefulSet")["spec"]["template"]["spec"]
+    [container], [volume], [mount] = (
+        pod["containers"],
+        pod["volumes"],
+        pod["containers"][0]["volumeMounts"],
+    )
+    assert f"--routes={mount['mountPath']}/routes.toml" in container["args"]
+    assert volume["configMap"]["name"] == found(objects, "ConfigMap")["metadata"]["name"]
+    assert "subPath" not in mount, "a change would not reach the pod"
+    text = str(of("default"))
+    assert "ConfigMap" not in text
+    assert "--routes" not in text
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ("routes.bert.hold.1=5", "routes.bert.hold.1 is 5, and replicas of that version is 4"),
+        ("models.bert.versions.2\\.0-CU12.replicas=1", "rename one"),
+        ("models.bert.versions.a@b.replicas=1", "does not match pattern"),
+        ("models.bert.versions.1.versions.2.replicas=1", "'versions' not allowed"),
+        ("routes.bert.weight=1", "additional properties 'weight' not allowed"),
+        ("routes.stable.shadow=2", "maxProperties"),
+    ],
+)
+def test_versions_and_routes_that_make_no_sense_are_refused(values, words):
+    given = CHART / "ci" / "versions.yaml"
+    done = run("template", "zs", CHART, "-f", given, f"--set={values}", check=False)
+    assert done.returncode
+    assert words in done.stderr
 
 
 def test_keys_are_mounted_and_insecure_is_not_said():

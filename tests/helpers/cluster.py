@@ -26,15 +26,24 @@ PORTS = tuple(map(int, os.environ.get("TEST_PORTS", "20000-32000").split("-")))
 _GIVEN = set()
 
 
-def free_port():
-    """A free port, below those that the system gives to outgoing connections; never one twice."""
+def free_port(count=1):
+    """The first of so many free ports in a row; never one twice.
+
+    They are below those that the system gives to outgoing connections.
+    """
     while True:
-        port = random.SystemRandom().randrange(*PORTS)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("0.0.0.0", port))
-            if port not in _GIVEN:
-                _GIVEN.add(port)
-                return port
+        first = random.SystemRandom().randrange(*PORTS)
+        ports = range(first, first + count)
+        if not _GIVEN.intersection(ports) and all(map(_is_free, ports)):
+            _GIVEN.update(ports)
+            return first
+
+
+def _is_free(port):
+    with socket.socket() as probe, contextlib.suppress(OSError):
+        probe.bind(("0.0.0.0", port))
+        return True
+    return False
 
 
 class Gated:

@@ -207,6 +207,17 @@ class Gate(ManagedModel):
         return [[item, os.getpid()] for item in batch]
 
 
+class Dormant(ManagedModel):
+    """`nap`, which starts when the folder's file `awake` is there."""
+
+    def init_model(self, folder):
+        while not Path(folder, "awake").exists():
+            time.sleep(0.01)
+
+    def predict(self, batch):
+        return nap(batch)
+
+
 class Costly(ManagedModel):
     """Echoes text, which costs its length."""
 

@@ -57,38 +57,65 @@ def within(seconds, ports, wanted):
     assert max(took.values()) < seconds, took
 
 
-def test_probes_are_red_soon_after_the_last_warm_workers_end_or_hang_and_green_soon_again(
-    cluster, ports
+@pytest.fixture
+def awake(tmp_path):
+    """The file with which the model starts."""
+    return tmp_path / "awake"
+
+
+@pytest.fixture
+def worker(cluster, ports, awake):
+    """The only worker, whose model has not started; it ends with the test."""
+    settings = {"metrics_port": ports["worker"], "predict_timeout": 60, "drain_grace": 0.1}
+    kwargs = {"folder": str(awake.parent)}
+    with cluster.worker("Dormant", model="nap", init_kwargs=kwargs, **settings) as worker:
+        yield worker
+
+
+def others(ports):
+    """The probes but the worker's own, for when that is stopped or gone."""
+    return {name: ports[name] for name in ("broker", "gateway")}
+
+
+def test_all_probes_are_red_soon_after_the_last_warm_workers_end_and_green_soon_again(
+    cluster, ports, worker, awake
 ):
-    both = {name: ports[name] for name in ("broker", "gateway")}
-    within(20, both, 503)
-    worker = cluster.worker("nap", model="nap", metrics_port=ports["worker"], predict_timeout=60)
+    within(20, ports, 503)
+    awake.touch()
+    within(SOON, ports, 200)
+
+    awake.unlink()
+    os.kill(children(worker)[0], signal.SIGKILL)
+    within(SOON, ports, 503)
+    awake.touch()
+    within(SOON, ports, 200)
+
+    worker.kill()
+    within(SOON, others(ports), 503)
+
+
+def test_all_probes_are_red_soon_after_the_last_warm_worker_hangs_and_green_soon_again(
+    cluster, ports, worker, awake
+):
+    awake.touch()
     with cluster.client(model="nap") as client:
         client.wait_ready(30)
-        within(SOON, ports, 200)
         for _ in range(3):
             client.predict([0.01])
 
-        slow = client.submit([3.0])  # as a batch that hangs, for all that anybody knows
+        slow = client.submit([4.0])  # as a batch that hangs, for all that anybody knows
         until(lambda: cluster.at_workers("nap"))
         within(SOON, ports, 503)
         slow.result()
         within(SOON, ports, 200)
 
-        (agent,) = agents(worker)
-        os.kill(agent, signal.SIGSTOP)
-        try:
-            within(SOON, both, 503)
-        finally:
-            os.kill(agent, signal.SIGCONT)
-        within(SOON, ports, 200)
-
-        os.kill(children(worker)[0], signal.SIGKILL)
-        until(lambda: cluster.model("nap")["workers"][0]["state"] != "warm", 10)
-        client.wait_ready(30)
-        within(SOON, ports, 200)
-    worker.kill()
-    within(SOON, both, 503)
+    (agent,) = agents(worker)
+    os.kill(agent, signal.SIGSTOP)
+    try:
+        within(SOON, others(ports), 503)
+    finally:
+        os.kill(agent, signal.SIGCONT)
+    within(SOON, ports, 200)
 
 
 def test_a_worker_says_why_it_is_not_ready(cluster, ports):

@@ -6,8 +6,10 @@ import pytest
 
 pytest.importorskip("opentelemetry.exporter.otlp", reason="needs an OTLP exporter")
 
+from tests.helpers import models
 from tests.helpers.otlp import Collector
 from tests.helpers.servers import Server
+from zstreamer import Streamer
 from zstreamer.aio import Client as AsyncClient
 from zstreamer.tracing.context import Under, of_headers
 
@@ -73,6 +75,15 @@ def test_clients_pass_on_the_trace_that_they_are_called_in(collector, shared):
     for number in (0xB1, 0xB2, 0xB3):
         found = collector.wait_for(f"{number:032x}", 3)
         assert found["zstreamer queue"].parent == f"{number:016x}"
+
+
+def test_the_workers_of_a_streamer_export_what_the_variable_says(collector, monkeypatch):
+    monkeypatch.setenv("ZSTREAMER_TRACING", "otlp")
+    with Streamer(models.double, 4) as streamer, Under(context(0xD1)):
+        assert streamer.predict([1]) == [2]
+    found = collector.wait_for(f"{0xD1:032x}", 3)
+    assert found["zstreamer queue"].parent == f"{0xD1:016x}"
+    assert found["zstreamer model"].parent == found["zstreamer batch"].id
 
 
 def test_a_worker_that_drains_sends_its_last_spans(collector, shared, monkeypatch):

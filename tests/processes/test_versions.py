@@ -13,6 +13,7 @@ import pytest
 
 from tests.helpers.cluster import ROOT, Cluster, free_port
 from tests.helpers.document import blocks, matches
+from tests.helpers.scrape import page, value
 from tests.helpers.versions import Load, begun, command, version
 from tests.helpers.waiting import until
 from zstreamer import Client
@@ -120,8 +121,10 @@ def output(text, run):
 
 def test_up_runs_all_models_of_a_file(tmp_path):
     ports = [free_port() for _ in range(3)]
+    first = free_port(2)
     models = "\n".join(
         f'[[worker]]\ntarget = "tests.helpers.models:{target}"\nmodel = "{model}"\n'
+        f"metrics_port = {first}\nversion = '7'\n"
         for target, model in (("double", "twice"), ("echo", "same"))
     )
     file = tmp_path / "cluster.toml"
@@ -134,6 +137,8 @@ def test_up_runs_all_models_of_a_file(tmp_path):
             for model, answer in (("twice", 4), ("same", 2)):
                 client.wait_ready(30, model=model)
                 assert client.predict([2], model=model) == [answer]
+        for port, model in ((first, "twice@7"), (first + 1, "same@7")):
+            assert value(page(port), "zstreamer_worker_ready", model=model) == 1
     finally:
         process.terminate()
         assert process.wait(40) == 0

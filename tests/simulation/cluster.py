@@ -47,6 +47,7 @@ class SimBroker(Process):
         super().__init__(world, name)
         self.config = config
         self.routes = routes  # of its file
+        self.gathered = False  # whether it ever had a worker wait for more items
         self.wires = {}
         self._epochs = count(1)
         self._start()
@@ -137,6 +138,7 @@ class SimBroker(Process):
         for worker in self.core.workers.values():
             assert len(worker.tickets) <= worker.window_items, "a worker's window is exceeded"
             assert worker.running <= worker.tickets.keys(), "what it does not hold has begun"
+            self.gathered |= worker.gathers
         for model in self.core.models.values():
             assert len(model.inquest) <= max(
                 1, *(w.batch_size for w in model.workers.values()), 1
@@ -474,6 +476,7 @@ class SimClient(Peer):
         self.submitted = []
         self.crashed_at = float("inf")
         self.completed = {}
+        self.on_completed = lambda _call: None
 
     def submit(self, payloads, timeout, *, model="m", once=False, priority=0):
         """Make a call; its outcomes are kept item by item."""
@@ -519,6 +522,7 @@ class SimClient(Peer):
                 self.completed[id(call)] = self.world.now
                 words = repr(call.error) if call.error else call.outcomes
                 self.world.note(self.name, "completed", *call.token, "→", words)
+                self.on_completed(call)
         for link in self.core.links:
             assert len(link.sent) <= max(1, link.window_items), "a client's window is exceeded"
         return self.core.wake_at()

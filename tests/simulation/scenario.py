@@ -58,6 +58,7 @@ class Outcome:
     answered: int = 0
     errors: dict[str, int] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
+    gathered: bool = False
     problem: str = ""
     trace: list[str] = field(default_factory=list)
 
@@ -91,6 +92,46 @@ class Choices:
         return self._random.choice(({"weights": weights}, {"hold": hold}, {"weights": None}))
 
 
+class Returners:
+    """Callers who ask again as soon as they are answered, so that several workers gather them.
+
+    From a generator of their own, for the same reason.
+    """
+
+    SEEDS = 4
+    """Of so many seeds one has them."""
+
+    CALLS = 150
+    """All their calls in a run: what they show they show early."""
+
+    def __init__(self, seed):
+        self._random = random.Random(f"returners {seed}")
+        self.count = self._random.choice((4, 8, 16)) if seed % self.SEEDS == 2 else 0
+        self.left = self.CALLS
+        self.open = set()
+
+    def begin(self, scenario):
+        for _ in range(self.count):
+            client = self._random.choice(scenario.clients)
+            client.on_completed = lambda call, client=client: self._completed(
+                scenario, client, call
+            )
+            scenario.world.after(self._random.random(), self._ask, scenario, client)
+
+    def _ask(self, scenario, client):
+        if client.alive and self.left and scenario.world.now < FAULTS_END:
+            self.left -= 1
+            scenario.number += 1
+            payload = b"again%d" % scenario.number
+            self.open.add(id(client.submit([payload], 25.0, model=scenario.models[0])))
+
+    def _completed(self, scenario, client, call):
+        if id(call) in self.open:
+            self.open.discard(id(call))
+            think = self._random.choice((0.0, 0.0005))
+            scenario.world.after(think, self._ask, scenario, client)
+
+
 class Scenario:
     """A seed's cluster and what happens to it."""
 
@@ -102,6 +143,7 @@ class Scenario:
         self.faults = []
         self.lost = set()  # brokers that do not come back
         self.choices = Choices(seed)
+        self.returners = Returners(seed)
         random = self.random
         tight = random.random() < 0.15
         self.tight = tight
@@ -116,12 +158,16 @@ class Scenario:
         self.batch = random.choice((1, 2, 4, 8))
         self.beta = random.choice((0.001, 0.01, 0.05, 0.4))
         self.max_latency = random.choice((0.0, 0.0, 0.02))
+        if self.returners.count:
+            self.max_latency = 0.1
         # A short one makes its broker soon miss what a silent worker does not report.
         self.predict_timeout = random.choice((None, 1.0))
         # Whether each worker is connected to some of the brokers only, and what they serve.
         self.apart = len(names) > 1 and random.random() < 0.6
         self.models = random.choice((["m"], ["m", "n"])) if self.apart else ["m"]
         count = random.randint(len(self.models), 3)
+        if self.returners.count:
+            count += len(self.models)
         self.workers = [self._worker(i, self.models[i % len(self.models)]) for i in range(count)]
         self._next_worker = len(self.workers)
         self.shadows = [self._worker(9, "m", SHADOW)] if self.choices.shadow else []
@@ -130,7 +176,7 @@ class Scenario:
         ]
         self.dead_clients = []
         self.cancelled = {}  # id of a call → when
-        self._number = 0
+        self.number = 0
         self._large = False
 
     def _worker(self, number, model, version=None):
@@ -165,6 +211,7 @@ class Scenario:
         outcome = Outcome(self.seed, faults=self.faults)
         try:
             self._plan_calls()
+            self.returners.begin(self)
             self._plan_faults()
             self._plan_routes()
             end = max(
@@ -187,6 +234,7 @@ class Scenario:
             outcome.problem = f"{type(error).__name__}: {error}"
             if self.world.lines is not None:
                 raise
+        outcome.gathered = any(broker.gathered for broker in self.brokers.values())
         outcome.trace = self.world.lines or []
         return outcome
 
@@ -230,12 +278,12 @@ class Scenario:
             client.cancel(call)
 
     def _payload(self):
-        self._number += 1
+        self.number += 1
         kind = self.random.random()
         mark = next((mark for mark, below in MARKS if kind < below), b"ok")
         large = b"x" * LARGE if self.random.random() < 0.004 else b""
         self._large = self._large or bool(large)
-        return b"%s%d" % (mark, self._number) + large
+        return b"%s%d" % (mark, self.number) + large
 
     # Faults
 
@@ -564,7 +612,7 @@ class Scenario:
     def _work(self):
         """Seconds of all the items on one worker, in batches half as full as can be."""
         batch = max(1, min(self.batch, self.window) / 2)
-        return self._number * (self.beta / batch + 0.002)
+        return self.number * (self.beta / batch + 0.002)
 
     def _check_tables(self):
         """Nothing is left anywhere."""

@@ -5,7 +5,7 @@ import functools
 import pytest
 
 from tests.simulation.mutants import MUTANTS
-from tests.simulation.scenario import Scenario
+from tests.simulation.scenario import Returners, Scenario
 
 SEEDS = 600
 CHUNK = 150
@@ -60,6 +60,12 @@ def test_the_same_seed_is_the_same_run():
     runs = [Scenario(7, trace=True).run() for _ in range(2)]
     assert runs[0].trace == runs[1].trace
     assert len(runs[0].trace) > 5
+
+
+def test_workers_do_gather():
+    seeds = range(Returners.SEEDS // 2, 200, Returners.SEEDS)
+    gathered = [seed for seed in seeds if outcome_of(seed).gathered]
+    assert len(gathered) > 5, gathered
 
 
 def test_faults_do_happen():

@@ -1,11 +1,13 @@
 """One table of defaults, and where a value comes from."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
+from zstreamer.cli.beside import beside
 from zstreamer.config import (
     BrokerConfig,
     ClientConfig,
@@ -289,6 +291,19 @@ def test_several_tables_of_workers_are_as_many_configurations(file):
     only = file("[[worker]]\nmodel = 'a'\n")
     assert resolve(WorkerConfig, file=only, environ={}).model == "a"
     assert len(resolve_each(WorkerConfig, file=file("[worker]\nnum = 2\n"), environ={})) == 1
+
+
+def test_workers_of_several_tables_share_cores_and_ports():
+    bert = WorkerConfig(target="m:Bert", model="bert", num=3, metrics_port=9100)
+    hub = WorkerConfig(target="m:Hub", model="hub", num=2, metrics_port=9100)
+    plain = WorkerConfig(target="m:Plain", model="plain")
+    apart = WorkerConfig(target="m:Apart", model="apart", metrics_port=9200)
+    found = beside([bert, plain, hub, apart])
+    assert [each.model for each in found] == ["bert", "plain", "hub", "apart"]
+    assert [each.metrics_port for each in found] == [9100, 0, 9103, 9200]
+    assert [each.num + each.others for each in found] == [7] * 4
+    with pytest.raises(ConfigError, match=r"metrics port 9102, those of models 'bert' and 'hub'"):
+        beside([bert, replace(hub, metrics_port=9102)])
 
 
 @pytest.mark.parametrize(

@@ -84,17 +84,18 @@ def threads(batch):
 def serving(shared):
     """Ask workers of `threads`, so many on this machine, what they were allowed."""
 
-    def serving(workers):
-        with shared.serving("tests.unit.test_cpus:threads", num=workers) as client:
+    def serving(workers, others=0):
+        settings = {"num": workers, "others": others}
+        with shared.serving("tests.unit.test_cpus:threads", **settings) as client:
             return client.predict([0])[0]
 
     return serving
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_the_workers_of_a_command_get_their_share(serving, monkeypatch, workers):
+@pytest.mark.parametrize(("workers", "others"), [(1, 0), (2, 0), (1, 1)])
+def test_the_workers_of_a_command_get_their_share(serving, monkeypatch, workers, others):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert serving(workers) == str(cpus.share(workers))
+    assert serving(workers, others) == str(cpus.share(workers + others))
 
 
 def test_what_the_user_says_comes_first(serving, monkeypatch):

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from tests.unit.test_versions import Versioned
 from zstreamer.broker import operator
+from zstreamer.broker.routes import Route
 from zstreamer.broker.sessions import Side
 from zstreamer.cli import roll as command
 from zstreamer.setting import ConfigError
@@ -86,6 +87,7 @@ def test_a_roll_asks_a_broker_again_that_does_not_answer_for_a_while(room, statu
     with broker(room, lambda *_: 200 if next(count) % 3 else status) as url:
         result = run(url)
     assert (result.exception, result.return_value) == (None, 0), result.output
+    assert "the workers of bert@1 hold nothing and get nothing: stop them" in result.output
     assert room.family()["route"] == {"weights": {"2": 1.0}}
     assert room.family()["versions"]["1"]["warm"] == 0
 
@@ -99,6 +101,23 @@ def test_an_old_worker_that_leaves_by_itself_is_as_good_as_drained(room):
     with broker(room, leave) as url:
         result = run(url)
     assert (result.exception, result.return_value) == (None, 0), result.output
+    assert "done: no other version has a worker" in result.output
+    assert room.family()["route"] == {"weights": {"2": 1.0}}
+
+
+def test_a_roll_tells_a_broker_again_that_has_forgotten_its_routes(room):
+    versions, forgets = room.core.scheduler.versions, iter([True])
+
+    def forget(room: Versioned, asked: dict[str, Any]) -> int:
+        route = versions.routes.get("bert", Route())
+        if route.weights == {"2": 1.0} and next(forgets, False):
+            versions.agree({})
+        return 200
+
+    with broker(room, forget) as url:
+        result = run(url)
+    assert (result.exception, result.return_value) == (None, 0), result.output
+    assert next(forgets, None) is None
     assert room.family()["route"] == {"weights": {"2": 1.0}}
 
 

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from tests.helpers.scrape import value
 from tests.unit.test_versions import Versioned
+from zstreamer import errors
 from zstreamer.broker import shadow as shadows
+from zstreamer.broker.metrics import Metrics
+from zstreamer.broker.routes import MAX_VERSIONS
 from zstreamer.broker.sessions import Side
+from zstreamer.histogram import Histogram
 from zstreamer.wire import protocol
 
 
@@ -84,3 +89,43 @@ def test_the_oldest_of_too_many_are_forgotten_and_new_ones_are_compared(room, mo
     room.submit("C", *range(5), model="bert")
     assert room.answer_all("W", "V") == {"W": 5, "V": 5}
     assert counts(room) == {"same": 2, "different": 0, "failed": 0, "open": 0}
+
+
+def shown(room, name, version="2", **labels):
+    """A sample of the broker's page."""
+    text = Metrics(room.core, Histogram()).text().decode()
+    return value(text, f"zstreamer_shadow_{name}", model=f"bert@{version}", **labels)
+
+
+def outcomes(room, version="2"):
+    found = {each: shown(room, "items_total", version, outcome=each) for each in shadows.OUTCOMES}
+    return {each: int(count) for each, count in found.items() if count}
+
+
+def test_the_metrics_tell_what_became_of_copies_also_after_the_route_has_changed(room):
+    room.submit("C", 1, 2, 3, 4, model="bert")
+    first, second, third, fourth = room.work("W")
+    room.report("W", first, second)
+    room.report("W", third, outcome=errors.to_wire(errors.PredictError("no", "ValueError")))
+    copies = room.work("V")
+    room.report("V", copies.pop(0))
+    assert shown(room, "copies_total") == 4
+    assert shown(room, "open_items") == 3
+    while copies := copies + room.work("V"):
+        room.report("V", *copies, outcome=b"other")
+        copies = []
+    room.report("W", fourth)
+    assert outcomes(room) == {"same": 1, "different": 2, "uncompared": 1}
+    room.lose("V", Side.WORKER)
+    room.submit("C", 5, model="bert")
+    room.answer_all("W")
+    before = {"same": 1, "different": 2, "uncompared": 1, "skipped": 1}
+    assert outcomes(room) == before
+    room.route(shadow="3")
+    assert outcomes(room) == before, "a counter does not begin anew"
+    room.submit("C", 6, model="bert")
+    assert outcomes(room, "3") == {"skipped": 1}
+    for number in range(4, 100):
+        room.route(shadow=str(number))
+    text = Metrics(room.core, Histogram()).text().decode()
+    assert text.count("zstreamer_shadow_copies_total{") == MAX_VERSIONS

@@ -134,6 +134,46 @@ def bench():
     return bench
 
 
+# More that is coming
+
+
+def test_a_batch_of_which_more_is_coming_begins_with_the_last_of_it():
+    bench = Bench(batch_size=8, max_latency=0.5)
+    bench.connect()
+    bench.boot()
+    bench.work(1, 2, flags=Flag.MORE)
+    assert not [m for m in bench.told if isinstance(m, pipe.Plan)]
+    bench.work(3, flags=Flag.GO)
+    assert len(bench.claim()) == 3
+
+
+def test_the_word_that_no_more_is_coming_needs_no_items():
+    bench = Bench(batch_size=8, max_latency=0.5)
+    bench.connect()
+    bench.boot()
+    bench.work(1, 2, flags=Flag.MORE)
+    bench.work(flags=Flag.GO)
+    assert len(bench.claim()) == 2
+
+
+def test_a_batch_waits_for_what_does_not_come_no_longer_than_it_may():
+    bench = Bench(batch_size=8, max_latency=0.5)
+    bench.connect()
+    bench.boot()
+    bench.work(1, 2, flags=Flag.MORE)
+    assert bench.core.wake_at() <= bench.now + 0.5
+    bench.turn(0.51)
+    assert len(bench.claim()) == 2
+
+
+def test_a_full_batch_waits_for_nothing():
+    bench = Bench(batch_size=2, max_latency=0.5)
+    bench.connect()
+    bench.boot()
+    bench.work(1, 2, flags=Flag.MORE)
+    assert len(bench.claim()) == 2
+
+
 # Sessions
 
 
@@ -146,7 +186,7 @@ def test_hello_says_what_the_worker_serves_and_state_follows_welcome():
     bench = Bench(model="bert", batch_size=32, max_latency=0.5)
     bench.connect()
     hello, state = bench.said[bench.link]
-    said = {"model": "bert", "batch_size": 32, "pool": 0, "patience": 60.5}
+    said = {"model": "bert", "batch_size": 32, "pool": 0, "patience": 60.5, "max_latency": 0.5}
     assert hello == protocol.Hello(2, 7, {"extensions": ["traces"], **said})
     assert state == protocol.State(WorkerState.BOOTING, "")
     bench.boot()

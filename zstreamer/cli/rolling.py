@@ -10,7 +10,7 @@ meanwhile is told again.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -213,14 +213,21 @@ class Roll:
             warm += sum(int(each["warm"]) for each in others)
         if not (out or warm) and len(known) == len(rows):
             self.phase = Phase.DONE
-            versions = dict.fromkeys(v for row in known.values() for v in self._others(row))
-            names = ", ".join(f"{self._model}@{v}" for v in versions) or "no other version"
-            self._say(f"done: the workers of {names} hold nothing and get nothing: stop them")
+            self._say(self._done(known.values()))
         elif now >= self._end:
             self.phase = Phase.FAILED
             self._say(f"all items go to {self._name}, but old workers still hold {out}: see status")
         elif out:
             self._say(f"draining: they hold {out:,} items")
+
+    def _done(self, rows: Iterable[Row]) -> str:
+        """Say which workers are left; a version is known for a while after they have gone."""
+        left = {v for row in rows for v in self._others(row) if row["versions"][v]["workers"]}
+        if not left:
+            return "done: no other version has a worker"
+        bare = f"{self._model} without a version"
+        names = ", ".join(f"{self._model}@{v}" if v else bare for v in sorted(left))
+        return f"done: the workers of {names} hold nothing and get nothing: stop them"
 
     @property
     def _name(self) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import rich_click as click
 from click import get_current_context
 
+from zstreamer.cli.beside import beside
 from zstreamer.cli.hub import found
 from zstreamer.cli.options import PLAIN, configured, example
 from zstreamer.config import BrokerConfig, GatewayConfig, UpConfig, WorkerConfig
@@ -96,6 +97,7 @@ def up(broker_config: BrokerConfig, worker_configs: list[WorkerConfig], config: 
     worker_configs = [
         _with_current_folder(replace(each, broker=(address,))) for each in worker_configs
     ]
+    agent_configs = beside(worker_configs)
     if broker_config.keys:
         Reader(broker_config.keys)
         given(broker_config.keys, Role.WORKER)
@@ -106,7 +108,7 @@ def up(broker_config: BrokerConfig, worker_configs: list[WorkerConfig], config: 
         started = [stack.enter_context(Process("zstreamer.broker", broker_config))]
         started += [
             stack.enter_context(Process("zstreamer.worker.supervisor", each))
-            for each in worker_configs
+            for each in agent_configs
         ]
         if gateway_config is not None:
             started.append(

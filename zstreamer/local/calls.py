@@ -9,6 +9,7 @@ from copy import copy
 
 from zstreamer import failure
 from zstreamer.errors import DeadlineExceeded, ZStreamerError
+from zstreamer.tracing.context import CallTrace
 
 
 class Call:
@@ -23,6 +24,7 @@ class Call:
     Attributes:
         begun: some of it has been given to the model.
         deadline: monotonic seconds.
+        trace: None where the call is not traced.
         wake: tells the caller, from any thread, that the call has ended.
     """
 
@@ -38,6 +40,7 @@ class Call:
         "outputs",
         "priority",
         "timeout",
+        "trace",
         "wake",
     )
 
@@ -54,6 +57,7 @@ class Call:
         self.begun = False
         self.error: ZStreamerError | None = None
         self.done = False
+        self.trace: CallTrace | None = None
         self.wake: Callable[[], None] = _nothing
 
     def results(self) -> list[object]:
@@ -80,6 +84,12 @@ class Call:
         self.outputs[index] = output
         self.left -= 1
         return not self.left or (isinstance(output, BaseException) and not self.keep_errors)
+
+    def end_trace(self) -> None:
+        """The call has ended."""
+        if self.trace is not None:
+            failed = sum(isinstance(output, BaseException) for output in self.outputs)
+            self.trace.end(self.error, failed)
 
     def first_error(self) -> ZStreamerError | None:
         """Return the error of the lowest index that has one, where errors are to be raised."""

@@ -30,6 +30,7 @@ from zstreamer.client.items import Items, listed
 from zstreamer.client.settings import positive_seconds
 from zstreamer.errors import Cancelled, NoWorker, WorkerLost, ZStreamerError
 from zstreamer.local.calls import Backlog, Call, Item, late
+from zstreamer.local.traces import Traces
 from zstreamer.model import Loaded, ManagedModel, PredictFunction
 from zstreamer.system import native, waiter
 from zstreamer.wire.protocol import MAX_BUDGET
@@ -69,6 +70,7 @@ class Batches:
         self._max_latency = max_latency
         self._timeout = min(positive_seconds("worker_timeout", worker_timeout), LONGEST)
         self._backlog = Backlog()
+        self._traces = Traces()
         self._inbox: SimpleQueue[list[Item] | None] = SimpleQueue()
         self._deadlines: list[tuple[float, int, weakref.ref[Call]]] = []
         self._numbers = itertools.count()
@@ -174,7 +176,9 @@ class Batches:
         budget = self._timeout if timeout is None else positive_seconds("timeout", timeout)
         if self._closed:
             raise Cancelled("the streamer is closed")
-        return Call(rows, min(budget, LONGEST), operator.index(priority), keep_errors)
+        call = Call(rows, min(budget, LONGEST), operator.index(priority), keep_errors)
+        self._traces.begin(call)
+        return call
 
     def _put(self, call: Call) -> None:
         if not call.items:
@@ -220,6 +224,7 @@ class Batches:
             call.done = True
             call.error = error
             self._open.discard(call)
+        call.end_trace()
         call.wake()
 
     # In the model's thread
@@ -264,13 +269,14 @@ class Batches:
         self, batcher: Batcher[Item], planned: Sequence[Item], batch_time: BatchTime
     ) -> bool:
         """Run a batch and wake its callers. False at the end."""
+        taken = time.monotonic()
         items = self._prepare(planned)
         if not items:
             return True
         for item in items:
             item.call.begun = True
         start = time.perf_counter()
-        outputs = self._outputs(items)
+        outputs = self._outputs(items, taken)
         seconds = time.perf_counter() - start
         log.debug("batch size=%d seconds=%.4f", len(items), seconds)
         if self._runner.clean:
@@ -286,18 +292,25 @@ class Batches:
             self._end(call, call.first_error())
         return more
 
-    def _outputs(self, items: Sequence[Item]) -> Sequence[object]:
+    def _outputs(self, items: Sequence[Item], taken: float) -> Sequence[object]:
         """Run a batch; if the model is broken, all callers fail at once."""
         if self._broken:
             return [NoWorker(self._broken, final=True)] * len(items)
+        values, once = [item.value for item in items], [False] * len(items)
+        spans = self._traces.batch(items, taken)
         try:
-            return self._runner.run([item.value for item in items], [False] * len(items))
+            if spans is None:
+                return self._runner.run(values, once)
+            with spans:
+                outputs = self._runner.run(values, once)
+            spans.end(outputs)
         except ModelBroken as error:
             self._broken = (
                 f"the model in this process is broken and can run nothing any more ({error}); "
                 "start the process again, or use a Streamer, which does so itself"
             )
             return [WorkerLost(self._broken)] * len(items)
+        return outputs
 
     def _prepare(self, planned: Sequence[Item]) -> list[Item]:
         """Give items the form that predict takes; end the calls of those where that fails."""

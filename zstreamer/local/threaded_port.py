@@ -10,6 +10,8 @@ from zstreamer.client.port import Ended
 from zstreamer.client.settings import positive_seconds
 from zstreamer.errors import ZStreamerError
 from zstreamer.local.threaded import Batches
+from zstreamer.tracing.call import here
+from zstreamer.tracing.context import Under
 
 AHEAD = 4
 """Batches of which items are under way: one runs, and its outputs and the next ones wait."""
@@ -27,6 +29,7 @@ class BatchesPort:
         self._batches = batches
         self._timeout = positive_seconds("timeout", timeout)
         self._priority = priority
+        self._trace = here()  # a chunk may be submitted by another thread
 
     def encode(self, items: Sequence[object], first: int) -> list[Encoded]:  # noqa: ARG002
         """Return the items as they are: nothing is sent."""
@@ -38,7 +41,8 @@ class BatchesPort:
 
     def start(self, payloads: list[Any], done: Callable[[Ended], None]) -> Callable[[], None]:
         """Submit a chunk as one call."""
-        return self._batches.start(payloads, self._timeout, self._priority, done)
+        with Under(self._trace):
+            return self._batches.start(payloads, self._timeout, self._priority, done)
 
     def probe(self, done: Callable[[ZStreamerError | None], None]) -> None:
         """Say that the model is there: it is in this process."""

@@ -100,6 +100,8 @@ class Flag(IntFlag):
     ONCE = 1  # not idempotent: must never be run twice
     ALONE = 2  # WORK only: these items form one batch of their own, with no others
     READY = 4  # SUBMIT only: to be taken only while a worker is ready; another broker may have one
+    MORE = 8  # WORK only: more items of this batch are coming, and it is not to begin without them
+    GO = 16  # WORK only: no more are coming
 
 
 class Fate(IntEnum):

@@ -26,9 +26,11 @@ def decoded(rows: object, *, items: int) -> list[Traced]:
         raise ProtocolError("traces are not a list")
     if len(rows) > items:
         raise ProtocolError("more traces than items")
-    traces = [Traced(*row) for row in rows]
+    sound: list[Traced] = []
     named = 0
-    for parent, state, ids, waited in traces:
+    for row in rows:
+        trace = Traced(*row)
+        parent, state, ids, waited = trace
         if not (type(parent) is type(state) is str and type(waited) is int and type(ids) is list):
             raise ProtocolError("malformed trace")
         named += len(ids)
@@ -36,14 +38,10 @@ def decoded(rows: object, *, items: int) -> list[Traced]:
             raise ProtocolError("traces name more ids than the message has items")
         if not set(map(type, ids)) <= _INTS:
             raise ProtocolError("ids of a trace are not integers")
-    return [trace for trace in traces if _sound(trace)]
+        short = len(parent) <= MAX_TRACEPARENT and len(state) <= MAX_TRACESTATE
+        if short and waited >= 0 and TRACEPARENT.fullmatch(parent) is not None:
+            sound.append(trace)
+    return sound
 
 
 _INTS = {int}
-
-
-def _sound(trace: Traced) -> bool:
-    parent, state, _, waited = trace
-    if len(parent) > MAX_TRACEPARENT or len(state) > MAX_TRACESTATE or waited < 0:
-        return False
-    return TRACEPARENT.fullmatch(parent) is not None

@@ -32,6 +32,7 @@ from zstreamer.worker.suspects import Suspects
 from zstreamer.worker.tally import Tally
 
 _ONCE, _ALONE = int(Flag.ONCE), int(Flag.ALONE)  # an enum's & costs a microsecond or two
+_MORE, _GO = int(Flag.MORE), int(Flag.GO)
 
 MAX_FOLLOWED = 10_000
 """Lines on the way of items that wait to be logged."""
@@ -108,6 +109,8 @@ class Backlog:
         self, now: float, link: WorkerLink, work: protocol.Work, warm: pipe.Booted | None
     ) -> None:
         """Items have come; they go back where there is no warm model for them."""
+        more = bool(work.flags & _MORE)
+        self._batcher.told(more if more or work.flags & _GO else None)
         jobs: list[Job] = []
         payloads: list[bytes] = []
         for ticket, budget, slot in zip(work.tickets, work.budgets, work.slots, strict=True):

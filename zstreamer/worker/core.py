@@ -211,6 +211,8 @@ class WorkerCore(Peer[WorkerLink, ChildAction]):
             "pool": pool,
             "patience": self._patience(),
         }
+        if config.max_latency:
+            info["max_latency"] = config.max_latency
         if config.version:
             info["version"] = config.version
         if booted.inputs or booted.outputs:

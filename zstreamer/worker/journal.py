@@ -109,7 +109,7 @@ class Journal:
             words = "loaded, waiting for a broker"
         if words != self._model_words:
             self._model_words = words
-            log.info(logs.event(words, first=True, model=self._core.config.model))
+            log.info(logs.event(words, first=True, model=self._core.config.served))
 
 
 def _tell_failure(type_name: str, items: int, last: str) -> None:

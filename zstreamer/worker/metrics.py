@@ -87,7 +87,7 @@ class WorkerPages(Collector):
 
     def _ready(self, _: Query) -> Page:
         why = self._trouble(time.monotonic())
-        body = {"ready": not why, "model": self._config.model, **({"reason": why} if why else {})}
+        body = {"ready": not why, "model": self._config.served, **({"reason": why} if why else {})}
         return words(503 if why else 200, body)
 
     def _trouble(self, now: float) -> str:
@@ -112,7 +112,7 @@ class WorkerPages(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield all families, as a registry asks for them."""
         families, now = Families(WORKER), time.monotonic()
-        backlog, model = self._core.backlog, self._config.model
+        backlog, model = self._core.backlog, self._config.served
         tally, measures = backlog.tally, backlog.measures
         items, since = backlog.patience.batch
         for outcome, count in {"ok": 0, **measures.outcomes}.items():

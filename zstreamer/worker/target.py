@@ -37,7 +37,7 @@ class Description:
         device: what the model gets as gpu_id; empty for none.
         paths: folders to import from first.
         args, kwargs: for init_model, where ``name`` is given.
-        workers: how many its command runs on this machine; they share its cores.
+        workers: how many its command runs on this machine, for all models; they share its cores.
         log_level: the least that this package logs in the child.
         private: items come from the owner alone, and may be pickles.
         log_format: what a line of its log is: text or json.

@@ -58,9 +58,60 @@ topologySpreadConstraints:
 {{- end -}}
 
 {{- define "zstreamer.modelName" -}}
-{{- . | lower | replace "_" "-" | replace "." "-" | replace "/" "-" -}}
+{{- . | lower | replace "_" "-" | replace "." "-" | replace "/" "-" | replace "+" "-" -}}
+{{- end -}}
+
+{{/* All workers as a JSON list, one element a Deployment: the settings, filled up from models.default
+and for a version from its model, and
+  model     its name
+  version   its version; empty where the model has none
+  served    the name that callers and metrics have for it: MODEL or MODEL@VERSION
+  object    the name of its Deployment
+  labels    what its pods have besides the labels of all workers */}}
+{{- define "zstreamer.workers" -}}
+{{- $root := . -}}
+{{- $full := include "zstreamer.fullname" . -}}
+{{- $found := list -}}
+{{- $names := dict -}}
+{{- range $model, $given := .Values.models -}}
+{{- $all := omit (mergeOverwrite (deepCopy $root.Values.models.default) (deepCopy $given)) "versions" -}}
+{{- range $version, $own := $given.versions | default (dict "" dict) -}}
+{{- $one := mergeOverwrite (deepCopy $all) (deepCopy ($own | default dict)) -}}
+{{- if $one.target -}}
+{{- $served := ternary $model (printf "%s@%s" $model $version) (empty $version) -}}
+{{- $object := printf "%s-worker-%s" $full (include "zstreamer.modelName" $model) -}}
+{{- $labels := dict "zstreamer/model" (include "zstreamer.modelName" $model) -}}
+{{- if $version -}}
+{{- $object = printf "%s--%s" $object (include "zstreamer.modelName" $version) -}}
+{{- $_ := set $labels "zstreamer/version" (include "zstreamer.modelName" $version) -}}
+{{- end -}}
+{{- if hasKey $names $object -}}
+{{- fail (printf "models: %s and %s would both be the Deployment %s: rename one" (get $names $object) $served $object) -}}
+{{- end -}}
+{{- $_ := set $names $object $served -}}
+{{- $found = append $found (mergeOverwrite $one (dict "model" $model "version" $version "served" $served "object" $object "labels" $labels)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- toJson $found -}}
+{{- end -}}
+
+{{/* Not empty where the brokers have a file of routes. */}}
+{{- define "zstreamer.routed" -}}
+{{- if .Values.routes -}}yes{{- end -}}
+{{- range .Values.models -}}{{- if .versions -}}yes{{- end -}}{{- end -}}
 {{- end -}}
 
 {{- define "zstreamer.firstModel" -}}
-{{- .Values.gateway.model | default (keys .Values.models | sortAlpha | first) -}}
+{{- $first := include "zstreamer.workers" . | fromJsonArray | first | default dict -}}
+{{- .Values.gateway.model | default $first.model | default "default" -}}
+{{- end -}}
+
+{{/* A map as an inline table of TOML. */}}
+{{- define "zstreamer.inlineTable" -}}
+{{- $parts := list -}}
+{{- range $key, $value := . -}}
+{{- $parts = append $parts (printf "%s = %v" (toJson $key) $value) -}}
+{{- end -}}
+{ {{ join ", " $parts }} }
 {{- end -}}

@@ -1,0 +1,175 @@
+"""Workers of one model gather the callers who return to any of them."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass, field
+from functools import partial
+
+import pytest
+
+from tests.helpers.wire import Cluster
+from zstreamer.broker.gathering import Gathering, Share
+from zstreamer.wire import protocol
+from zstreamer.wire.protocol import Flag
+
+BETA = 0.050
+BACK = 0.002
+"""Seconds in which callers return."""
+
+
+@dataclass(eq=False)
+class Worker:
+    assigned: int = 0
+    running: list[object] = field(default_factory=list)
+    gathers: bool = False
+    goes: bool = False
+    max_latency: float = 0.1
+    free_at: float = 0.0
+    used: int = 0
+    batch_size: int = 64
+    beta: float = BETA
+    alpha: float = 0.00002
+    room: int = 128
+
+    @property
+    def waiting(self):
+        return self.assigned
+
+
+def knowing(callers=16, workers=2):
+    """One that has seen the callers of a model return, and the time: a batch has just ended."""
+    gathering, now = Gathering(), 100.0
+    for _ in range(20):
+        gathering.ended(now, callers // workers, BETA)
+        gathering.came(now + BACK / 2, callers // workers // 2)
+        gathering.came(now + BACK, callers // workers // 2)
+        now += BETA / workers
+    gathering.ended(now, callers // workers, BETA)
+    return gathering, now
+
+
+def given(shares):
+    return [(share.items, share.more) for share in shares or ()]
+
+
+def test_a_free_worker_waits_for_its_share_of_all_callers():
+    gathering, now = knowing()
+    free, busy = Worker(), Worker(running=[1] * 8)
+    gathering.came(now + 0.001, 3)
+    assert gathering.shares(now + 0.001, 3, 8, [free, busy]) == [Share(free, 3, more=True)]
+    assert now + BACK <= gathering.look_at < now + BETA
+    free.assigned, free.gathers = 3, True
+    gathering.came(now + BACK, 5)
+    assert gathering.shares(now + BACK, 5, 11, [free, busy]) == [Share(free, 5, more=False)]
+    assert gathering.look_at > now + 100
+
+
+def test_one_whose_callers_do_not_come_begins_with_what_it_has():
+    gathering, now = knowing()
+    free, busy = Worker(assigned=3, gathers=True), Worker(running=[1] * 8)
+    gathering.came(now + 0.001, 3)
+    assert given(gathering.shares(now + 0.001, 0, 11, [free, busy])) == []
+    late = gathering.look_at
+    assert gathering.shares(late, 0, 11, [free, busy]) == [Share(free, 0, more=False)]
+
+
+def test_two_free_workers_are_filled_one_after_the_other():
+    gathering, now = knowing()
+    one, other = Worker(used=2), Worker(used=1)
+    gathering.came(now + 0.001, 8)
+    found = gathering.shares(now + 0.001, 8, 0, [one, other])
+    assert found
+    assert sum(share.items for share in found) == 8
+    assert found[0].worker is other
+
+
+def test_what_comes_while_all_run_waits_for_more_at_the_one_that_ends_first():
+    gathering, now = knowing()
+    soon = Worker(running=[1] * 8, free_at=now + 0.01)
+    later = Worker(running=[1] * 8, free_at=now + 0.04)
+    assert gathering.shares(now, 2, 16, [soon, later]) == [Share(soon, 2, more=True)]
+
+
+def test_a_worker_that_was_told_to_begin_is_not_free_until_it_says_that_it_has():
+    gathering, now = knowing()
+    began, busy = Worker(assigned=8, goes=True, free_at=now), Worker(running=[1] * 8)
+    shares = gathering.shares(now, 2, 16, [began, busy])
+    assert shares
+    assert all(share.more for share in shares)
+
+
+@pytest.mark.parametrize(
+    "workers",
+    [[Worker()], [Worker(), Worker(max_latency=0.0)]],
+    ids=["one worker", "one that never holds"],
+)
+def test_nobody_gathers_where_it_is_of_no_use_or_not_wanted(workers):
+    gathering, now = knowing()
+    assert gathering.shares(now, 8, 0, workers) is None
+
+
+def test_nobody_gathers_for_arrivals_at_any_time():
+    gathering, now = Gathering(), 100.0
+    for _ in range(50):
+        gathering.ended(now, 8, BETA)
+        for step in range(1, 8):
+            gathering.came(now + step * BETA / 16, 1)
+        now += BETA / 2
+    assert gathering.shares(now, 8, 0, [Worker(), Worker()]) is None
+
+
+def test_nobody_gathers_where_all_batches_are_full_anyway():
+    gathering, now = knowing(callers=256)
+    assert gathering.shares(now, 64, 128, [Worker(), Worker(running=[1] * 64)]) is None
+
+
+# With the cores
+
+
+def closed_loop(callers, workers, max_latency, seconds=3.0):
+    """Return the cluster and its workers after so many virtual seconds."""
+    cluster = Cluster()
+    cluster.broker()
+    settings = {"beta": BETA, "alpha": 0.00002, "batch_size": 64, "max_latency": max_latency}
+    made = [cluster.worker(**settings) for _ in range(workers)]
+    client = cluster.client()
+    cluster.run(1.0)
+
+    def ask(number):
+        call = client.call(number)
+        cluster.after(0.0002, partial(look, number, call))
+
+    def look(number, call):
+        if client.ended[call]:
+            ask(number)
+        else:
+            cluster.after(0.0002, partial(look, number, call))
+
+    for number in range(callers):
+        cluster.after(0.0003 * number, partial(ask, number))
+    cluster.run(seconds)
+    return cluster, made
+
+
+@pytest.mark.parametrize("workers", [2, 4])
+def test_few_callers_are_in_one_batch_of_each_worker(workers):
+    _, made = closed_loop(4 * workers, workers, 0.1)
+    sizes = [len(batch) for worker in made for batch in worker.batches[-10:]]
+    assert statistics.fmean(sizes) >= 3.6
+
+
+def test_workers_that_do_not_hold_are_told_nothing():
+    cluster, _ = closed_loop(8, 2, 0.0, seconds=1.0)
+    works = cluster.messages(protocol.Work)
+    assert works
+    assert not any(work.flags & (Flag.MORE | Flag.GO) for work in works)
+
+
+def test_a_worker_that_waits_begins_when_the_others_are_gone():
+    cluster, made = closed_loop(8, 2, 0.1)
+    assert any(work.flags & Flag.MORE for work in cluster.messages(protocol.Work))
+    made[0].kill()
+    before = len(made[1].batches)
+    cluster.run(1.0)
+    assert len(made[1].batches) - before > 0.7 / (BETA + 0.01)
