@@ -50,7 +50,8 @@ class Model:
         gave_up: that worker will not try again, and none has come since.
         measured_rate: items a second that were answered lately.
         family: the versions that it is one of, or the front of; None where it has none.
-        gathering: what is known of its callers' way back, where it has several workers.
+        gathering: what is known of its callers' way back.
+        learns: that is of use, since it has several workers and one may hold a batch.
         tally: what has happened to its items.
         bundles: how many items messages carry, of this and all other models.
         wanted: how many workers its load wants.
@@ -65,6 +66,7 @@ class Model:
         self.wanted = Wanted(latency)
         self.oldest = math.inf
         self.gathering = Gathering()
+        self.learns = False
         self._skip = 0
         self.bundles = Bundles() if bundles is None else bundles
         self.queue = FairQueue()
@@ -169,20 +171,12 @@ class Model:
         taken = (self.reserved, self.examiner if self.inquest else None)
         return [worker for worker in self.open if worker not in taken]
 
-    def came(self, lot: Lot) -> None:
-        """New items have come."""
-        if len(self.workers) > 1:
-            self.gathering.came(lot.arrived, len(lot.ids))
-
-    def ended(self, now: float, worker: Worker, items: int) -> None:
-        """A worker has answered so many items, perhaps none."""
-        if items and len(self.workers) > 1:
-            self.gathering.ended(now, items, worker.beta)
-
     def forget_speed(self) -> None:
         """The workers or their states are others now, or it is time to look how fast they are."""
         self._speed = None
-        self._warm = any(w.state is _WARM and not w.drained for w in self.workers.values())
+        workers = self.workers.values()
+        self.learns = len(workers) > 1 and any(w.max_latency for w in workers)
+        self._warm = any(w.state is _WARM and not w.drained for w in workers)
 
     def _known_speed(self) -> tuple[float, float]:
         if self._speed is not None:

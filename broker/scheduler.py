@@ -76,7 +76,8 @@ class Scheduler:
         self.queued_bytes += lot.size
         self._ready[lot.model] = None
         lot.model.queue.push(lot)
-        lot.model.came(lot)
+        if lot.model.learns:
+            lot.model.gathering.came(lot.arrived, len(lot.ids))
 
     def cancel(self, client: ClientRecord, ids: Iterable[int]) -> None:
         """The caller no longer waits for these, as far as they are open."""
@@ -175,8 +176,9 @@ class Scheduler:
 
     def dispatch(self, now: float) -> None:
         """Hand out what workers have room for."""
-        for model in [m for m in self._gathering if m.gathering.look_at <= now]:
-            self._ready[model] = None
+        if self._gathering:
+            for model in [m for m in self._gathering if m.gathering.look_at <= now]:
+                self._ready[model] = None
         if not self._ready:
             return
         ready, self._ready = self._ready, {}
@@ -193,7 +195,9 @@ class Scheduler:
 
     def wake_at(self) -> float:
         """Return the monotonic seconds at which `dispatch` has something to do; inf for never."""
-        return min((model.gathering.look_at for model in self._gathering), default=math.inf)
+        if not self._gathering:
+            return math.inf
+        return min(model.gathering.look_at for model in self._gathering)
 
     def _gather(self, now: float, model: Model) -> bool:
         """Have the model's workers gather batches; return whether they do."""
@@ -201,10 +205,11 @@ class Scheduler:
         alone = not (model.others or model.suspects or model.inquest)
         shares = gathering.shares(now, model.queue.items, model.out, workers) if alone else None
         if shares is None:
-            self._gathering.pop(model, None)
-            for worker in [w for w in model.workers.values() if w.gathers]:
-                worker.tell_more(False)
-                self.dirty[worker] = None
+            if model in self._gathering:
+                del self._gathering[model]
+                for worker in [w for w in model.workers.values() if w.gathers]:
+                    worker.tell_more(False)
+                    self.dirty[worker] = None
             return False
         self._gathering[model] = None
         lots = model.queue.take(sum(share.items for share in shares))
@@ -219,7 +224,8 @@ class Scheduler:
         return True
 
     def _dispatch_others(self, now: float, model: Model) -> None:
-        if (len(model.workers) > 1 or model in self._gathering) and self._gather(now, model):
+        gathers = model in self._gathering or (model.learns and model.gathering.bursts)
+        if gathers and self._gather(now, model):
             return
         queue = model.queue
         while (items := queue.items) and (model.open or model.reserved is not None):
@@ -318,7 +324,8 @@ class Scheduler:
             self.fail(undone.twice, may_have_run())
             self._died(model, undone.in_company())
             self._died_alone(model, undone.alone(), undone.how)
-        model.ended(now, worker, len(done) if answers else 0)
+        if model.learns:
+            model.gathering.ended(now, len(done) if answers else 0, worker.beta)
         model.look_at(worker)
         self._ready[model] = None
 

@@ -186,6 +186,7 @@ class Sessions:
         worker.principal = principal
         worker.outbox.traces = TRACES in introduction.extensions(hello.info)
         self.workers[session] = model.workers[session] = worker
+        model.forget_speed()
         model.gave_up = False
         model.queue.fit(job.batch_size)
         self._welcome(worker, worker.window_items, False, [], [])
