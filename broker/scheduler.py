@@ -306,9 +306,7 @@ class Scheduler:
         undone = None if answers else Undone(worker.running.intersection(done))
         for lot, tickets, slots in by_lot(worker.release(done), done, report.slots):
             if lot is None:
-                self.counts["fenced"] += len(tickets)
-                for slot in slots:
-                    worker.receiver.payload(slot)  # what came in parts for it is of no use
+                self._fenced(worker, slots)
             elif undone is None:
                 self._answered(now, worker, lot, tickets, slots)
             else:
@@ -328,6 +326,12 @@ class Scheduler:
             model.gathering.ended(now, len(done) if answers else 0, worker.beta)
         model.look_at(worker)
         self._ready[model] = None
+
+    def _fenced(self, worker: Worker, slots: list[Slot]) -> None:
+        """Outcomes have come of tickets that the worker does not hold."""
+        self.counts["fenced"] += len(slots)
+        for slot in slots:
+            worker.receiver.payload(slot)  # what came in parts for it is of no use
 
     def _answered(
         self, now: float, worker: Worker, lot: Lot, tickets: list[int], slots: list[Slot]
