@@ -69,8 +69,8 @@ class Rotation:
             except zmq.ZMQError as error:
                 if now - since >= PATIENCE and self._sparing.admit(now, endpoint):
                     log.error(  # noqa: TRY400  # a traceback tells no more
-                        "cannot open %s again with the broker's next key: %s; nobody new gets in "
-                        "there, who is connected stays, and it is tried again",
+                        "cannot open %s again with the broker's next key: %s; new connections fail "
+                        "there, those that stand go on, and it is tried again",
                         endpoint,
                         error,
                     )

@@ -20,7 +20,7 @@ from zstreamer.broker import routes
 from zstreamer.broker.routes import Route, RouteError
 from zstreamer.broker.watched import Watched
 from zstreamer.setting import ConfigError
-from zstreamer.sources import ROUTES, load
+from zstreamer.sources import ROUTES, tables
 
 
 def read(path: Path) -> dict[str, Route]:
@@ -29,18 +29,12 @@ def read(path: Path) -> dict[str, Route]:
     Raises:
         ConfigError: the file cannot be read, or a value makes no sense; it says which.
     """
-    tables = load(path).get(ROUTES, {})
-    if not isinstance(tables, dict):
-        raise ConfigError(f"{path} has {ROUTES} that is no table: write [{ROUTES}.MODEL]")
     found: dict[str, Route] = {}
-    for name, table in tables.items():
-        place = f"{path}, [{ROUTES}.{name}]"
-        if not isinstance(table, dict):
-            raise ConfigError(f"{place} is no table: write [{ROUTES}.MODEL]")
+    for name, table in tables(path, ROUTES, "MODEL").items():
         try:
             found[name] = routes.read(table)
         except RouteError as error:
-            raise ConfigError(f"{place}: {error}") from None
+            raise ConfigError(f"{path}, [{ROUTES}.{name}]: {error}") from None
     try:
         routes.check(found)
     except RouteError as error:

@@ -22,7 +22,7 @@ from zstreamer.broker.tenants import Terms
 from zstreamer.broker.watched import Watched
 from zstreamer.keys.ring import MAX_TENANT, is_tenant
 from zstreamer.setting import ConfigError, shown
-from zstreamer.sources import TENANTS, load
+from zstreamer.sources import TENANTS, Table, tables
 
 _KEYS = {each.name for each in fields(Terms)}
 _COUNTS = {"open_items", "max_priority"}
@@ -42,18 +42,14 @@ def read(path: Path) -> dict[str, Terms]:
     Raises:
         ConfigError: the file cannot be read, or a value makes no sense; it says which.
     """
-    tables = load(path).get(TENANTS, {})
-    if not isinstance(tables, dict):
-        raise ConfigError(f"{path} has {TENANTS} that is no table: write [{TENANTS}.NAME]")
-    return {name: _terms(name, table, path) for name, table in tables.items()}
+    found = tables(path, TENANTS, "NAME")
+    return {name: _terms(name, table, path) for name, table in found.items()}
 
 
-def _terms(name: str, table: object, path: Path) -> Terms:
+def _terms(name: str, table: Table, path: Path) -> Terms:
     if not is_tenant(name):
         words = f"a tenant's name is printable text of up to {MAX_TENANT} characters"
         raise ConfigError(f"{path}: {words}, not {name!r:.300}")
-    if not isinstance(table, dict):
-        raise ConfigError(f"{path} has {TENANTS}.{name} that is no table: write [{TENANTS}.{name}]")
     values: dict[str, Any] = {}
     for key, value in table.items():
         values[key] = _value(key, value, f"{path}, [{TENANTS}.{name}]")

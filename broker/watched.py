@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from zstreamer.keys.files import stamp_or_none
 from zstreamer.setting import ConfigError
 
 log = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ class Watched(Generic[T]):
         self._path = path
         self._read = read
         self._what = what
-        self._state = _state(path)
+        self._stamp = stamp_or_none(path)
         self._look_at = 0.0
         self.value = read(path)
 
@@ -45,10 +46,10 @@ class Watched(Generic[T]):
         if now < self._look_at:
             return False
         self._look_at = now + LOOK
-        state = _state(self._path)
-        if state is None or state == self._state:
+        stamp = stamp_or_none(self._path)
+        if stamp is None or stamp == self._stamp:
             return False
-        self._state = state
+        self._stamp = stamp
         try:
             value = self._read(self._path)
         except ConfigError as error:
@@ -59,11 +60,3 @@ class Watched(Generic[T]):
             return False
         before, self.value = self.value, value
         return value != before
-
-
-def _state(path: Path) -> tuple[int, int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_ino, found.st_size

@@ -142,6 +142,22 @@ class ManagedModel:
         raise NotImplementedError
 
 
+def predict_of(source: object) -> PredictFunction:
+    """Return what runs batches: an object's ``predict``, or a function itself.
+
+    Raises:
+        TypeError: it has none.
+    """
+    predict: Any = getattr(source, "predict", source)
+    if not callable(predict):
+        raise TypeError(
+            f"{source!r} is not a model: give a ManagedModel subclass, an object with a "
+            "predict method, or a function that takes a list and returns a list"
+        )
+    found: PredictFunction = predict
+    return found
+
+
 class Loaded:
     """A model ready to run, whatever kind of object the user gave.
 
@@ -174,13 +190,7 @@ class Loaded:
         begin = "init_prepare" if prepare_only else "init_model"
         if inspect.isclass(source) and hasattr(model, begin):
             getattr(model, begin)(*args, **(kwargs or {}))
-        predict = getattr(model, "predict", model)
-        if not callable(predict):
-            raise TypeError(
-                f"{source!r} is not a model: give a ManagedModel subclass, an object with a "
-                "predict method, or a function that takes a list and returns a list"
-            )
-        self.predict: PredictFunction = predict
+        self.predict = predict_of(model)
         self.begin: BeginFunction | None = None
         self.prepare: PrepareFunction = _as_it_is
         self.prepare_batch: PrepareBatchFunction | None = None

@@ -144,7 +144,7 @@ BROKER: Final = (
         "zstreamer_workers_lost_total",
         "counter",
         MODEL,
-        "Workers that went without a word",
+        "Workers whose connection ended although they had not said that they leave",
     ),
     Series("zstreamer_worker_stalls_total", "counter", MODEL, "Times that a worker was silent"),
     Series(

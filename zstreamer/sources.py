@@ -29,6 +29,7 @@ else:
     import tomli as tomllib
 
 C = TypeVar("C", bound=Config)
+Table: TypeAlias = "dict[str, object]"
 
 PROGRAMS: tuple[type[Config], ...] = (
     BrokerConfig,
@@ -158,10 +159,22 @@ def load(file: Path) -> dict[str, object]:
         raise ConfigError(f"{file} has too many brackets within brackets: nest fewer") from None
 
 
+def tables(file: Path, name: str, key: str) -> dict[str, Table]:
+    """What a TOML file has in its tables [NAME.KEY], by key; none where it has none.
+
+    Raises ConfigError where the file cannot be read, or something else stands in their place.
+    """
+    found = load(file).get(name, {})
+    if not isinstance(found, dict):
+        raise ConfigError(f"{file} has {name} that is no table: write [{name}.{key}]")
+    for each, table in found.items():
+        if not isinstance(table, dict):
+            raise ConfigError(f"{file} has {name}.{each} that is no table: write [{name}.{each}]")
+    return found
+
+
 SEVERAL = WorkerConfig.program
 """The program that may have several tables, as [[worker]]."""
-
-Table: TypeAlias = "dict[str, object]"
 
 
 def read_file(file: Path) -> dict[str, Any]:

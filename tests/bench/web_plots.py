@@ -9,36 +9,20 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tests.bench.plots import FOLDER
+from tests.bench.plots import FOLDER, Plain, Quantity
 
 MODEL = "sleeping"
 
 COLOURS = ("#1b6ca8", "#d1495b", "#2e933c", "#7b4b94", "#c07c1a", "#4a4e57", "#17a2a2", "#b5651d")
 MARKS = "osv^DXP*"
 """Besides their colours, for whoever cannot tell those apart."""
-
-Plain = Mapping[str, Any]
-
-
-class Quantity(NamedTuple):
-    """One panel of a plot.
-
-    of: takes a point in plain values and returns what is drawn.
-    log: whether the axis is logarithmic.
-    """
-
-    label: str
-    of: Callable[[Plain], float]
-    log: bool = False
-
 
 QUANTITIES = (
     Quantity("right answers per second", lambda point: point["rate"]),

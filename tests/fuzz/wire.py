@@ -138,43 +138,10 @@ class _Broker:
             assert model.out == sum(len(each.tickets) for each in model.workers.values())
 
 
-class _Client:
-    """A client that waits for an answer."""
+class _Peer:
+    """A client or a worker at one broker."""
 
-    def __init__(self) -> None:
-        self.core = ClientCore(["tcp://broker"], 7, 5.0, NOW, lambda: 1.0)
-        self.core.submit(Call([b"\x01", b"\x02"], "m", NOW + 5, NOW, 0, False, True))
-        self._turn(NOW)
-
-    def hear(self, now: float, frames: list[bytes]) -> None:
-        """Hear one message on its connection."""
-        self.core.on_message(now, self.core.links[0], frames)  # type: ignore[arg-type]  # as above
-        self._turn(now)
-
-    def _turn(self, now: float) -> None:
-        for _ in range(ROUNDS):
-            actions = self.core.poll(now)
-            if not actions:
-                break
-            for action in actions:
-                if isinstance(action, Connect):
-                    self.core.on_connected(now, action.link)
-                elif isinstance(action, Send):
-                    protocol.decode(received(action.frames))
-        else:
-            raise AssertionError("the client does not come to rest")
-        for call in self.core.completed():
-            if isinstance(call, Call):
-                assert len(call.outcomes) == 2
-
-
-class _Worker:
-    """A worker that no model is behind."""
-
-    def __init__(self) -> None:
-        config = WorkerConfig("a:b", ("tcp://broker:1",), batch_size=4)
-        self.core = WorkerCore(config, 7, NOW, lambda: 1.0)
-        self._turn(NOW)
+    core: ClientCore | WorkerCore
 
     def hear(self, now: float, frames: list[bytes]) -> None:
         """Hear one message on its connection."""
@@ -188,7 +155,35 @@ class _Worker:
                 return
             for action in actions:
                 if isinstance(action, Connect):
-                    self.core.on_connected(now, action.link)
+                    self.core.on_connected(now, action.link)  # type: ignore[arg-type]  # its own
                 elif isinstance(action, Send):
                     protocol.decode(received(action.frames))
-        raise AssertionError("the worker does not come to rest")
+        raise AssertionError(f"{type(self).__name__} does not come to rest")
+
+
+class _Client(_Peer):
+    """A client that waits for an answer."""
+
+    core: ClientCore
+
+    def __init__(self) -> None:
+        self.core = ClientCore(["tcp://broker"], 7, 5.0, NOW, lambda: 1.0)
+        self.core.submit(Call([b"\x01", b"\x02"], "m", NOW + 5, NOW, 0, False, True))
+        self._turn(NOW)
+
+    def _turn(self, now: float) -> None:
+        super()._turn(now)
+        for call in self.core.completed():
+            if isinstance(call, Call):
+                assert len(call.outcomes) == 2
+
+
+class _Worker(_Peer):
+    """A worker that no model is behind."""
+
+    core: WorkerCore
+
+    def __init__(self) -> None:
+        config = WorkerConfig("a:b", ("tcp://broker:1",), batch_size=4)
+        self.core = WorkerCore(config, 7, NOW, lambda: 1.0)
+        self._turn(NOW)

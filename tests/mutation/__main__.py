@@ -16,6 +16,7 @@ from tests.mutation.changes import Change, changes
 
 SUITES: dict[str, tuple[str, ...]] = {
     "zstreamer/client/core.py": ("tests/unit/test_client_core.py", "tests/unit/test_cores.py"),
+    "zstreamer/client/unanswered.py": ("tests/unit/test_client_core.py",),
     "broker/core.py": ("tests/unit/test_broker_core.py", "tests/unit/test_broker_bounds.py"),
     "broker/sessions.py": ("tests/unit/test_broker_core.py", "tests/unit/test_broker_bounds.py"),
     "broker/notices.py": ("tests/unit/test_broker_core.py", "tests/unit/test_broker_bounds.py"),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -375,6 +376,19 @@ def test_documentation_has_the_tables_as_they_are():
     fix = "run: python -m zstreamer.cli.reference docs/cli.md"
     assert page == reference.written_into(page), fix
     assert reference.written_into("x<!-- options -->old<!-- end of options -->y") != page
+
+
+def test_documentation_has_each_option_of_each_command():
+    page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    sections = {part.partition("`\n")[0]: part for part in page.split("\n### `")[1:]}
+    for command in group.commands.values():
+        for each in [command, *getattr(command, "commands", {}).values()]:
+            name = " ".join(dict.fromkeys(["zstreamer", command.name, each.name]))
+            linked = re.findall(r"\[`(zstreamer \w+)`\]", sections[name])
+            text = "".join(sections[one] for one in [name, *linked])
+            flags = {flag for one in each.params for flag in one.opts if flag.startswith("--")}
+            missing = {flag for flag in flags - {"--config"} if f"`{flag}`" not in text}
+            assert not missing, name
 
 
 class FakeProcess:

@@ -228,7 +228,7 @@ def test_an_empty_folder_in_the_place_of_the_keys_takes_none_away(keys, caplog):
     keys.path.mkdir()
     assert not reader.look()
     assert len(reader.lists.ring) == 1
-    assert "key and lists of before" in caplog.text
+    assert "old key and lists" in caplog.text
     keys.path.rmdir()
     kept.rename(keys.path)
     keys.folder.revoke("web")

@@ -59,7 +59,9 @@ def _item(line: str, *, as_json: bool) -> object:
     try:
         return json.loads(line) if as_json else line
     except ValueError as error:
-        raise ConfigError(f"the input {line!r} is not JSON ({error}): quote text twice") from None
+        raise ConfigError(
+            f"the input {line!r} is not JSON ({error}): quote text twice, as '\"hi\"'"
+        ) from None
 
 
 def _print(answers: Iterable[object], *, as_json: bool) -> int:

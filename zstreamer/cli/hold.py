@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import rich_click as click
 
-from zstreamer.cli.operator import order
+from zstreamer.cli.operator import carried_out
 from zstreamer.cli.options import PLAIN, configured, example
 from zstreamer.cli.terminal import clean
 from zstreamer.config import OperatorConfig
@@ -54,16 +54,11 @@ def resume(config: OperatorConfig, name: str) -> int:
 
 
 def _order(config: OperatorConfig, action: str, name: str) -> int:
-    code = ExitCode.OK
-    for url in config.broker_url:
-        status, said = order(url, config.operator_token, action, name)
-        if status == 200:
-            words = f"{action} {name}: {_outcome(said)}"
-        else:
-            code = ExitCode.FAILED
-            words = f"not done: {said.get('error', f'it answered with status {status}')}"
-        click.echo(clean(f"{url}: {words}"), err=status != 200)
-    return code
+    done = 0
+    for url, said in carried_out(config, action, name):
+        done += 1
+        click.echo(clean(f"{url}: {action} {name}: {_outcome(said)}"))
+    return ExitCode.OK if done == len(config.broker_url) else ExitCode.FAILED
 
 
 def _outcome(said: dict[str, object]) -> str:

@@ -32,10 +32,14 @@ from zstreamer.system.exitcodes import ExitCode
 )
 @click.argument("source", metavar="FILE", default="-")
 @click.option(
-    "-o", "--output", default="-", metavar="FILE", help="Where the outputs go [dim](-)[/]"
+    "-o",
+    "--output",
+    default="-",
+    metavar="FILE",
+    help="File for the outputs; - is standard output. [dim](-)[/]",
 )
 @click.option("--resume", is_flag=True, help="Continue an output file where it ends.")
-@click.option("--progress/--no-progress", default=None, help="Show a bar [dim](on a terminal)[/]")
+@click.option("--progress/--no-progress", default=None, help="Show a bar. [dim](on a terminal)[/]")
 @configured(ClientConfig, MapConfig)
 def map_(
     client_config: ClientConfig,

@@ -36,7 +36,7 @@ def init(folder: Folder) -> int:
     "--tenant",
     default="",
     metavar="TEXT",
-    help="To whom its work counts; * if it says that itself.",
+    help="Tenant to whom its work counts; * if the program says that itself.",
 )
 @pass_obj
 def client(folder: Folder, name: str, tenant: str) -> int:
@@ -68,7 +68,7 @@ def _issued(folder: Folder, role: Role, name: str, tenant: str, models: Sequence
     "--tenant",
     default="",
     metavar="TEXT",
-    help="To whom its work counts; * if its header says that.",
+    help="Tenant to whom its work counts; * if a header of its requests says that.",
 )
 @pass_obj
 def http(folder: Folder, name: str, tenant: str) -> int:
@@ -168,7 +168,7 @@ def rotate(folder: Folder, finish: bool) -> int:
     envvar="ZSTREAMER_KEYS",
     default="keys",
     metavar="FOLDER",
-    help="Folder of the broker's keys [dim](keys)[/]",
+    help="Folder of the broker's keys. [dim](keys)[/]",
 )
 @pass_context
 def keys(context: click.Context, path: str) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import http.client
 import json
+from collections.abc import Iterator
+from http import HTTPStatus
 from urllib.parse import urlsplit
 
 import rich_click as click
 
 from zstreamer.cli.terminal import clean
-from zstreamer.config import stays_on_machine
+from zstreamer.config import OperatorConfig, stays_on_machine
 from zstreamer.errors import BrokerUnreachable
 from zstreamer.setting import ConfigError
 
@@ -50,6 +52,22 @@ def order(
     finally:
         connection.close()
     return answer.status, said if isinstance(said, dict) else {}
+
+
+def carried_out(
+    config: OperatorConfig, action: str, name: str, change: dict[str, object] | None = None
+) -> Iterator[tuple[str, dict[str, object]]]:
+    """Give all brokers an order; yield URL and answer of each that has carried it out.
+
+    Why another has not is said on standard error. Arguments and errors as for `order`.
+    """
+    for url in config.broker_url:
+        status, said = order(url, config.operator_token, action, name, change)
+        if status == HTTPStatus.OK:
+            yield url, said
+        else:
+            why = said.get("error", f"it answered with status {status}")
+            click.echo(clean(f"{url}: not done: {why}"), err=True)
 
 
 def _connection(url: str, token: str) -> http.client.HTTPConnection:

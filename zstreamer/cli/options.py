@@ -26,7 +26,7 @@ PLAIN: Final[dict[str, Any]] = {
 }
 """What every command's help looks like."""
 
-VARIABLES: Final = "Each option is a variable too: --log-level is ZSTREAMER_LOG_LEVEL."
+VARIABLES: Final = "Settings can be variables too: --log-level is ZSTREAMER_LOG_LEVEL."
 
 Command = Callable[..., int]
 
@@ -38,7 +38,8 @@ def configured(
 ) -> Callable[..., Command]:
     """Give a command the options of some programs, and their configurations as arguments.
 
-    programs: each becomes one positional argument; a setting that two share is one option.
+    programs: each becomes one positional argument; a setting that two share is one option. What is
+        taken of each stands in the attribute ``taken`` of the command's callback.
     without: settings that the command decides by itself.
     several: the program of which the file may have several tables; its argument is a list.
     """
@@ -56,6 +57,7 @@ def configured(
             return command(*made, **values)
 
         wrapped: Any = configure
+        wrapped.taken = {each: [s for s in settings(each) if s in chosen] for each in programs}
         for one in reversed(chosen):
             wrapped = _parameter(one)(wrapped)
         return _config_file(wrapped)

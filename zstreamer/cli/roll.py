@@ -36,30 +36,27 @@ LAST = 30.0
     "--workers",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Workers of it that must be warm first. (as many as the other versions have)",
+    help="Workers of it that must be warm first. [dim](as many as the other versions have)[/]",
 )
 @click.option(
     "--steps",
     default="10,50,100",
-    show_default=True,
     metavar="A,B,…",
-    help="Per cent of the items that it gets, step by step.",
+    help="Per cent of the items that it gets, step by step. [dim](10,50,100)[/]",
 )
 @click.option(
     "--pause",
     type=click.FloatRange(min=0),
     default=5.0,
-    show_default=True,
     metavar="SECONDS",
-    help="Seconds of each step but the last.",
+    help="Seconds of each step but the last. [dim](5)[/]",
 )
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0),
     default=600.0,
-    show_default=True,
     metavar="SECONDS",
-    help="Seconds to wait for its workers, and for the others to finish.",
+    help="Seconds to wait for its workers, and for the others to finish. [dim](600)[/]",
 )
 @configured(OperatorConfig)
 def roll(

@@ -8,7 +8,7 @@ from typing import Any
 
 import rich_click as click
 
-from zstreamer.cli.operator import order
+from zstreamer.cli.operator import carried_out
 from zstreamer.cli.options import PLAIN, configured, example
 from zstreamer.cli.terminal import clean
 from zstreamer.config import OperatorConfig
@@ -42,7 +42,10 @@ NONE = "none"
     help="Have a version run copies of items, and drop its answers; none ends that.",
 )
 @click.option(
-    "--shadow-share", type=float, metavar="SHARE", help="Of the items, what is copied (1)."
+    "--shadow-share",
+    type=float,
+    metavar="SHARE",
+    help="Share of the items that is copied. [dim](1)[/]",
 )
 @click.option(
     "--alias", metavar="MODEL|MODEL@VERSION", help="What NAME stands for; none ends that."
@@ -100,21 +103,14 @@ def _pair(text: str, number: str) -> tuple[str, float]:
 def _order(
     config: OperatorConfig, name: str, change: dict[str, object] | None, as_json: bool
 ) -> int:
-    code = ExitCode.OK
     answers: dict[str, object] = {}
-    for url in config.broker_url:
-        status, said = order(url, config.operator_token, "route", name, change)
-        if status != 200:
-            code = ExitCode.FAILED
-            why = said.get("error", f"it answered with status {status}")
-            click.echo(clean(f"{url}: not done: {why}"), err=True)
-        elif as_json:
-            answers[url] = said.get("routes")
-        else:
-            _show(url, name, said.get("routes"))
+    for url, said in carried_out(config, "route", name, change):
+        answers[url] = said.get("routes")
+        if not as_json:
+            _show(url, name, answers[url])
     if as_json:
         click.echo(json.dumps(answers, indent=2))
-    return code
+    return ExitCode.OK if len(answers) == len(config.broker_url) else ExitCode.FAILED
 
 
 def _show(url: str, name: str, routes: object) -> None:

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     metavar="SECONDS",
     help="Seconds between two looks. [dim](1)[/]",
 )
-@click.option("--times", type=click.IntRange(1), metavar="N", help="Looks. [dim](until Ctrl-C)[/]")
+@click.option(
+    "--times", type=click.IntRange(1), metavar="N", help="How many looks. [dim](until Ctrl-C)[/]"
+)
 @configured(ClientConfig, without=("model", "timeout"))
 def top(config: ClientConfig, *, every: float, times: int | None) -> int:
     """Show a broker's models and workers live: throughput, queue, latency and batch sizes.

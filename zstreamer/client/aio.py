@@ -164,9 +164,10 @@ class AsyncClient:
         idempotent: bool = True,
         return_exceptions: bool = False,
     ) -> list[object]:
-        """Return one output for each item, in order; as `zstreamer.Client.predict`.
+        """Return one output for each item, in order.
 
-        Cancelling the task that awaits it takes its items out of all queues.
+        Arguments and errors as for `zstreamer.Client.predict`. Cancelling the task that awaits it
+        takes its items out of all queues.
         """
         call = self._settings.call(items, model, timeout, priority, idempotent, return_exceptions)
         await self._wait(call)
@@ -182,7 +183,13 @@ class AsyncClient:
         idempotent: bool = True,
         return_exceptions: bool = False,
     ) -> asyncio.Task[list[object]]:
-        """Return at once, with the task of what `predict` would return or raise."""
+        """Return at once, with the task of what `predict` would return or raise.
+
+        Arguments as for `predict`; what is wrong with them is raised by the task, too.
+
+        Raises:
+            RuntimeError: no event loop runs in this thread.
+        """
         return asyncio.ensure_future(
             self.predict(
                 items,
@@ -208,8 +215,17 @@ class AsyncClient:
         """Begin a call without a coroutine: a task costs more than all else that a call does.
 
         ``done(call)`` is called in the event loop when the call has ended, and must not raise;
-        ``call.results()`` then returns the outputs or raises the error. All else is as for
-        `predict`. Returns the call, which `cancel` gives up.
+        ``call.results()`` then returns the outputs or raises the error. The other arguments are
+        as for `predict`.
+
+        Returns:
+            The call, which `cancel` gives up.
+
+        Raises:
+            RuntimeError: no event loop runs in this thread.
+            TypeError, ValueError: an argument makes no sense, as in `predict`.
+            BadRequest: an item cannot be sent, or ``model`` cannot be a model's name.
+            Cancelled: the client is closed.
         """
         call = self._settings.call(items, model, timeout, priority, idempotent, return_exceptions)
         self._driver().start(call, done)
@@ -247,7 +263,10 @@ class AsyncClient:
         return AsyncOutputs(options, port)
 
     async def wait_ready(self, timeout: float | None = None, *, model: str | None = None) -> None:
-        """Wait until a warm worker serves the model; as `zstreamer.Client.wait_ready`."""
+        """Wait until a warm worker serves the model.
+
+        Arguments and errors as for `zstreamer.Client.wait_ready`.
+        """
         watch = self._settings.watch(model, timeout)
         await self._wait(watch)
         if watch.error is not None:

@@ -115,7 +115,7 @@ class Client:
                 and views of a dict will do too.
             model: which model to call; the client's own where None.
             timeout: seconds for the whole call; the client's own where None.
-            priority: higher goes first.
+            priority: a whole number; higher goes first, and most calls have 0.
             idempotent: whether the items may run twice if a worker is lost; where not, they
                 fail with `WorkerLost` instead.
             return_exceptions: put each failed item's error in its place instead of raising.
@@ -140,7 +140,15 @@ class Client:
         idempotent: bool = True,
         return_exceptions: bool = False,
     ) -> Future:
-        """Return at once, with the future of what `predict` would return or raise."""
+        """Return at once, with the future of what `predict` would return or raise.
+
+        Arguments as for `predict`. The future's ``cancel()`` takes the items out of all queues.
+
+        Raises:
+            TypeError, ValueError: an argument makes no sense, as in `predict`.
+            BadRequest: an item cannot be sent, or ``model`` cannot be a model's name.
+            Cancelled: the client is closed.
+        """
         call = self._settings.call(items, model, timeout, priority, idempotent, return_exceptions)
         return self._driver().submit(call)
 
@@ -195,9 +203,15 @@ class Client:
     def wait_ready(self, timeout: float | None = None, *, model: str | None = None) -> None:
         """Wait until a warm worker serves the model.
 
+        Args:
+            timeout: seconds; the client's own where None.
+            model: which model; the client's own where None.
+
         Raises:
-            BrokerUnreachable: no broker answered.
-            NoWorker: none was ready within ``timeout`` seconds; the message says why.
+            BrokerUnreachable: no broker answered within ``connect_timeout``.
+            NoWorker: none was ready within ``timeout`` seconds, or none will start; the message
+                says why.
+            Cancelled: the client is closed.
         """
         watch = self._settings.watch(model, timeout)
         self._driver().wait(watch)

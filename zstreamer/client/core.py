@@ -6,9 +6,9 @@
     completed                           calls that have ended since it was last asked
     wake_at                             when poll must be called again although nothing happens
 
-This file knows calls and brokers; what leaves next is in lanes.py, and what becomes of an item that
-a broker did not take in tour.py. No socket, clock, thread or random source in here. The states of
-an item are in docs/protocol.md.
+This file knows calls and brokers; what leaves next is in lanes.py, what becomes of an item that a
+broker did not take in tour.py. Which error a call without an answer ends with is in unanswered.py.
+No socket, clock, thread or random source in here. The states of an item are in docs/protocol.md.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from zstreamer import errors
+from zstreamer.client import unanswered
 from zstreamer.client.calls import Call, Watch
 from zstreamer.client.lanes import Lanes
 from zstreamer.client.link import ClientLink
 from zstreamer.client.tour import Tours
 from zstreamer.config import is_looked_up
-from zstreamer.errors import BrokerUnreachable, DeadlineExceeded, NoWorker, WorkerLost
+from zstreamer.errors import NoWorker, WorkerLost
 from zstreamer.wire import membership, protocol
 from zstreamer.wire.link import Close, LinkAction, LinkState, Peer
 from zstreamer.wire.protocol import Frames
@@ -393,26 +394,8 @@ class ClientCore(Peer[ClientLink, NoReturn]):
             self._end_watch(watch, self._overdue(now, watch))
 
     def _overdue(self, now: float, call: Call | Watch) -> errors.ZStreamerError:
-        ready = self._ready_links()
-        seconds = f"{call.deadline - call.submitted:.3g} s"
-        if not ready:
-            down = now - self._unready_since
-            words = f"no broker at {self._addresses()} could be reached for {down:.1f} s"
-            words += f": {trouble}" if (trouble := self._trouble()) else ""
-            if isinstance(call, Watch) or not call.sent:
-                return self._refusal() or BrokerUnreachable(f"{words} (budget {seconds})")
-            return DeadlineExceeded(f"no answer within {seconds}: {words}")
-        for link in ready:
-            there = len(ready) == 1 or isinstance(call, Watch) or link.holds(call)
-            if there and call.model in link.notices:
-                return NoWorker(f"{link.notices[call.model].message} (waited {seconds})")
-        if isinstance(call, Watch):
-            return NoWorker(f"model {call.model!r} was not ready within {seconds}")
-        if not any(link.holds(call) for link in ready) and (
-            error := self._tours.error_of(call, ready)
-        ):
-            return error
-        return DeadlineExceeded(f"no answer within {seconds} ({call.left} items open)")
+        down = now - self._unready_since
+        return unanswered.overdue(call, self.links, self._tours, self._place, down)
 
     def _unreachable_at(self) -> float:
         """When the first call that no broker could be sent to fails."""
@@ -426,21 +409,14 @@ class ClientCore(Peer[ClientLink, NoReturn]):
             return
         if now < self._unreachable_at():
             return
-        trouble = self._trouble() or "check the address and that `zstreamer broker` runs there"
-        seconds = f"{self._connect_timeout:.3g} s"
-        words = f"no broker answered at {self._addresses()} within {seconds}; {trouble}"
         timeout = self._connect_timeout
         waiting = [c for c in self._calls.values() if not c.sent and now >= c.submitted + timeout]
         for call in waiting:
-            self._end(call, self._refusal() or BrokerUnreachable(words))
+            self._end(call, unanswered.unreachable(self.links, self._place, timeout))
         for watch in [w for w in self._watches if now >= w.submitted + timeout]:
-            self._end_watch(watch, self._refusal() or BrokerUnreachable(words))
+            self._end_watch(watch, unanswered.unreachable(self.links, self._place, timeout))
 
-    def _refusal(self) -> errors.ZStreamerError | None:
-        return next((link.refusal for link in self.links if link.refusal), None)
-
-    def _trouble(self) -> str:
-        return next((link.trouble for link in self.links if link.trouble), "")
-
-    def _addresses(self) -> str:
+    @property
+    def _place(self) -> str:
+        """Where its brokers are, for errors."""
         return self._whereabouts or ", ".join(link.address for link in self.links)

@@ -63,7 +63,10 @@ class Options:
 
 
 def _whole(name: str, value: int, least: int) -> int:
-    number = operator.index(value)
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be a whole number, not {value!r}") from None
     if number < least:
         raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}")
     return number

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from zstreamer.client.calls import Call, Watch
 from zstreamer.client.core import ClientCore
 from zstreamer.client.job import Encoded, Window
-from zstreamer.client.settings import Settings
+from zstreamer.client.settings import Settings, whole_priority
 from zstreamer.errors import BadRequest, ZStreamerError
 from zstreamer.tracing.call import here
 from zstreamer.tracing.context import Under
@@ -88,7 +88,7 @@ class ClientPort:
         self._driver = driver
         self._model = settings.named(model)
         self._budget = settings.budget(timeout)
-        self._priority = priority
+        self._priority = whole_priority(priority)
         self._idempotent = idempotent
         self._lane = next(_lanes)
         self._trace = here()  # a chunk may be submitted by another thread

@@ -59,7 +59,10 @@ class ThreadsDriver(Driver):
         self._require(self._post(lambda: self.begin(call)))
         try:
             if not waiter.wait(max(0.0, call.deadline - time.monotonic()) + LATE):
-                raise errors.DeadlineExceeded("the client's I/O thread does not answer")
+                raise errors.DeadlineExceeded(
+                    "the client's I/O thread did not end the call in time: this process is "
+                    "short of CPU, or was stopped; give the call more time"
+                )
         except BaseException:
             self.cancel(call)
             raise

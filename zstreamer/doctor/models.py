@@ -111,7 +111,7 @@ def _not_ready(model: Model) -> Finding | None:
             f"model {model.name} cannot start: {trouble}",
             f"no worker of it is ready, {len(model.workers)} are connected; "
             f"{model.queued[-1]:,.0f} items wait",
-            "zstreamer status shows the whole traceback; mend that and start the worker again",
+            "zstreamer status shows the whole traceback; fix the cause and start the worker again",
             model.name,
         )
     if not model.workers:

@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from zstreamer.keys import folder
 from zstreamer.keys.certificate import Certificate
+from zstreamer.keys.files import stamp_or_none
 from zstreamer.keys.ring import Role
 from zstreamer.keys.secrets import Curve
 from zstreamer.setting import ConfigError
@@ -35,8 +36,8 @@ class Credentials:
         self._given = Path(path)
         self._role = role
         self.path = self._file()
+        self._stamp = stamp_or_none(self.path)  # first: a change while it is read is seen later
         self._certificate = self._read()
-        self._state = self._stat()
 
     def __repr__(self) -> str:
         return f"<Credentials {self._certificate.name!r} of {self.path}>"
@@ -56,24 +57,17 @@ class Credentials:
 
         A file that has changed and cannot be read is left alone: the pair of before stays.
         """
-        state = self._stat()
-        if state != self._state:
+        stamp = stamp_or_none(self.path)
+        if stamp != self._stamp:
             try:
                 self._certificate = self._read()
-                self._state = state
+                self._stamp = stamp
             except ConfigError:
                 pass
         servers = self._certificate.servers
         pair = self._certificate.pair
         assert pair is not None  # noqa: S101  # `_read` has seen to it
         return Curve(pair, servers[attempt % len(servers)])
-
-    def _stat(self) -> tuple[int, int, int] | None:
-        try:
-            found = self.path.stat()
-        except OSError:
-            return None
-        return found.st_mtime_ns, found.st_ino, found.st_size
 
     def _read(self) -> Certificate:
         found = folder.read(self.path)

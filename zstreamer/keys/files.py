@@ -1,4 +1,7 @@
-"""Reads and writes files that nobody else may read; a file with loose modes is refused."""
+"""Reads and writes files that nobody else may read, and tells whether a file has changed.
+
+A file with loose modes is refused.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,29 @@ import os
 import secrets
 import stat
 from pathlib import Path
+from typing import TypeAlias
 
 from zstreamer.setting import ConfigError
 
 MAX_SIZE = 64 * 1024
 """Bytes of a key's file."""
+
+Stamp: TypeAlias = "tuple[int, int, int]"
+"""Differs once a file was changed or replaced: time in nanoseconds, inode, size in bytes."""
+
+
+def stamp(path: Path) -> Stamp:
+    """Return the stamp of a file as it is now; raises OSError where it cannot be looked at."""
+    found = path.stat()
+    return found.st_mtime_ns, found.st_ino, found.st_size
+
+
+def stamp_or_none(path: Path) -> Stamp | None:
+    """Return the stamp of a file as it is now, or None where it cannot be looked at."""
+    try:
+        return stamp(path)
+    except OSError:
+        return None
 
 
 def read(path: Path) -> str:
@@ -60,7 +81,7 @@ def write(path: Path, text: str, *, replace: bool = False) -> None:
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         if not replace and path.exists():
-            raise ConfigError(f"{path} is there already")
+            raise ConfigError(f"{path} is there already: remove it, or choose another name")
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)

@@ -54,7 +54,10 @@ class Folder:
         """Return the broker's own key."""
         found = self._certificate(self.path / file)
         if found.role is not Role.BROKER or found.secret is None:
-            raise ConfigError(f"{self.path / file} is not the key of a broker")
+            raise ConfigError(
+                f"{self.path / file} is not the key of a broker with its secret half: give the "
+                "folder that `zstreamer keys init` made on the broker's machine"
+            )
         return found
 
     @property

@@ -19,7 +19,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from zstreamer.keys import folder
 from zstreamer.keys.bearer import Caller, Callers
-from zstreamer.keys.files import check_folder
+from zstreamer.keys.files import Stamp, check_folder, stamp, stamp_or_none
 from zstreamer.keys.folder import BROKER, HTTP, LISTS, Folder
 from zstreamer.keys.ring import Principal, Ring, Role
 from zstreamer.keys.secrets import Pair
@@ -31,7 +31,6 @@ LOOK = 0.25
 """Seconds between two looks at the files."""
 
 E = TypeVar("E")
-_State = tuple[int, int, int]
 
 
 class Lists(NamedTuple):
@@ -59,7 +58,7 @@ class _Entries(Generic[E]):
     def __init__(self, place: Path, read: Callable[[Path], E]) -> None:
         self._place = place
         self._read = read
-        self._known: dict[Path, tuple[_State, E | None]] = {}
+        self._known: dict[Path, tuple[Stamp, E | None]] = {}
         self._bad: set[Path] = set()
         self._lost = False
 
@@ -79,19 +78,19 @@ class _Entries(Generic[E]):
         for path in [each for each in self._known if each not in files]:
             changed = self._known.pop(path)[1] is not None or changed
             self._bad.discard(path)
-        for path, state in files.items():
+        for path, stamped in files.items():
             before = self._known.get(path)
-            if before is not None and before[0] == state:
+            if before is not None and before[0] == stamped:
                 continue
             try:
-                self._known[path] = state, self._read(path)
+                self._known[path] = stamped, self._read(path)
                 self._bad.discard(path)
                 changed = True
             except ConfigError as error:
                 if strict:
                     raise
                 if path not in self._bad:
-                    log.error("a key is not as it should be: %s", error)  # noqa: TRY400
+                    log.error("a key's file is not used: %s", error)  # noqa: TRY400
                 self._bad.add(path)
         return changed
 
@@ -100,7 +99,7 @@ class _Entries(Generic[E]):
         if strict:
             raise ConfigError(words) from None
         if not self._lost:
-            log.error("%s; the keys of before hold", words)
+            log.error("%s; all keys stay as they were", words)
         self._lost = True
 
     def __call__(self) -> list[E]:
@@ -129,7 +128,7 @@ class Reader:
         }
         self._http: _Entries[Caller] = _Entries(self._folder.path / HTTP, folder.caller)
         self._own = self._folder.path / BROKER
-        self._own_state: _State | None = None
+        self._own_stamp: Stamp | None = None
         self._own_is_bad = False
         self._pair = self._own_pair()
         self.lists = Lists(Ring(), Callers(), self._pair)
@@ -145,7 +144,7 @@ class Reader:
         Where the broker's own key is not there, its folder is another one or none: nothing is read.
         """
         changed = [self._look_at_own()]
-        if self._own_is_bad and _state(self._own) is None:
+        if self._own_is_bad and stamp_or_none(self._own) is None:
             return False
         changed += [each.look(strict) for each in self._lists.values()]
         changed.append(self._http.look(strict))
@@ -155,19 +154,19 @@ class Reader:
         return any(changed)
 
     def _look_at_own(self) -> bool:
-        state = _state(self._own)
-        if state == self._own_state:
+        stamped = stamp_or_none(self._own)
+        if stamped == self._own_stamp:
             self._own_is_bad = False
             return False
         try:
             found = self._own_pair()
         except ConfigError as error:
             if not self._own_is_bad:
-                kept = "key" if state else "key and lists"
-                log.error("the broker keeps its %s of before: %s", kept, error)  # noqa: TRY400
+                kept = "key" if stamped else "key and lists"
+                log.error("the broker keeps its old %s: %s", kept, error)  # noqa: TRY400
             self._own_is_bad = True
             return False
-        self._own_state, self._own_is_bad = state, False
+        self._own_stamp, self._own_is_bad = stamped, False
         before, self._pair = self._pair, found
         return before.public != found.public
 
@@ -182,7 +181,7 @@ class Reader:
             try:
                 self.look()
             except Exception:
-                log.exception("the keys could not be read; those of before hold")
+                log.exception("the keys could not be read; they stay as they were")
 
 
 class CallersReader:
@@ -221,12 +220,12 @@ def _principals(of: Folder, role: Role) -> Callable[[Path], Principal]:
     return lambda path: of.entry(path, role).principal
 
 
-def _files(place: Path, must_be_there: bool) -> dict[Path, _State]:
+def _files(place: Path, must_be_there: bool) -> dict[Path, Stamp]:
     """Return the entries that a folder has; raises OSError where that cannot be told.
 
     A file that is gone by the time it is looked at counts as gone; any other trouble does not.
     """
-    found: dict[Path, _State] = {}
+    found: dict[Path, Stamp] = {}
     try:
         with os.scandir(place) as listed:
             paths = [place / each.name for each in listed if each.name.endswith(".key")]
@@ -236,17 +235,5 @@ def _files(place: Path, must_be_there: bool) -> dict[Path, _State]:
         return found
     for path in paths:
         with suppress(FileNotFoundError):
-            found[path] = _stat(path)
+            found[path] = stamp(path)
     return found
-
-
-def _stat(path: Path) -> _State:
-    found = path.stat()
-    return found.st_mtime_ns, found.st_ino, found.st_size
-
-
-def _state(path: Path) -> _State | None:
-    try:
-        return _stat(path)
-    except OSError:
-        return None

@@ -9,7 +9,7 @@ from typing import Any
 
 from zstreamer.config import AgentConfig
 from zstreamer.local import cuda
-from zstreamer.model import Loaded
+from zstreamer.model import Loaded, predict_of
 from zstreamer.setting import ConfigError
 from zstreamer.worker import target
 from zstreamer.worker.forkserver import ForkServer
@@ -27,7 +27,7 @@ class HeldModel:
         mp_start_method: one of METHODS.
 
     Raises:
-        TypeError: the model cannot be sent to a process.
+        TypeError: it is no model, or one that cannot be sent to a process.
         RuntimeError: the program starts workers where it is imported for a model.
         ValueError: another argument makes no sense, or CUDA is in use and would not survive a fork.
     """
@@ -44,6 +44,7 @@ class HeldModel:
             raise ValueError(
                 f'mp_start_method must be "spawn", "forkserver" or "fork", not {mp_start_method!r}'
             )
+        predict_of(source)
         self._devices = _devices(cuda_devices)
         self._forked = mp_start_method == "fork"
         if self._forked and self._devices and cuda.in_use():

@@ -16,6 +16,7 @@ from zstreamer.client.client import Client
 from zstreamer.client.future import Future
 from zstreamer.client.items import Items
 from zstreamer.client.outputs import Options, Outputs
+from zstreamer.client.settings import whole_priority
 from zstreamer.client.status import fetch
 from zstreamer.config import JOB_PATIENCE, JOB_PRIORITY, JOB_TIMEOUT, TIMEOUT, BrokerConfig
 from zstreamer.doctor import Report, examine
@@ -82,6 +83,7 @@ class ThreadedStreamer:
             return_exceptions: put each failed input's error in its place instead of raising.
 
         Raises:
+            TypeError, ValueError: an argument makes no sense.
             PredictError: the model failed on an item; ``index`` says which.
             DeadlineExceeded: the call's time has passed.
             Cancelled: the streamer was closed.
@@ -96,7 +98,14 @@ class ThreadedStreamer:
         priority: int = 0,
         return_exceptions: bool = False,
     ) -> Future:
-        """Return at once, with the future of what `predict` would return or raise."""
+        """Return at once, with the future of what `predict` would return or raise.
+
+        Arguments as for `predict`. The future's ``cancel()`` takes the inputs out of all queues.
+
+        Raises:
+            TypeError, ValueError: an argument makes no sense.
+            Cancelled: the streamer is closed.
+        """
         return self._batches.submit(batch, timeout, priority, return_exceptions)
 
     def map(
@@ -116,7 +125,7 @@ class ThreadedStreamer:
         Arguments and errors as for `Client.map`.
         """
         options = Options(items, start, chunk, patience, progress, return_exceptions)
-        return Outputs(options, BatchesPort(self._batches, timeout, priority))
+        return Outputs(options, BatchesPort(self._batches, timeout, whole_priority(priority)))
 
     def destroy_workers(self) -> None:
         """End the model's thread once the batch that runs is done, and its callers answered.
@@ -251,12 +260,14 @@ class Streamer:
         """Return one output for each input, in order.
 
         Args:
-            batch: a list or tuple of inputs; an array, of which each row is one; a deque …
+            batch: a list or tuple of inputs; an array, of which each row is one; a deque … An
+                input may be anything that can be pickled.
             timeout: seconds that this call may take; ``worker_timeout`` where None.
             priority: higher goes first.
             return_exceptions: put each failed input's error in its place instead of raising.
 
         Raises:
+            TypeError, ValueError: an argument makes no sense.
             ZStreamerError: as `Client.predict` does; `NoWorker` where the model cannot start,
                 `Cancelled` where the streamer is closed.
         """
@@ -273,7 +284,14 @@ class Streamer:
         priority: int = 0,
         return_exceptions: bool = False,
     ) -> Future:
-        """Return at once, with the future of what `predict` would return or raise."""
+        """Return at once, with the future of what `predict` would return or raise.
+
+        Arguments as for `predict`. The future's ``cancel()`` takes the inputs out of all queues.
+
+        Raises:
+            TypeError, ValueError: an argument makes no sense.
+            Cancelled: the streamer is closed.
+        """
         self._refuse_closed()
         return self._client.submit(
             batch, timeout=timeout, priority=priority, return_exceptions=return_exceptions

@@ -27,7 +27,7 @@ from zstreamer import failure
 from zstreamer.batching import Batcher, BatchTime
 from zstreamer.client.future import Future
 from zstreamer.client.items import Items, listed
-from zstreamer.client.settings import positive_seconds
+from zstreamer.client.settings import positive_seconds, whole_priority
 from zstreamer.errors import Cancelled, NoWorker, WorkerLost, ZStreamerError
 from zstreamer.local.calls import Backlog, Call, Item, late
 from zstreamer.local.traces import Traces
@@ -62,6 +62,9 @@ class Batches:
     ) -> None:
         if operator.index(batch_size) < 1:
             raise ValueError(f"batch_size must be a whole number of at least 1, not {batch_size!r}")
+        latency: object = max_latency  # whatever a caller without type checks gives
+        if isinstance(latency, bool) or not isinstance(latency, int | float) or not latency >= 0:
+            raise ValueError(f"max_latency must be 0 or more seconds, not {max_latency!r}")
         self._model = Loaded(predict_function)
         check = self._model.warm_up if self._model.example else None
         self._runner = Runner(self._model.predict, check)
@@ -176,7 +179,7 @@ class Batches:
         budget = self._timeout if timeout is None else positive_seconds("timeout", timeout)
         if self._closed:
             raise Cancelled("the streamer is closed")
-        call = Call(rows, min(budget, LONGEST), operator.index(priority), keep_errors)
+        call = Call(rows, min(budget, LONGEST), whole_priority(priority), keep_errors)
         self._traces.begin(call)
         return call
 

@@ -45,7 +45,7 @@ class AddressFile:
         except OSError as error:
             raise ConfigError(
                 f"cannot write the address file {self._path}: {error.strerror}; "
-                "its folder must exist, and let the broker write"
+                "make its folder, and let the broker write there"
             ) from None
         return self
 

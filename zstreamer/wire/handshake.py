@@ -124,7 +124,7 @@ def _refused(status: int, address: str, credentials: Credentials) -> Unauthorize
         )
     return Unauthorized(
         f"the broker at {address} does not know {key}: it was revoked, or was made for another "
-        "broker; `zstreamer keys list` shows there whom it knows"
+        "broker; `zstreamer keys list` on its machine shows the keys that it knows"
     )
 
 
@@ -133,14 +133,15 @@ def _of_mechanism(
 ) -> Unauthorized | None:
     if mechanism == "CURVE" and credentials is None:
         return Unauthorized(
-            f"the broker at {address} asks for a key, and this program has none: make one there "
-            "with `zstreamer keys client NAME` (or `worker NAME`) and give its file as keys"
+            f"the broker at {address} asks for a key, and this program has none: make one on "
+            "its machine with `zstreamer keys client NAME` (or `worker NAME`), and give its file "
+            "as keys"
         )
     if mechanism == "CURVE":
         return Unauthorized(
             f"the broker at {address} does not have the key that {credentials.path} "  # type: ignore[union-attr]  # not None here
-            "expects: it is another broker, or its key was changed; `zstreamer keys show` prints "
-            "there the server-key that the file must have"
+            "expects: it is another broker, or its key was changed; `zstreamer keys show` on its "
+            "machine prints the server-key that the file must have"
         )
     if mechanism == "NULL" and credentials is not None:
         return Unauthorized(

@@ -84,7 +84,9 @@ def resolved(given: Iterable[str], side: str = CLIENTS) -> tuple[str, ...]:
     lookup = Lookup(given, side)
     found = lookup.look()
     if not found.addresses:
-        raise BrokerUnreachable(f"no broker was found at {found.words}")
+        raise BrokerUnreachable(
+            f"no broker was found at {found.words}; check the address, and that a broker runs there"
+        )
     return found.addresses
 
 

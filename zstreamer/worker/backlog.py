@@ -358,7 +358,9 @@ def _payload(link: WorkerLink, slot: protocol.Slot) -> bytes | errors.ZStreamerE
             return came.join()
         if came is None:
             return errors.BadRequest(f"transfer {slot} is not known")
-        return errors.TooLarge("the input exceeds this worker's max_payload")
+        return errors.TooLarge(
+            "the input exceeds this worker's max_payload: send less, or raise it"
+        )
     if slot is None or isinstance(slot, int | list):
         return errors.BadRequest("an item without payload")
     return bytes(memoryview(slot))  # type: ignore[arg-type]  # a received frame

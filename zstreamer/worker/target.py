@@ -311,10 +311,10 @@ def _instead(module_name: str, found: object, part: str) -> str:
     own = [
         each
         for each in names
-        if each[0].isupper()
-        and getattr(inspect.getattr_static(found, each, None), "__module__", "") == module_name
+        if getattr(inspect.getattr_static(found, each, None), "__module__", "") == module_name
     ]
-    words = f"; it has {', '.join(own) or 'nothing that fits'}"
+    classes = [each for each in own if each[0].isupper()]
+    words = f"; it has {', '.join(classes or own) or 'no class and no function of its own'}"
     if close := difflib.get_close_matches(part, names, n=1):
         words += f"; did you mean {close[0]!r}?"
     return words

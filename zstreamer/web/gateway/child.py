@@ -64,7 +64,7 @@ class GatewayChild:
         return Service(backend.interface, backend.clients(), backend.directory, bounds, pages)
 
     async def _listen(self, context: ssl.SSLContext | None) -> None:
-        """Accept connections; those of before go on with the certificate that they began with."""
+        """Accept connections; older ones go on with the certificate that they began with."""
         loop = asyncio.get_running_loop()
         before = self._server
         self._server = await loop.create_server(
@@ -81,7 +81,7 @@ class GatewayChild:
         try:
             context = certificates.context()
         except ConfigError as error:  # perhaps one of two files; the other will change too
-            log.warning("the certificate of before stays: %s", error)
+            log.warning("the certificate stays as it was: %s", error)
             return
         await self._listen(context)
         log.info("the certificate was read again")

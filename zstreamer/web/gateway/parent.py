@@ -99,9 +99,15 @@ def _check(config: GatewayConfig) -> None:
     if stays_on_machine(f"tcp://{config.address}"):
         return
     if not (asks or config.client_ca):
-        log.warning("anyone who reaches %s may call the models: see --api-keys", config.address)
+        log.warning(
+            "anyone who reaches %s may call the models: give --api-keys to ask for tokens",
+            config.address,
+        )
     elif asks and not config.certificate:
-        log.warning("tokens come in clear text to %s: see --certificate", config.address)
+        log.warning(
+            "tokens come in clear text to %s: give --certificate, or use a proxy that speaks TLS",
+            config.address,
+        )
 
 
 def _slot(

@@ -6,6 +6,7 @@ import ssl
 from pathlib import Path
 
 from zstreamer.config import GatewayConfig
+from zstreamer.keys.files import Stamp, stamp_or_none
 from zstreamer.setting import ConfigError
 
 HANDSHAKE = 10.0
@@ -26,7 +27,7 @@ class Certificates:
         self._key = config.private_key or ""
         self._ca = config.client_ca
         self._minimum = _MINIMA[config.tls_minimum]
-        self._seen = self._states()
+        self._seen = self._stamps()
 
     def context(self) -> ssl.SSLContext:
         """Return a context of the files as they are now.
@@ -54,23 +55,15 @@ class Certificates:
 
     def changed(self) -> bool:
         """Whether a file has changed since this was last asked."""
-        before, self._seen = self._seen, self._states()
+        before, self._seen = self._seen, self._stamps()
         return before != self._seen
 
-    def _states(self) -> list[tuple[int, int, int] | None]:
+    def _stamps(self) -> list[Stamp | None]:
         paths = (self._certificate, self._key, *([self._ca] if self._ca else ()))
-        return [_state(Path(each)) for each in paths]
+        return [stamp_or_none(Path(each)) for each in paths]
 
 
 def _words(error: Exception) -> str:
     if isinstance(error, ssl.SSLError):
         return error.reason or str(error)
     return error.strerror or str(error) if isinstance(error, OSError) else str(error)
-
-
-def _state(path: Path) -> tuple[int, int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_ino, found.st_size

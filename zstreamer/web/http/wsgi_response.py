@@ -166,7 +166,7 @@ class Answer:
             self._way.send(b"0\r\n\r\n")
         given = self._given.get("content-length")
         if given is not None and not self._bodiless and given != str(self.sent):
-            log.error("an answer of %d bytes said that it had %s", self.sent, given)
+            log.error("an app sent %d bytes after content-length: %s", self.sent, given)
             self.connection = CLOSE
 
     def _begin(self, data: bytes, whole: bool) -> None:
