@@ -6,9 +6,10 @@
 
 `core` says what each message means. `sessions` knows who is connected, `admission` what is
 admitted, `scheduler` what becomes of items, `queue` the order of waiting, `dispatch` who gets them,
-`undone` whom a death is charged to, `notices` what clients are told of models. `clients`,
-`workers`, `models` and `lots` are what they all look at. `server` has the sockets, `admin` the
-status pages.
+`undone` whom a death is charged to, `notices` what clients are told of models, `timers` what only
+time changes. `clients`, `workers`, `models` and `lots` are what they all look at. `outbox` packs
+what a worker gets. `server` has the sockets, `disconnects` ends connections, `admin` has the status
+pages.
 
 This folder is at the top of the repository and is imported as `zstreamer.broker`.
 """

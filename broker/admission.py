@@ -16,7 +16,7 @@ from zstreamer.config import BrokerConfig
 from zstreamer.errors import ModelNotFound, NoWorker, Overloaded, TooLarge, ZStreamerError
 from zstreamer.system.logs import event
 from zstreamer.wire import protocol
-from zstreamer.wire.protocol import Buffer, Run
+from zstreamer.wire.protocol import MAX_BUDGET, NO_PAYLOAD, PART, Buffer, Run
 from zstreamer.wire.tags import line, tag
 
 MARGIN = 1.1
@@ -83,12 +83,12 @@ class Admission:
         run = self._new_items(client, run)
         if client.tenant.limited:
             run = run._replace(priority=client.tenant.priority(run.priority))
-        if versions := self._scheduler.versions:
-            parts = versions.split(run)
-            if len(parts) > 1:
-                return self._take_parts(now, client, run, parts)
-            return self._take(now, client, *parts[0])
-        return self._take(now, client, run)
+        if self._scheduler.versions.plain:
+            return self._take(now, client, run)
+        parts = self._scheduler.versions.split(run)
+        if len(parts) > 1:
+            return self._take_parts(now, client, run, parts)
+        return self._take(now, client, *parts[0])
 
     def _take_parts(
         self, now: float, client: ClientRecord, run: Run, parts: list[tuple[Run, Family | None]]
@@ -120,32 +120,40 @@ class Admission:
         within: bool = False,
     ) -> bool:
         refusal = self._refusal(now, client, run, within)
+        if refusal is None:
+            self._admit(now, client, run, family)
+            return True
         if isinstance(refusal, Overloaded | TooLarge) and run.lane == 0 and len(run.ids) > 1:
             # Many small calls in one run: what fits for some need not wait for all.
             taken = [self._take(now, client, one, family, within) for one in _singles(run)]
             return any(taken)
-        if refusal is not None:
-            self._refuse(client, run, refusal)
-            return False
-        self._admit(now, client, run, family)
-        return True
+        self._refuse(client, run, refusal)
+        return False
 
     def _admit(self, now: float, client: ClientRecord, run: Run, family: Family | None) -> None:
-        model = self._scheduler.models.named(run.model)
-        payloads: list[Buffer] = run.slots  # type: ignore[assignment]  # after `_new_items`
-        once, movable = bool(run.flags & _ONCE), bool(run.flags & _READY)
-        columns = run.ids, run.budgets, payloads
-        lot = Lot(client, model, *columns, now, run.priority, run.lane, once=once, movable=movable)
+        name, priority, flags, lane, ids, budgets, slots = run
+        scheduler = self._scheduler
+        model = scheduler.models.named(name)
+        payloads: list[Buffer] = slots  # type: ignore[assignment]  # after `_new_items`
+        once, movable = bool(flags & _ONCE), bool(flags & _READY)
+        lot = Lot(
+            client, model, ids, budgets, payloads, now, priority, lane, once=once, movable=movable
+        )
         lot.family = family
+        count = len(ids)
         client.open(lot)
-        client.tenant.admit(len(lot.ids), lot.size)
-        for part in lot.apart():
-            self._scheduler.enqueue(part)
-        self._scheduler.counts["items"] += len(lot.ids)
-        model.tally.admit(lot)
+        client.tenant.admit(count, lot.size)
+        if lot.size > PART:
+            for part in lot.apart():
+                scheduler.enqueue(part)
+        elif ids:
+            scheduler.enqueue(lot)
+        scheduler.counts["items"] += count
+        model.tally.admitted += count
+        model.tally.bytes_in += lot.size
         if family is not None:
-            self._scheduler.versions.shadow(now, lot)
-        if (followed := self._scheduler.bundles.followed) is not None:
+            scheduler.versions.shadow(now, lot)
+        if (followed := scheduler.bundles.followed) is not None:
             items = line(tag(client.id, id) for id in run.ids)
             followed.append(event("items came", model=run.model, items=items))
 
@@ -154,10 +162,11 @@ class Admission:
 
         Those that came without a payload are answered with what is wrong.
         """
-        if max(run.budgets, default=0) > protocol.MAX_BUDGET:
-            run = run._replace(budgets=[min(b, protocol.MAX_BUDGET) for b in run.budgets])
-        known = not client.items.keys().isdisjoint(run.ids) or len(set(run.ids)) < len(run.ids)
-        if not known and protocol.NO_PAYLOAD.isdisjoint(map(type, run.slots)):
+        ids = run.ids
+        if ids and max(run.budgets) > MAX_BUDGET:
+            run = run._replace(budgets=[min(b, MAX_BUDGET) for b in run.budgets])
+        known = not client.items.keys().isdisjoint(ids) or len(set(ids)) < len(ids)
+        if not known and NO_PAYLOAD.isdisjoint(map(type, run.slots)):
             return run
         rows: dict[int, tuple[int, int, protocol.Slot]] = {}
         for id, budget, slot in zip(run.ids, run.budgets, run.slots, strict=True):
@@ -168,8 +177,9 @@ class Admission:
                 self._answer_error(client, [id], payload)
             else:
                 rows[id] = id, budget, payload
-        ids, budgets, slots = zip(*rows.values(), strict=True) if rows else ((), (), ())
-        return run._replace(ids=list(ids), budgets=list(budgets), slots=list(slots))
+        columns = zip(*rows.values(), strict=True) if rows else ((), (), ())
+        ids, budgets, slots = map(list, columns)
+        return run._replace(ids=ids, budgets=budgets, slots=slots)
 
     def _refuse(self, client: ClientRecord, run: Run, refusal: ZStreamerError) -> None:
         elsewhere = isinstance(refusal, Overloaded | ModelNotFound | NoWorker)
@@ -190,6 +200,7 @@ class Admission:
     def _answer_error(self, client: ClientRecord, ids: list[int], error: list[object]) -> None:
         self._scheduler.counts["refused items"] += len(ids)
         client.answer(ids, [error] * len(ids))
+        self._scheduler.dirty[client] = None
 
     def _refusal(
         self, now: float, client: ClientRecord, run: Run, within: bool = False
@@ -206,7 +217,7 @@ class Admission:
             full = model is None and self._scheduler.models.full
             if full or now - self._born >= self._config.model_grace:
                 return self.model_not_found(run.model)
-        elif model.broken:
+        elif (model.gave_up or model.family is not None) and model.broken:
             return NoWorker(model.state_in_words(), final=True)
         if run.flags & _READY and not (model and model.warm):
             words = model.state_in_words() if model else f"no worker serves model {run.model!r}"
@@ -215,7 +226,7 @@ class Admission:
         over = None
         if not within:
             over = over_limits(now, self._config, self._scheduler, client, run, wait)
-        return over or too_late(run, wait)
+        return over or (too_late(run, wait) if wait else None)
 
     def model_not_found(self, name: str) -> ModelNotFound:
         """Return the error that names the models which are served."""
@@ -269,8 +280,7 @@ def over_limits(
         full = tenant.refusal(now, count, size, config.max_items, config.max_bytes, wait)
         if full is not None:
             return full
-    largest = max(sizes, default=0)
-    if largest > config.max_payload:
+    if size > config.max_payload and (largest := max(sizes)) > config.max_payload:
         words = f"a payload of {largest} bytes exceeds the limit of {config.max_payload}"
         return errors.TooLarge(words)
     return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from zstreamer.broker.lots import Lot
@@ -43,6 +43,7 @@ class ClientRecord:
         principal: whose key it has; None where the broker asks for none.
         noticed: hash of why its items have to wait, as it was told last, by model.
         words: messages that it has sent lately, less what its items pay for; see `patience`.
+        acked: ANSWERs of this connection that it is known to have read.
         sent: items that it has sent in all.
         peak, peak_before: most items that it had open in this tick, and in the one before.
 
@@ -81,7 +82,7 @@ class ClientRecord:
         self._size = 0
         self._kept: deque[tuple[_Outcomes, int]] = deque()
         self._told_since = 0  # the last ANSWER, of `told`
-        self._acked = 0
+        self.acked = 0
         self._plain: list[Frames] = []
         self.receiver = Receiver(max_payload)
         self.sender: Sender[tuple[int, Slot]] = Sender()
@@ -93,20 +94,23 @@ class ClientRecord:
 
     def open(self, lot: Lot) -> None:
         """Take charge of items."""
-        self.items.update(dict.fromkeys(lot.ids, lot))
+        items, tenant, count = self.items, self.tenant, len(lot.ids)
+        for id in lot.ids:
+            items[id] = lot
         self.bytes += lot.size
-        self.tenant.open += len(lot.ids)
-        self.tenant.bytes += lot.size
-        self.sent += len(lot.ids)
-        self.peak = max(self.peak, len(self.items))
+        tenant.open += count
+        tenant.bytes += lot.size
+        self.sent += count
+        self.peak = max(self.peak, len(items))
 
-    def end(self, ids: Iterable[int], size: int) -> None:
+    def end(self, ids: Collection[int], size: int) -> None:
         """Forget open items, answered or not; ``size`` is that of their payloads."""
-        before = len(self.items)
-        deque(map(self.items.__delitem__, ids), maxlen=0)
+        items, tenant = self.items, self.tenant
+        for id in ids:
+            del items[id]
         self.bytes -= size
-        self.tenant.open -= before - len(self.items)
-        self.tenant.bytes -= size
+        tenant.open -= len(ids)
+        tenant.bytes -= size
 
     def answer(self, ids: list[int], slots: Sequence[Slot]) -> int:
         """Send outcomes of items, now or after the client has resumed; return their bytes."""
@@ -140,8 +144,8 @@ class ClientRecord:
 
     def acknowledge(self, count: int) -> None:
         """The client has read ``count`` ANSWERs on this connection, and what came before them."""
-        while self._acked < count and self._kept:
-            self._acked += 1
+        while self.acked < count and self._kept:
+            self.acked += 1
             outcomes, told = self._kept.popleft()
             self.unread -= outcomes.size
             self.told -= told
@@ -169,7 +173,7 @@ class ClientRecord:
         self._slots = [slot for _, slot in rows]
         self._size = _size(self._slots)
         self._kept.clear()
-        self._acked = 0
+        self.acked = 0
         self._plain.clear()
         self.noticed.clear()
         self.receiver = Receiver(self._max_payload)
@@ -180,16 +184,18 @@ class ClientRecord:
         if self.session is None:
             return []
         messages, self._plain = self._plain, []
-        outcomes = self._take()
-        if outcomes.size > BUNDLE or len(outcomes.ids) > MAX_ROWS:
-            for bundle in protocol.bundles(outcomes.rows(), lambda row: _size(row[1:])):
-                messages.append(self._answer(_outcomes(bundle)))
-        elif outcomes.ids:
-            messages.append(self._answer(outcomes))
-        parts, done = self.sender.poll()
-        messages.extend(parts)
-        for transfer, row in done:
-            messages.append(self._answer(_outcomes([row]), [transfer]))
+        if self._ids:
+            outcomes = self._take()
+            if outcomes.size > BUNDLE or len(outcomes.ids) > MAX_ROWS:
+                for bundle in protocol.bundles(outcomes.rows(), lambda row: _size(row[1:])):
+                    messages.append(self._answer(_outcomes(bundle)))
+            else:
+                messages.append(self._answer(outcomes))
+        if self.sender.busy:
+            parts, done = self.sender.poll()
+            messages.extend(parts)
+            for transfer, row in done:
+                messages.append(self._answer(_outcomes([row]), [transfer]))
         return messages
 
     def _take(self) -> _Outcomes:

@@ -7,7 +7,8 @@
 
 No socket, clock, thread, log or random source in here. This file says what each message and each
 tick means. Who is connected is in sessions.py, what is admitted in admission.py, what becomes of
-items in scheduler.py, and what clients are told of models in notices.py.
+items in scheduler.py, what clients are told of models in notices.py, and what only time changes in
+timers.py.
 """
 
 from __future__ import annotations
@@ -21,20 +22,15 @@ from zstreamer.broker.clients import ClientRecord
 from zstreamer.broker.facts import Survey
 from zstreamer.broker.models import Model
 from zstreamer.broker.notices import Notices
-from zstreamer.broker.patience import FEWER_WORDS, MAX_WORDS, WORDS_AN_ITEM, WORTH_ITS_WORD
+from zstreamer.broker.patience import MAX_WORDS, WORDS_AN_ITEM, WORTH_ITS_WORD
 from zstreamer.broker.scheduler import Scheduler
 from zstreamer.broker.sessions import Outgoing, Peer, Sessions, Side
-from zstreamer.broker.workers import STALL, Worker
+from zstreamer.broker.timers import Timers
+from zstreamer.broker.workers import Worker
 from zstreamer.config import BrokerConfig
 from zstreamer.keys.ring import Principal
 from zstreamer.wire import protocol
-from zstreamer.wire.protocol import Frames, ProtocolError, WorkerState
-
-TICK = 0.25
-"""Seconds between two looks at everything that only time can change."""
-
-RATE_WEIGHT = 0.1
-"""Weight of the latest tick in a model's rate: the last few seconds count."""
+from zstreamer.wire.protocol import Frames, ProtocolError, Report, Submit, WorkerState
 
 MAX_FOLLOWED = 10_000
 """Lines on the way of items that wait to be logged, at level debug."""
@@ -72,7 +68,9 @@ class BrokerCore:
         self.troubles: list[Exception] = []
         self.survey = Survey()
         self._dirty = self.scheduler.dirty
-        self._next_tick = now
+        self._connected, self._workers = self.sessions.connected, self.sessions.workers
+        parts = self.scheduler, self.sessions, self.admission, self._notices
+        self._timers = Timers(config, now, *parts)
 
     @property
     def draining(self) -> bool:
@@ -110,23 +108,14 @@ class BrokerCore:
         except ProtocolError as error:
             self.sessions.refuse_malformed(now, Side.CLIENT, session, str(error))
             return
-        client = self.sessions.connected.get(session)
+        client = self._connected.get(session)
         if client is not None:
             client.words += 1
             if client.words > MAX_WORDS:
                 self.sessions.cut_short(now, Side.CLIENT, session)
                 return
-        if client is not None and type(message) is protocol.Submit:
-            client.acknowledge(message.ack)
-            items = sum([len(run.ids) for run in message.runs])
-            if items > self.config.window_items:
-                words = "more items in one message than the window allows"
-                self.sessions.refuse_malformed(now, Side.CLIENT, session, words)
-                return
-            self.scheduler.bundles.submit.observe(items)
-            for run in message.runs:
-                self._submit(now, client, run)
-            traces.attach(client, message.traces)
+        if client is not None and type(message) is Submit:
+            self._submit(now, session, client, message)
         elif isinstance(message, protocol.Hello):
             self._hello_client(now, session, message, principal)
         elif isinstance(message, protocol.Status):
@@ -170,7 +159,7 @@ class BrokerCore:
         except ProtocolError as error:
             self.sessions.refuse_malformed(now, Side.WORKER, session, str(error))
             return
-        worker = self.sessions.workers.get(session)
+        worker = self._workers.get(session)
         if isinstance(message, protocol.Hello):
             host = message.role == protocol.Role.HOST
             greet = self.sessions.hello_host if host else self.sessions.hello_worker
@@ -186,21 +175,22 @@ class BrokerCore:
             if worker.stalled:
                 worker.stalled = False
                 self.scheduler.touch(worker.model, worker)
-            self._from_worker(now, session, worker, message)
+            if type(message) is Report:
+                self.scheduler.report(now, worker, message)
+            else:
+                self._from_worker(now, session, worker, message)
 
     def _from_worker(
         self, now: float, session: bytes, worker: Worker, message: protocol.Message
     ) -> None:
         match message:
-            case protocol.Report():
-                self.scheduler.report(now, worker, message)
             case protocol.State():
                 self._worker_state(now, worker, message)
             case protocol.Part():
                 worker.moved = now  # so many bytes as its window has
                 self._part(now, Side.WORKER, worker, message)
             case protocol.PartOk():
-                if worker.sender.ok():
+                if worker.outbox.sender.ok():
                     worker.words -= 1
                     worker.moved = now
                 self._dirty[worker] = None
@@ -251,8 +241,7 @@ class BrokerCore:
 
     def look_at_versions(self) -> None:
         """Workers or routes may have changed so that other versions are given items now."""
-        for front in self.scheduler.versions.look():
-            self._notices.changed(front, self.clients.values())
+        self._timers.look_at_versions()
 
     @property
     def idle(self) -> bool:
@@ -287,19 +276,23 @@ class BrokerCore:
 
     def poll(self, now: float) -> list[Outgoing]:
         """Do what is due, hand out work, and return the messages that leave now."""
-        if now >= self._next_tick:
-            self._tick(now)
+        if now >= self._timers.due:
+            self._timers.tick(now)
         self.scheduler.dispatch(now)
         out, self.sessions.out = self.sessions.out, []
+        if not self._dirty:
+            return out
         dirty = list(self._dirty)
         self._dirty.clear()
         for peer in dirty:
             try:
                 if isinstance(peer, Worker):
-                    if peer.session in self.sessions.workers:
-                        out.extend(Outgoing(Side.WORKER, peer.session, f) for f in peer.flush(now))
+                    if (session := peer.session) in self._workers:
+                        for frames in peer.outbox.flush(now):
+                            out.append(Outgoing(Side.WORKER, session, frames))
                 elif peer.session is not None:
-                    out.extend(Outgoing(Side.CLIENT, peer.session, f) for f in peer.flush())
+                    for frames in peer.flush():
+                        out.append(Outgoing(Side.CLIENT, peer.session, frames))
             except Exception as error:  # noqa: BLE001  # the driver logs it
                 self.troubles.append(error)
                 self._give_up_sending(now, peer)
@@ -315,7 +308,7 @@ class BrokerCore:
 
     def wake_at(self) -> float:
         """Return the monotonic seconds at which `poll` must be called at the latest."""
-        return min(self._next_tick, self.scheduler.wake_at())
+        return min(self._timers.due, self.scheduler.wake_at())
 
     # What the messages mean
 
@@ -351,14 +344,26 @@ class BrokerCore:
             words = "STATUS is requested faster than its answers are read"
             self.sessions.refuse(now, Side.CLIENT, session, errors.Overloaded(words))
 
-    def _submit(self, now: float, client: ClientRecord, run: protocol.Run) -> None:
-        self._dirty[client] = None
-        taken = self.admission.submit(now, client, run)
-        if taken:
-            client.words -= 1
-        # One that has other brokers hears of a model that was not ready when it is.
-        if taken or run.flags & _READY:
-            self._notices.submitted(client, run.model)
+    def _submit(self, now: float, session: bytes, client: ClientRecord, message: Submit) -> None:
+        if message.ack > client.acked:
+            client.acknowledge(message.ack)
+        items = 0
+        for run in message.runs:
+            items += len(run.ids)
+        if items > self.config.window_items:
+            words = "more items in one message than the window allows"
+            self.sessions.refuse_malformed(now, Side.CLIENT, session, words)
+            return
+        self.scheduler.bundles.submit.observe(items)
+        for run in message.runs:
+            taken = self.admission.submit(now, client, run)
+            if taken:
+                client.words -= 1
+            # One that has other brokers hears of a model that was not ready when it is.
+            if (taken or run.flags & _READY) and run.model not in client.noticed:
+                self._notices.submitted(client, run.model)
+        if message.traces:
+            traces.attach(client, message.traces)
 
     def _worker_state(self, now: float, worker: Worker, message: protocol.State) -> None:
         before = worker.model.state_in_words()
@@ -386,61 +391,3 @@ class BrokerCore:
         self.scheduler.touch(model, worker)
         if model.state_in_words() != before:  # a worker that repeats itself must not flood clients
             self._notices.changed(model, self.sessions.clients.values())
-
-    # What only time changes
-
-    def _tick(self, now: float) -> None:
-        seconds = now - self._next_tick + TICK
-        self._next_tick = now + TICK
-        self._look_at_workers(now)
-        self._look_at_clients(now)
-        for model in self.models.values():
-            model.measure(seconds, RATE_WEIGHT)
-            model.look_at_load(now)
-        self.look_at_versions()
-        self.scheduler.models.forget_idle(now)
-        self.scheduler.versions.forget_idle()
-        for patience in self.sessions.patience.values():
-            patience.forget(now)
-        if now - self.born >= self.config.model_grace:
-            for model in [m for m in self.models.values() if not m.known]:
-                if model.family is None:
-                    del self.models[model.name]
-                if model.queue.items or model.suspects:
-                    error = self.admission.model_not_found(model.name)
-                    self.scheduler.fail_waiting(model, error)
-
-    def _look_at_workers(self, now: float) -> None:
-        for worker in list(self.workers.values()):
-            if not worker.stalled and now - worker.heard > STALL:
-                worker.stalled = True
-                worker.model.look_at(worker)
-                self.counts["stalls"] += 1
-                worker.model.tally.stalls += 1
-            if not worker.late and worker.is_late(now):
-                worker.late = True
-                worker.model.look_at(worker)
-                self.counts["late"] += 1
-                worker.model.tally.late += 1
-            worker.words = max(0, worker.words - int(FEWER_WORDS * TICK))
-            if worker.is_stuck(now):
-                self._expel_stuck(now, worker)
-            elif worker.told > self.config.unread_bytes:
-                self.counts["resets"] += 1
-                words = "requested data was not read; the connection is reset"
-                self.sessions.expel(now, worker, errors.Overloaded(words))
-
-    def _look_at_clients(self, now: float) -> None:
-        for client in list(self.clients.values()):
-            client.words = max(0, client.words - int(FEWER_WORDS * TICK))
-            client.peak_before, client.peak = client.peak, len(client.items)
-            if client.session is None and now - client.lost_at > self.config.resume_grace:
-                self.sessions.forget(client)
-            elif client.unread + client.told > self.config.unread_bytes:
-                self.sessions.reset(now, client)
-
-    def _expel_stuck(self, now: float, worker: Worker) -> None:
-        """It says that it is there, and nothing of what it holds."""
-        self.counts["stuck"] += 1
-        words = f"no report on its tickets for {now - worker.moved:.0f} s"
-        self.sessions.expel(now, worker, errors.DeadlineExceeded(words))

@@ -52,10 +52,14 @@ AnyWorker = TypeVar("AnyWorker", bound=Candidate)
 def finish(now: float, worker: Candidate, more: int) -> float:
     """Return when the last of ``more`` further items would be done, in monotonic seconds."""
     beta = worker.beta or UNKNOWN_BETA
-    full, rest = divmod(worker.waiting + more, worker.batch_size)
+    begin = worker.free_at if worker.free_at > now else now  # noqa: FURB136  # `max` costs more
+    items = worker.waiting + more
+    if items <= worker.batch_size:
+        return begin + (beta + worker.alpha * items)
+    full, rest = divmod(items, worker.batch_size)
     whole = full * (beta + worker.alpha * worker.batch_size)
     part = beta + worker.alpha * rest if rest else 0.0
-    return max(now, worker.free_at) + whole + part
+    return begin + whole + part
 
 
 def earliest(now: float, workers: Sequence[AnyWorker], items: int) -> list[tuple[AnyWorker, int]]:
@@ -67,8 +71,10 @@ def earliest(now: float, workers: Sequence[AnyWorker], items: int) -> list[tuple
     if len(workers) == 1:
         return [(workers[0], min(items, workers[0].room))]
     run = max(1, items // (2 * len(workers)))
-    counts = [0] * len(workers)
     heap = [(finish(now, w, run), w.used, i) for i, w in enumerate(workers)]
+    if items == 1 and (first := workers[min(heap)[2]]).room > 0:
+        return [(first, 1)]
+    counts = [0] * len(workers)
     heapq.heapify(heap)
     while items and heap:
         _, used, i = heap[0]

@@ -71,18 +71,28 @@ class Gathering:
         self.returns = Returns()
         self.look_at = math.inf
 
+    @property
+    def bursts(self) -> bool:
+        """Whether callers return in bursts; where they do not, `shares` is None."""
+        return self.returns.bursts
+
     def came(self, now: float, items: int) -> None:
         """New items have arrived together."""
         self.returns.came(now, items)
 
     def ended(self, now: float, items: int, beta: float) -> None:
-        """A worker has answered so many items."""
-        known = self.returns.longest
-        within = known if known < math.inf else TOGETHER * beta
-        if now - self.returns.ended < within and self.returns.awaited:
+        """A worker has answered so many items, perhaps none."""
+        if not items:
+            return
+        if self.returns.awaited and now - self.returns.ended < self._together(beta):
             self.returns.also_answered(items)
         else:
             self.returns.answered(now, items, beta)
+
+    def _together(self, beta: float) -> float:
+        """Return the seconds between two ends of batches that are one for the callers."""
+        known = self.returns.longest
+        return known if known < math.inf else TOGETHER * beta
 
     def shares(
         self, now: float, queued: int, out: int, workers: Sequence[AnyGatherer]

@@ -14,7 +14,8 @@ one is to blame) go on in lots of their own.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from zstreamer.wire.protocol import PART
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from zstreamer.broker.models import Model
     from zstreamer.broker.traces import Context
     from zstreamer.broker.workers import Worker
-    from zstreamer.wire.protocol import Buffer
+    from zstreamer.wire.protocol import Buffer, Slot
 
 
 class Lot:
@@ -120,6 +121,8 @@ class Lot:
     def left(self, now: float) -> list[int]:
         """Return the milliseconds that each has left, 0 where nothing is."""
         elapsed = int((now - self.arrived) * 1000)
+        if not elapsed:
+            return self.budgets
         left = [budget - elapsed for budget in self.budgets]
         return left if min(left) >= 0 else [max(0, each) for each in left]
 
@@ -195,3 +198,24 @@ class Lot:
         lot.traces = self.traces
         self.client.items.update(dict.fromkeys(ids, lot))
         return lot
+
+
+def by_lot(
+    lots: list[Lot | None], tickets: list[int], slots: list[Slot]
+) -> Iterable[tuple[Lot | None, list[int], list[Slot]]]:
+    """Cut columns into runs of one lot each; ``lots`` says of each ticket whose it is."""
+    if not lots:
+        return ()
+    if lots.count(lots[0]) == len(lots):
+        return ((lots[0], tickets, slots),)
+    return _cut(lots, tickets, slots)
+
+
+def _cut(
+    lots: list[Lot | None], tickets: list[int], slots: list[Slot]
+) -> Iterator[tuple[Lot | None, list[int], list[Slot]]]:
+    start = 0
+    for lot, same in groupby(lots):
+        end = start + len(list(same))
+        yield lot, tickets[start:end], slots[start:end]
+        start = end

@@ -25,9 +25,10 @@ FORGET = 900.0
 MAX_IDLE = 1000
 """Seconds after which a model without workers and items is forgotten; of more, the oldest are."""
 
-
 MANY = 2000
 """Lanes of a queue that one look passes over; with more, it is looked at less often."""
+
+_WARM = WorkerState.WARM
 
 
 class Model:
@@ -49,7 +50,8 @@ class Model:
         gave_up: that worker will not try again, and none has come since.
         measured_rate: items a second that were answered lately.
         family: the versions that it is one of, or the front of; None where it has none.
-        gathering: what is known of its callers' way back, where it has several workers.
+        gathering: what is known of its callers' way back.
+        learns: that is of use, since it has several workers and one may hold a batch.
         tally: what has happened to its items.
         bundles: how many items messages carry, of this and all other models.
         wanted: how many workers its load wants.
@@ -64,6 +66,7 @@ class Model:
         self.wanted = Wanted(latency)
         self.oldest = math.inf
         self.gathering = Gathering()
+        self.learns = False
         self._skip = 0
         self.bundles = Bundles() if bundles is None else bundles
         self.queue = FairQueue()
@@ -84,6 +87,7 @@ class Model:
         self.measured_rate = 0.0
         self._served_before = 0
         self._speed: tuple[float, float] | None = None
+        self._warm = False
 
     def look_at(self, worker: Worker) -> None:
         """Something has changed that may close this worker to new items, or open it."""
@@ -105,7 +109,9 @@ class Model:
     @property
     def warm(self) -> bool:
         """Whether any worker is ready, or stalled and expected back."""
-        return any(w.state is WorkerState.WARM and not w.drained for w in self.team)
+        if self.family is not None:  # which of its workers count may change with others' states
+            return any(w.state is _WARM and not w.drained for w in self.team)
+        return self._warm
 
     @property
     def ready(self) -> bool:
@@ -130,7 +136,7 @@ class Model:
     @property
     def broken(self) -> bool:
         """Whether no worker could start and none will try again."""
-        if self.versions is not None:
+        if self.family is not None and self.versions is not None:
             return self.versions.broken
         return self.gave_up and all(w.state is WorkerState.BROKEN for w in self.workers.values())
 
@@ -147,35 +153,30 @@ class Model:
     @property
     def rate(self) -> float:
         """Items a second that the warm workers do in full batches; 0 where not yet known."""
-        return self._known_speed()[0]
+        return (self._speed or self._known_speed())[0]
 
     @property
     def batch_time(self) -> float:
         """Seconds of one full batch on the slowest warm worker."""
-        return self._known_speed()[1]
+        return (self._speed or self._known_speed())[1]
 
     def open_to_all(self) -> list[Worker]:
         """Return the workers that may be given ordinary items now."""
-        if self.versions is not None and not self.versions.takes(self):
+        if self.family is not None and self.versions is not None and not self.versions.takes(self):
             return []
+        if self.reserved is None and not self.inquest:
+            return list(self.open)
         if self.reserved is not None and not (self.suspects and self.reserved in self.open):
             self.reserved = None
         taken = (self.reserved, self.examiner if self.inquest else None)
         return [worker for worker in self.open if worker not in taken]
 
-    def came(self, lot: Lot) -> None:
-        """New items have come."""
-        if len(self.workers) > 1:
-            self.gathering.came(lot.arrived, len(lot.ids))
-
-    def ended(self, now: float, worker: Worker, items: int) -> None:
-        """A worker has answered so many items, perhaps none."""
-        if items and len(self.workers) > 1:
-            self.gathering.ended(now, items, worker.beta)
-
     def forget_speed(self) -> None:
-        """The workers are others now, or it is time to look at how fast they are."""
+        """The workers or their states are others now, or it is time to look how fast they are."""
         self._speed = None
+        workers = self.workers.values()
+        self.learns = len(workers) > 1 and any(w.max_latency for w in workers)
+        self._warm = any(w.state is _WARM and not w.drained for w in workers)
 
     def _known_speed(self) -> tuple[float, float]:
         if self._speed is not None:

@@ -38,11 +38,10 @@ class Notices:
                     self.tell(client, name)
 
     def submitted(self, client: ClientRecord, name: str) -> None:
-        """A client has items for this model, here or at another broker."""
-        if name not in client.noticed:
-            model = self._scheduler.versions.find(name)
-            if model is None or not model.warm:
-                self.tell(client, name)
+        """A client that knows nothing of this model has items for it, here or elsewhere."""
+        model = self._scheduler.versions.find(name)
+        if model is None or not model.warm:
+            self.tell(client, name)
 
     def tell(self, client: ClientRecord, name: str) -> None:
         """Tell a client whether a model is ready, and again when that changes."""

@@ -85,8 +85,12 @@ Key = TypeVar("Key")
 
 
 class _Turns(Generic[Key, Child]):
-    """Several of a kind that are served in turn."""
+    """Several of a kind that are served in turn.
 
+    even: their turns are alike.
+    """
+
+    even = True
     __slots__ = ("_fresh", "_served", "children", "credit", "items", "new")
 
     def __init__(self, new: Callable[[], Child]) -> None:
@@ -110,7 +114,8 @@ class _Turns(Generic[Key, Child]):
             turn = self._fresh or self._served
             key = turn[0]
             child = self.children[key]
-            child.credit = child.credit or self.turn_of(key, quantum)
+            if not child.credit:
+                child.credit = quantum if self.even else self.turn_of(key, quantum)
             taken = child.take(min(child.credit, left), out, quantum)
             child.credit -= taken
             left -= taken
@@ -125,9 +130,9 @@ class _Turns(Generic[Key, Child]):
         self.items -= count
         return count
 
-    def turn_of(self, key: Key, quantum: int) -> int:  # noqa: ARG002  # all are alike here
-        """Return the items of a turn of this one."""
-        return quantum
+    def turn_of(self, key: Key, quantum: int) -> int:
+        """Return the items of a turn of this one; asked where they are not `even`."""
+        raise NotImplementedError
 
     def forget_if_empty(self, key: Key) -> None:
         if not self.children[key].items:
@@ -176,6 +181,7 @@ class _Clients(_Turns[int, _Client]):
 class _Tenants(_Turns[Tenant, _Clients]):
     """Tenants take turns by their weights."""
 
+    even = False
     __slots__ = ()
 
     def __init__(self) -> None:
@@ -243,6 +249,7 @@ class FairQueue:
         self.items = 0
         self.turn = QUANTUM
         self._arrived: list[Lot] = []
+        self._arrived_items = 0
         self._levels: dict[int, _Level] = {}
         self._order: list[int] = []
 
@@ -251,8 +258,10 @@ class FairQueue:
 
     def push(self, lot: Lot) -> None:
         """Add items at the end of their client's lane."""
+        count = len(lot.ids)
         self._arrived.append(lot)
-        self.items += len(lot.ids)
+        self._arrived_items += count
+        self.items += count
 
     def push_returned(self, lot: Lot) -> None:
         """Add items that come back, before those that have not been out."""
@@ -267,7 +276,7 @@ class FairQueue:
         """Take out the next ``count`` items, or all where there are fewer."""
         if count >= self.items and not self._order:
             out, self._arrived = self._arrived, []
-            self.items = 0
+            self.items = self._arrived_items = 0
             return out
         self._settle()
         out = []
@@ -295,8 +304,7 @@ class FairQueue:
 
     def at_most_ahead(self, client: ClientRecord, priority: int, adds: int) -> int:
         """Return a number that `ahead` does not exceed, without a look at every client."""
-        count = sum(len(lot.ids) for lot in self._arrived)
-        own_arrived = sum(len(lot.ids) for lot in self._arrived if lot.client is client)
+        count = self._arrived_items
         for level_priority in self._order:
             if level_priority < priority:
                 break
@@ -306,7 +314,8 @@ class FairQueue:
             if level_priority == priority and clients is not None and clients.items:
                 child = clients.children.get(client.id)
                 own = child.items if child is not None else 0
-                shares = len(clients.children) * self._turns(own + own_arrived + adds)
+                adds += sum([len(lot.ids) for lot in self._arrived if lot.client is client])
+                shares = len(clients.children) * self._turns(own + adds)
                 count -= max(0, clients.items - own - shares)
         return count
 
@@ -360,6 +369,7 @@ class FairQueue:
         for lot in self._arrived:
             self._level(lot.priority).push(lot)
         self._arrived.clear()
+        self._arrived_items = 0
 
     def _level(self, priority: int) -> _Level:
         level = self._levels.get(priority)

@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from itertools import compress, groupby
+from collections.abc import Iterable
+from itertools import compress
 
 from zstreamer import errors
 from zstreamer.broker import dispatch
 from zstreamer.broker.clients import ClientRecord
-from zstreamer.broker.lots import Lot
+from zstreamer.broker.lots import Lot, by_lot
 from zstreamer.broker.models import Model, Models
 from zstreamer.broker.tally import code_name, outcome_name
 from zstreamer.broker.undone import Undone, fate_of, may_have_run, struck_out
@@ -72,9 +72,12 @@ class Scheduler:
 
     def enqueue(self, lot: Lot) -> None:
         """Queue new items."""
-        self._count_in(lot)
+        self.queued_items += len(lot.ids)
+        self.queued_bytes += lot.size
+        self._ready[lot.model] = None
         lot.model.queue.push(lot)
-        lot.model.came(lot)
+        if lot.model.learns:
+            lot.model.gathering.came(lot.arrived, len(lot.ids))
 
     def cancel(self, client: ClientRecord, ids: Iterable[int]) -> None:
         """The caller no longer waits for these, as far as they are open."""
@@ -115,9 +118,9 @@ class Scheduler:
             slots: their outcomes.
             size: bytes of their inputs.
         """
-        client = lot.client
-        if lot.family is not None and lot.family.shadow is not None:
-            lot.family.shadow.hear(client.id, ids, slots)
+        client, family = lot.client, lot.family
+        if family is not None and family.shadow is not None:
+            family.shadow.hear(client.id, ids, slots)
         client.end(ids, size)
         sent = client.answer(ids, slots)
         if self.bundles.followed is not None:
@@ -173,8 +176,11 @@ class Scheduler:
 
     def dispatch(self, now: float) -> None:
         """Hand out what workers have room for."""
-        for model in [m for m in self._gathering if m.gathering.look_at <= now]:
-            self._ready[model] = None
+        if self._gathering:
+            for model in [m for m in self._gathering if m.gathering.look_at <= now]:
+                self._ready[model] = None
+        if not self._ready:
+            return
         ready, self._ready = self._ready, {}
         for model in ready:
             if model.others_first:
@@ -189,7 +195,9 @@ class Scheduler:
 
     def wake_at(self) -> float:
         """Return the monotonic seconds at which `dispatch` has something to do; inf for never."""
-        return min((model.gathering.look_at for model in self._gathering), default=math.inf)
+        if not self._gathering:
+            return math.inf
+        return min(model.gathering.look_at for model in self._gathering)
 
     def _gather(self, now: float, model: Model) -> bool:
         """Have the model's workers gather batches; return whether they do."""
@@ -197,10 +205,11 @@ class Scheduler:
         alone = not (model.others or model.suspects or model.inquest)
         shares = gathering.shares(now, model.queue.items, model.out, workers) if alone else None
         if shares is None:
-            self._gathering.pop(model, None)
-            for worker in [w for w in model.workers.values() if w.gathers]:
-                worker.tell_more(False)
-                self.dirty[worker] = None
+            if model in self._gathering:
+                del self._gathering[model]
+                for worker in [w for w in model.workers.values() if w.gathers]:
+                    worker.tell_more(False)
+                    self.dirty[worker] = None
             return False
         self._gathering[model] = None
         lots = model.queue.take(sum(share.items for share in shares))
@@ -215,12 +224,17 @@ class Scheduler:
         return True
 
     def _dispatch_others(self, now: float, model: Model) -> None:
-        if (len(model.workers) > 1 or model in self._gathering) and self._gather(now, model):
+        gathers = model in self._gathering or (model.learns and model.gathering.bursts)
+        if gathers and self._gather(now, model):
             return
-        while (items := model.queue.items) and (workers := model.open_to_all()):
+        queue = model.queue
+        while (items := queue.items) and (model.open or model.reserved is not None):
+            workers = model.open_to_all()
+            if not workers:
+                return
             shares = dispatch.earliest(now, workers, items)
             total = sum(count for _, count in shares)
-            lots = model.queue.take(total)
+            lots = queue.take(total)
             self._count_out(lots)
             self._share_out(now, self._without_late(now, lots), shares)
 
@@ -231,10 +245,11 @@ class Scheduler:
             while count and lots and worker.open:
                 most = min(count, worker.fits(lots[-1]))
                 lot = lots.pop() if len(lots[-1].ids) <= most else lots[-1].take(most)
+                items = len(lot.ids)
                 worker.assign(self._ticket + 1, lot)
-                lot.model.tally.queued.observe(now - lot.arrived, len(lot.ids))
-                self._ticket += len(lot.ids)
-                count -= len(lot.ids)
+                lot.model.tally.queued.observe(now - lot.arrived, items)
+                self._ticket += items
+                count -= items
             self._use += 1
             worker.used = self._use
             self.dirty[worker] = None
@@ -281,27 +296,25 @@ class Scheduler:
 
     def report(self, now: float, worker: Worker, report: Report) -> None:
         """A worker says what has begun and what is done."""
-        model = worker.model
+        model, done = worker.model, report.done
         model.others += worker.hear(report)
-        self.bundles.report.observe(len(report.done))
+        self.bundles.report.observe(len(done))
         if report.begun:
             worker.start(now, report.begun)
         # What is no answer is rare, and much has to be known of it.
         answers = NO_PAYLOAD.isdisjoint(map(type, report.slots))
-        undone = None if answers else Undone(worker.running.intersection(report.done))
-        for lot, tickets, slots in _by_lot(worker.release(report.done), report):
+        undone = None if answers else Undone(worker.running.intersection(done))
+        for lot, tickets, slots in by_lot(worker.release(done), done, report.slots):
             if lot is None:
-                self.counts["fenced"] += len(tickets)
-                for slot in slots:
-                    worker.receiver.payload(slot)  # what came in parts for it is of no use
+                self._fenced(worker, slots)
             elif undone is None:
                 self._answered(now, worker, lot, tickets, slots)
             else:
                 for ticket, slot in zip(tickets, slots, strict=True):
                     self._ended(now, worker, lot, ticket, slot, undone)
         if model.inquest:
-            model.inquest.difference_update(report.done)
-        worker.late = worker.late and not (report.begun or report.done)
+            model.inquest.difference_update(done)
+        worker.late = worker.late and not (report.begun or done)
         if not worker.running:
             worker.free_at = now
         if undone is not None:
@@ -309,29 +322,41 @@ class Scheduler:
             self.fail(undone.twice, may_have_run())
             self._died(model, undone.in_company())
             self._died_alone(model, undone.alone(), undone.how)
-        model.ended(now, worker, len(report.done) if answers else 0)
-        self.touch(model, worker)
+        if model.learns:
+            model.gathering.ended(now, len(done) if answers else 0, worker.beta)
+        model.look_at(worker)
+        self._ready[model] = None
+
+    def _fenced(self, worker: Worker, slots: list[Slot]) -> None:
+        """Outcomes have come of tickets that the worker does not hold."""
+        self.counts["fenced"] += len(slots)
+        for slot in slots:
+            worker.receiver.payload(slot)  # what came in parts for it is of no use
 
     def _answered(
         self, now: float, worker: Worker, lot: Lot, tickets: list[int], slots: list[Slot]
     ) -> None:
         """Outcomes of some of a lot's items have come."""
-        ids, size = lot.ids, lot.size
+        ids, size, client = lot.ids, lot.size, lot.client
         if tickets != list(range(lot.ticket, lot.ticket + len(ids))):
             part = [ticket - lot.ticket for ticket in tickets]
             ids = [ids[i] for i in part]
-            size = sum(len(lot.payloads[i]) for i in part)
+            size = sum([len(lot.payloads[i]) for i in part])
         worker.bytes -= size
-        if set(map(lot.client.items.get, ids)) != {lot}:
-            wanted = [lot.client.items.get(id) is lot for id in ids]
-            self.counts["unwanted"] += wanted.count(False)
-            ids, slots = list(compress(ids, wanted)), list(compress(slots, wanted))
-            size = lot.size_of(ids)
-        worker.served += len(ids)
-        worker.model.served += len(ids)
-        tally = worker.model.tally
-        tally.answered += len(ids)
-        tally.total.observe(now - lot.arrived, len(ids))
+        items = client.items
+        for id in ids:
+            if items.get(id) is not lot:
+                wanted = [items.get(id) is lot for id in ids]
+                self.counts["unwanted"] += wanted.count(False)
+                ids, slots = list(compress(ids, wanted)), list(compress(slots, wanted))
+                size = lot.size_of(ids)
+                break
+        count, model = len(ids), worker.model
+        worker.served += count
+        model.served += count
+        tally = model.tally
+        tally.answered += count
+        tally.total.observe(now - lot.arrived, count)
         if ids and type(slots[0]) is list:  # errors come one by one, see `_ended`
             tally.failed(slots[0])
         tally.bytes_out += self.finish(lot, ids, slots, size)
@@ -457,18 +482,3 @@ class Scheduler:
         for lot in lots:
             self.queued_items -= len(lot.ids)
             self.queued_bytes -= lot.size
-
-
-def _by_lot(
-    lots: list[Lot | None], report: Report
-) -> Iterator[tuple[Lot | None, list[int], list[Slot]]]:
-    """Cut a report's tickets and slots into runs of one lot."""
-    if not lots or lots.count(lots[0]) == len(lots):
-        if lots:
-            yield lots[0], report.done, report.slots
-        return
-    start = 0
-    for lot, same in groupby(lots):
-        end = start + len(list(same))
-        yield lot, report.done[start:end], report.slots[start:end]
-        start = end

@@ -191,8 +191,9 @@ class Sessions:
         worker = Worker(session, hello.id, model, job, self._config, info, now)
         worker.drained = self.holds.holds(worker)
         worker.principal = principal
-        worker.traces = TRACES in introduction.extensions(hello.info)
+        worker.outbox.traces = TRACES in introduction.extensions(hello.info)
         self.workers[session] = model.workers[session] = worker
+        model.forget_speed()
         model.gave_up = False
         model.queue.fit(job.batch_size)
         self._welcome(worker, worker.window_items, False, [], [])

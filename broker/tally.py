@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import Counter, deque
 
 from zstreamer.broker.batches import Batches
-from zstreamer.broker.lots import Lot
 from zstreamer.errors import Code
 from zstreamer.histogram import Histogram, Sizes
 from zstreamer.system.logs import Event
@@ -89,11 +88,6 @@ class Tally:
         self.queued = Histogram()
         self.total = Histogram()
         self.batches = Batches()
-
-    def admit(self, lot: Lot) -> None:
-        """Items are taken."""
-        self.admitted += len(lot.ids)
-        self.bytes_in += lot.size
 
     @property
     def came(self) -> int:

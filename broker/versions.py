@@ -36,6 +36,7 @@ class Versions:
         routes: what operators have said, by name.
         aliases: names that stand for others.
         max_payload: bytes of one answer.
+        plain: there are only models without versions, routes and aliases.
     """
 
     def __init__(self, scheduler: Scheduler) -> None:
@@ -44,10 +45,11 @@ class Versions:
         self.routes: Mapping[str, Route] = {}
         self.aliases: dict[str, str] = {}
         self.max_payload = 0
+        self.plain = True
 
     def __bool__(self) -> bool:
         """Whether there is anything but plain models."""
-        return bool(self._families or self.aliases)
+        return not self.plain
 
     # Names
 
@@ -75,6 +77,7 @@ class Versions:
             family = self._families[name] = Family(self._scheduler.models.named(name))
             family.route = self.routes.get(name, Route())
             self._make_shadow(family)
+            self.plain = False
         return self._families[name]
 
     # Routes
@@ -104,6 +107,7 @@ class Versions:
                 family = self._family(name)
                 family.route = route
                 self._make_shadow(family)
+        self._look_if_plain()
 
     def _make_shadow(self, family: Family) -> None:
         route, shadow = family.route, family.shadow
@@ -168,7 +172,8 @@ class Versions:
             return
         model = family.members.get(family.shadow.version)
         for copy in family.shadow.copy(now, lot, model):
-            copy.model.tally.admit(copy)
+            copy.model.tally.admitted += len(copy.ids)
+            copy.model.tally.bytes_in += copy.size
             self._scheduler.enqueue(copy)
 
     # What changes
@@ -206,6 +211,10 @@ class Versions:
             if not (family.needed or family.front.waiting):
                 family.front.family = None
                 del self._families[name]
+        self._look_if_plain()
+
+    def _look_if_plain(self) -> None:
+        self.plain = not (self._families or self.aliases)
 
     def _move(self, family: Family) -> None:
         """Have what waits for a version that may have nothing wait for one that may."""

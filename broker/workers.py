@@ -5,29 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import accumulate, repeat, takewhile
 
-from zstreamer.broker import dispatch, traces
+from zstreamer.broker import dispatch
 from zstreamer.broker.introduction import Job
 from zstreamer.broker.lots import Lot
 from zstreamer.broker.models import Model
+from zstreamer.broker.outbox import GO, MORE, Outbox
 from zstreamer.broker.patience import WORDS_AN_ITEM
 from zstreamer.config import BrokerConfig
 from zstreamer.keys.ring import Principal
-from zstreamer.system.logs import event
 from zstreamer.wire import protocol
-from zstreamer.wire.protocol import (
-    BUNDLE,
-    MAX_BUDGET,
-    MAX_ROWS,
-    Buffer,
-    Flag,
-    Frames,
-    Report,
-    Slot,
-    Traced,
-    WorkerState,
-)
-from zstreamer.wire.tags import line, tag
-from zstreamer.wire.transfer import Receiver, Sender, cut
+from zstreamer.wire.protocol import MAX_BUDGET, PART, Report, WorkerState
+from zstreamer.wire.transfer import Receiver
 
 LATE = 3.0
 LATE_FACTOR = 3.0
@@ -47,10 +35,11 @@ MAX_BACKLOG = 10**9
 MAX_MICROSECONDS = MAX_BUDGET * 1000
 """What a worker may say of its backlog and its speed; beyond, it is taken for this."""
 
-_ONCE, _MORE, _GO = int(Flag.ONCE), int(Flag.MORE), int(Flag.GO)  # an enum's | costs a microsecond
-
 SLOW = 10
 """Times as long as its measured speed says a worker may take for what it holds."""
+
+
+_WARM = WorkerState.WARM
 
 
 class Worker:
@@ -67,7 +56,6 @@ class Worker:
         facts: what it says of its batches and its machine; empty until it was asked.
         info: what people may want to know of it.
         principal: whose key it has; None where the broker asks for none.
-        traces: it takes the contexts of traces in WORK.
         max_latency: seconds for which it may be told to hold a batch for more items.
         gathers: it was told that more items are coming; `goes`: that none are, and it has not said
             since that it has begun.
@@ -76,6 +64,7 @@ class Worker:
         moved: when it last had no ticket, or said something of the oldest that it has.
         words: messages that it has sent lately, less what its items pay for; see `patience`.
         told: bytes of what it was told besides its items; it is not known to have read them.
+        outbox: what is to be sent to it.
         failures: how often its model's process has failed, and `trouble` why the last time.
         batches, begun: reports of items that have begun, and those items.
     """
@@ -101,7 +90,6 @@ class Worker:
         self.window_bytes = config.window_bytes
         self.info = info
         self.principal: Principal | None = None
-        self.traces = False
         self.max_latency = job.max_latency
         self.gathers = self.goes = False
         names = ("host", "device")
@@ -132,12 +120,7 @@ class Worker:
         self.used = 0
         self.served = 0
         self.receiver = Receiver(config.max_payload)
-        self.sender: Sender[Lot] = Sender()
-        self._out: list[Lot] = []
-        self._alone: list[list[Lot]] = []
-        self._cancels: list[int] = []
-        self._plain: list[Frames] = []
-        self._word = 0
+        self.outbox = Outbox(id, self.tickets, model.bundles)
 
     @property
     def held(self) -> int:
@@ -148,16 +131,15 @@ class Worker:
     def open(self) -> bool:
         """Whether it may be given items now."""
         return (
-            self.ready
-            and len(self.tickets) < self.window_items
+            len(self.tickets) < self.window_items
             and (self.bytes < self.window_bytes or not self.tickets)
+            and self.ready
         )
 
     @property
     def ready(self) -> bool:
         """Whether it answers, as far as is known."""
-        warm = self.state is WorkerState.WARM and not self.drained
-        return warm and not self.stalled and not self.late
+        return self.state is _WARM and not (self.drained or self.stalled or self.late)
 
     def answers(self, now: float) -> bool:
         """Whether it can be relied on now: `ready`, and neither silent nor over its usual time.
@@ -222,27 +204,34 @@ class Worker:
         """Return the seconds that a batch of this many items is expected to take."""
         return self.beta + self.alpha * items
 
-    def assign(self, ticket: int, lot: Lot) -> None:
-        """Give it items under new tickets, of which this is the first."""
-        self._register(ticket, lot)
-        if lot.large:
-            self.sender.start(lot.payloads[0], lot)
+    def assign(self, ticket: int, lot: Lot, alone: bool = False) -> None:
+        """Give it items under new tickets, of which this is the first.
+
+        Args:
+            ticket: of the first item; the others follow.
+            lot: the items.
+            alone: their group puts them into the outbox.
+        """
+        count, tickets = len(lot.ids), self.tickets
+        lot.worker = self
+        lot.ticket = ticket
+        for number in range(ticket, ticket + count):
+            tickets[number] = lot
+        self.bytes += lot.size
+        self.model.out += count
+        if alone:
+            return
+        if lot.size > PART and lot.large:
+            self.outbox.sender.start(lot.payloads[0], lot)
         else:
-            self._out.append(lot)
+            (self.outbox.once if lot.once else self.outbox.lots).append(lot)
 
     def assign_alone(self, ticket: int, group: list[Lot]) -> None:
         """Give it items that are to run as one batch of their own."""
         for lot in group:
-            self._register(ticket, lot)
+            self.assign(ticket, lot, alone=True)
             ticket += len(lot)
-        self._alone.append(group)
-
-    def _register(self, ticket: int, lot: Lot) -> None:
-        lot.worker = self
-        lot.ticket = ticket
-        self.tickets.update(dict.fromkeys(range(ticket, ticket + len(lot)), lot))
-        self.bytes += lot.size
-        self.model.out += len(lot)
+        self.outbox.alone.append(group)
 
     def hear(self, report: Report) -> int:
         """Take down its speed and its backlog; return by how much that has grown."""
@@ -286,151 +275,35 @@ class Worker:
         begun = set(tickets)
         if not begun <= self.tickets.keys():
             begun &= self.tickets.keys()
+        self.gathers = self.outbox.gathers = self.goes = False
+        if not begun:
+            return
         if self._oldest in begun and self._oldest not in self.running:
             self.moved = now
-        self.gathers = self.goes = False
-        if begun:
-            self.begun_at = now
-            self.batches += 1
-            self.begun += len(begun)
-            self.running |= begun
-            self.free_at = now + (self.batch_time(len(begun)) or dispatch.UNKNOWN_BETA)
+        count = len(begun)
+        self.begun_at = now
+        self.batches += 1
+        self.begun += count
+        self.running |= begun
+        self.free_at = now + (self.beta + self.alpha * count or dispatch.UNKNOWN_BETA)
 
     def tell_more(self, more: bool) -> None:
         """With what it is given now, say whether its batch is to begin without others."""
-        self.gathers = more
+        self.gathers = self.outbox.gathers = more
         self.goes |= not more  # what it is given after that is for the batch after this one
-        self._word = _MORE if more else _GO
+        self.outbox.word = MORE if more else GO
 
     def cancel(self, ticket: int) -> None:
         """An item is no longer wanted: take its ticket back if WORK has not left, else say so."""
         lot = self.tickets[ticket]
-        if lot.large and self.sender.give_up(lot):
+        if lot.large and self.outbox.sender.give_up(lot):
             self.release([ticket])
             self.bytes -= lot.size
         else:
-            self._cancels.append(ticket)
+            self.outbox.cancels.append(ticket)
 
     def tell(self, message: protocol.Message) -> None:
         """Send it a message without items."""
         frames = protocol.plain(message)
         self.told += protocol.cost(frames)
-        self._plain.append(frames)
-
-    def flush(self, now: float) -> list[Frames]:
-        """Return the messages that are to leave now, in order."""
-        messages, self._plain = self._plain, []
-        if self._out or self._word:
-            messages.extend(self._new_work(now))
-        groups, self._alone = self._alone, []
-        for group in groups:
-            # A group must arrive as one message, so its large payloads go ahead of it,
-            # all at once: suspects are few and rare.
-            messages.extend(self._parts_first(now, group))
-        parts, done = self.sender.poll()
-        messages.extend(parts)
-        for transfer, lot in done:
-            if lot.wanted():
-                flags = (_ONCE if lot.once else 0) | (_MORE if self.gathers else 0)
-                slots: list[Slot] = [transfer]
-                traced = self._traces(now, [lot])
-                columns = [lot.ticket], lot.left(now)
-                messages.append(self._work(flags, *columns, slots, [], traced))
-        if self._cancels:
-            tickets, self._cancels = self._cancels, []
-            messages.extend(protocol.cancels(tickets))
-        return messages
-
-    def _new_work(self, now: float) -> list[Frames]:
-        """Return what it has been assigned, with the word on whether more is coming."""
-        lots, self._out = self._out, []
-        word, self._word = self._word, 0
-        last = word == _GO and not _is_one_message(lots)
-        flags = _MORE if last else word
-        messages = []
-        for once in (False, True):
-            share = [lot for lot in lots if lot.once is once]
-            if share:
-                messages += self._bundles(now, share, flags | _ONCE if once else flags)
-        if last:  # the batch is whole only with all that has been sent
-            messages.append(protocol.work(_GO, [], [], [], []))
-        return messages
-
-    def _bundles(self, now: float, lots: list[Lot], flags: int) -> list[Frames]:
-        tickets, budgets = _columns(now, lots)
-        payloads: list[Buffer] = [payload for lot in lots for payload in lot.payloads]
-        size = sum(lot.size for lot in lots)
-        traced = self._traces(now, lots)
-        self.model.bundles.work.observe(len(tickets))
-        if protocol.fits_inline(size, len(tickets)):  # the head holds all
-            return [self._work(flags, tickets, budgets, payloads, [], traced)]  # type: ignore[arg-type]  # list is invariant
-        if size <= BUNDLE and len(tickets) <= MAX_ROWS:
-            slots, frames = protocol.lay_out(payloads)  # type: ignore[arg-type]  # list is invariant
-            return [self._work(flags, tickets, budgets, slots, frames, traced)]
-        messages = []
-        rows = list(zip(tickets, budgets, payloads, strict=True))
-        for bundle in protocol.bundles(rows, lambda row: len(row[2])):
-            slots, frames = protocol.lay_out([payload for _, _, payload in bundle])
-            columns = [ticket for ticket, _, _ in bundle], [budget for _, budget, _ in bundle]
-            here = traces.among(traced, columns[0]) if traced else traced
-            messages.append(self._work(flags, *columns, slots, frames, here))
-        return messages
-
-    def _traces(self, now: float, lots: list[Lot]) -> list[Traced]:
-        return traces.of(now, lots) if self.traces else []
-
-    def _work(
-        self,
-        flags: int,
-        tickets: list[int],
-        budgets: list[int],
-        slots: list[Slot],
-        frames: Frames,
-        traced: list[Traced],
-    ) -> Frames:
-        followed = self.model.bundles.followed
-        if followed is None:
-            return protocol.work(flags, tickets, budgets, slots, frames, None, traced)
-        lots = [self.tickets[ticket] for ticket in tickets]
-        tagged = [
-            tag(lot.client.id, lot.ids[ticket - lot.ticket])
-            for lot, ticket in zip(lots, tickets, strict=True)
-        ]
-        worker = f"{self.id:016x}"
-        followed.append(
-            event("items leave", worker=worker, items=line(tagged), first_ticket=tickets[0])
-        )
-        return protocol.work(flags, tickets, budgets, slots, frames, tagged, traced)
-
-    def _parts_first(self, now: float, group: list[Lot]) -> list[Frames]:
-        messages: list[Frames] = []
-        payloads: list[Slot] = []
-        for lot in group:
-            if lot.large:
-                transfer = self.sender.reserve()
-                messages.extend(protocol.part(transfer, frame) for frame in cut(lot.payloads[0]))
-                payloads.append(transfer)
-            else:
-                payloads.extend(lot.payloads)
-        flags = Flag.ALONE | (Flag.ONCE if group[0].once else 0)
-        small = sum(lot.size for lot in group if not lot.large) <= BUNDLE
-        slots, frames = protocol.lay_out(payloads) if small else protocol.all_apart(payloads)
-        traced = self._traces(now, group)
-        return [*messages, self._work(flags, *_columns(now, group), slots, frames, traced)]
-
-
-def _is_one_message(lots: list[Lot]) -> bool:
-    if not lots:
-        return False
-    rows, size = sum(len(lot.ids) for lot in lots), sum(lot.size for lot in lots)
-    return rows <= MAX_ROWS and size <= BUNDLE and all(lot.once is lots[0].once for lot in lots)
-
-
-def _columns(now: float, lots: list[Lot]) -> tuple[list[int], list[int]]:
-    """Return the tickets and the budgets, in milliseconds, of these lots' items."""
-    tickets: list[int] = []
-    budgets: list[int] = []
-    for lot in lots:
-        tickets.extend(range(lot.ticket, lot.ticket + len(lot.ids)))
-        budgets += lot.left(now)
-    return tickets, budgets
+        self.outbox.plain.append(frames)

@@ -22,7 +22,8 @@ TURNS: Final = (0.0002, 0.001, 0.005, 0.02, 0.1, 0.5, 2.0)
 SIZES: Final = tuple(2.0**power for power in range(13))
 """Upper bounds of numbers of items: 1 to 4,096."""
 
-_PLACES: Final = tuple((max(1, number) - 1).bit_length() for number in range(4097))
+_MOST: Final = 4096
+_PLACES: Final = tuple((max(1, number) - 1).bit_length() for number in range(_MOST + 1))
 """By number, in which bucket of `SIZES` it lies."""
 
 
@@ -115,7 +116,7 @@ class Sizes:
     def observe(self, number: int) -> None:
         """Count a number; 0 counts as nothing."""
         if number:
-            self.counts[_PLACES[number] if number < len(_PLACES) else -1] += 1
+            self.counts[_PLACES[number] if number <= _MOST else -1] += 1
             self.sum += number
 
     def add(self, other: Sizes) -> None:

@@ -90,13 +90,11 @@ class _Cycle:
         Infinite beyond ``limit``: later returns are as good as none.
         """
         times: list[float] = []
-        answered, step = self.answered, 1
+        answered = self.answered or 1
         for offset, count in zip(self.offsets, self.counts, strict=True):
-            if offset > limit:
+            if offset > limit or len(times) == STEPS:
                 break
-            while step <= STEPS and count * STEPS >= step * answered:
-                times.append(offset)
-                step += 1
+            times += [offset] * (min(STEPS, count * STEPS // answered) - len(times))
         return times + [math.inf] * (STEPS - len(times))
 
 
@@ -235,12 +233,14 @@ class Returns:
         self._curves.append(curve)
         if len(self._curves) < LEAST_CYCLES:
             return
-        ordered = [sorted(times) for times in zip(*self._curves, strict=True)]
+        ordered = list(map(sorted, zip(*self._curves, strict=True)))
         misses = min(MISSES, len(self._curves) // 4)
         self._usual = [times[-1 - misses] for times in ordered]
-        self._slowest = [
-            next((t for t in reversed(ts) if t < math.inf), math.inf) for ts in ordered
-        ]
+        # Mostly the last is finite, and then it is the slowest.
+        self._slowest = [times[-1] for times in ordered]
+        if math.inf in self._slowest:
+            finite = (reversed([t for t in times if t < math.inf]) for times in ordered)
+            self._slowest = [next(times, math.inf) for times in finite]
 
     def _weigh(self, cycle: _Cycle, length: float, idle: bool) -> None:
         """Compare when items came with what the curve said before: a sequential ratio test.

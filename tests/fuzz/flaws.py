@@ -16,14 +16,14 @@ import numpy as np
 from zstreamer import extensions
 from zstreamer.web.api import binary, tensors
 from zstreamer.web.http.receiver import Receiver
-from zstreamer.wire import protocol
+from zstreamer.wire import decoder
 
 Flaw = Callable[[], contextlib.AbstractContextManager[object]]
 
 
 def columns_may_differ() -> contextlib.AbstractContextManager[object]:
     """A bundle's columns need not be of one length."""
-    return mock.patch.object(protocol, "_columns")
+    return mock.patch.object(decoder, "_columns")
 
 
 @contextlib.contextmanager

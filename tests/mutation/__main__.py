@@ -20,6 +20,7 @@ SUITES: dict[str, tuple[str, ...]] = {
     "broker/core.py": ("tests/unit/test_broker_core.py", "tests/unit/test_broker_bounds.py"),
     "broker/sessions.py": ("tests/unit/test_broker_core.py", "tests/unit/test_broker_bounds.py"),
     "broker/notices.py": ("tests/unit/test_broker_core.py", "tests/unit/test_broker_bounds.py"),
+    "broker/timers.py": ("tests/unit/test_broker_core.py", "tests/unit/test_broker_bounds.py"),
     "broker/undone.py": ("tests/unit/test_broker_core.py", "tests/unit/test_cores.py"),
     "broker/scheduler.py": ("tests/unit/test_broker_core.py", "tests/unit/test_cores.py"),
     "broker/admission.py": ("tests/unit/test_broker_core.py",),

@@ -102,7 +102,7 @@ def test_a_worker_whose_work_cannot_be_made_loses_it_to_another(room, monkeypatc
     def fail(now):
         raise ValueError
 
-    monkeypatch.setattr(room.core.workers[b"W"], "flush", fail)
+    monkeypatch.setattr(room.core.workers[b"W"].outbox, "flush", fail)
     room.submit("A", 1)
     room.worker("V")
     assert len(room.work("V")) == 1

@@ -11,8 +11,9 @@ from hypothesis import strategies as some
 from tests.helpers.wire import received
 from zstreamer import errors
 from zstreamer.broker.admission import NAMED
-from zstreamer.broker.core import TICK, BrokerCore
+from zstreamer.broker.core import BrokerCore
 from zstreamer.broker.sessions import Side
+from zstreamer.broker.timers import TICK
 from zstreamer.broker.workers import FIRST_LATE, LATE, STALL
 from zstreamer.config import BrokerConfig
 from zstreamer.errors import Code, to_wire

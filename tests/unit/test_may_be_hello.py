@@ -6,8 +6,8 @@ import struct
 
 import pytest
 
-from zstreamer.broker.server import may_be_hello
 from zstreamer.wire import protocol
+from zstreamer.wire.heads import may_be_hello
 from zstreamer.wire.protocol import Hello, Role
 
 FIELDS = (1, "ZSP", protocol.VERSION, int(Role.WORKER), 7, {})

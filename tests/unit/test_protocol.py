@@ -319,6 +319,8 @@ COSTLY = {
     "an array of empty arrays in a bundle": b"\x92\x07\xdd\x00\x0f\x00\x00" + 0xF0000 * b"\x90",
     "maps in a bundle": b"\x92\x07\xdd\x00\x0f\x00\x00" + 0xF0000 * b"\x80",
     "arrays that claim more than there is": 1000 * b"\xdc\xff\xff" + bytes(70_000),
+    "long arrays inside one another in 16 KB": b"\x92\x07" + 3000 * b"\xdd\x00\x00\x3a\x98",
+    "short arrays inside one another in 16 KB": b"\x92\x07" + 5000 * b"\xdc\x01\x00",
     "a HELLO with much to say": msgpack.packb([1, "ZSP", 1, 1, 1, {"a": bytes(600_000)}]),
     "a HELLO of many ids": msgpack.packb([1, "ZSP", 1, 1, 1, {"open": [2**62] * 100_000}]),
     "a STATE of much text": msgpack.packb([14, 3, "x" * 300_000]),
@@ -348,6 +350,12 @@ def test_a_head_may_be_written_in_another_form_whatever_its_size():
     head = msgpack.packb([7, [1], [bytes(10_000)]])
     assert head[:2] == b"\x93\x07"
     assert protocol.decode([b"\xdc\x00\x03\xcd\x00\x07" + head[2:]]) == protocol.decode([head])
+
+
+@pytest.mark.parametrize("count", [255, 256, 257, 4000])
+def test_a_head_of_a_few_kib_may_hold_long_arrays(count):
+    answer = protocol.Answer(list(range(count)), [b"x"] * count)
+    assert protocol.decode(protocol.answer(*answer, [])) == answer
 
 
 def test_what_follows_a_bad_head_is_read_as_if_it_had_not_been():

@@ -1,7 +1,7 @@
 """The head of a message, from bytes to plain values, with bounds that hold before objects are made.
 
     size      by kind: a few hundred KiB for lists, 2 MiB where small payloads lie inside
-    form      skipped through first, so that no array is made that the bytes do not fill
+    form      skipped through first, so that no long array is made that the bytes do not fill
     objects   arrays and maps are counted while they are made; beyond the bound it stops
 
 Without them a head of some MiB costs its receiver seconds and gigabytes: an empty array is one byte
@@ -23,6 +23,10 @@ PLAIN = 1024
 FORMED = 16 * 1024
 """Bytes up to which its form is all that is looked at: an object a byte is a MiB, for a moment."""
 
+SHORT = 256
+"""Elements of an array that is made before its bytes are seen: an unpacker has up to 1,024 at once,
+which then take 2 MiB, for a moment."""
+
 MAX_ARRAY = 64 * 1024
 MAX_MAP = 4096
 """Elements of one array, and of one map."""
@@ -40,6 +44,8 @@ class Bounds(NamedTuple):
     objects: int
 
 
+_unpackb = msgpack.unpackb
+
 BUNDLE = Bounds(MAX_FRAME, 50_000)
 LIST = Bounds(512 * 1024, 4096)
 WORDS = Bounds(256 * 1024, 64)
@@ -56,6 +62,22 @@ BOUNDS: dict[object, Bounds] = {
 }
 
 
+_NO_HELLO = frozenset(
+    bytes([0x90 | elements, kind])
+    for elements in range(16)
+    for kind in Kind
+    if kind is not Kind.HELLO
+)
+"""How every message begins that is no HELLO: an array of up to 15 elements (msgpack's fixarray),
+and its kind. Of a longer array the second byte says nothing, so it may be a HELLO with fields
+that nobody reads."""
+
+
+def may_be_hello(head: bytes) -> bool:
+    """Whether a message whose head begins with these two bytes may be a HELLO."""
+    return head not in _NO_HELLO
+
+
 def unpack(head: bytes) -> list[object]:
     """Return the fields of a head; the first is an integer, its kind.
 
@@ -63,8 +85,7 @@ def unpack(head: bytes) -> list[object]:
         ProtocolError: it is no head, or costs more than one of its kind may.
     """
     try:
-        small = len(head) <= PLAIN
-        fields = msgpack.unpackb(head, strict_map_key=False) if small else _large(head)
+        fields = _unpackb(head, strict_map_key=False) if len(head) <= PLAIN else _large(head)
     except ProtocolError:
         raise
     except Exception as cause:  # whatever the bytes provoke, they are no message
@@ -76,14 +97,18 @@ def unpack(head: bytes) -> list[object]:
 
 
 def _large(head: bytes) -> list[object]:
+    fields: list[object]
+    if len(head) <= FORMED:
+        try:
+            fields = _unpackb(head, strict_map_key=False, max_array_len=SHORT)
+        except ValueError:  # a longer array, or no head at all
+            _local.skip(head)
+            fields = _unpackb(head, strict_map_key=False)
+        return fields
     bounds = BOUNDS.get(_kind(head), WORDS)
     if len(head) > bounds.size:
         raise ProtocolError(f"a head of {len(head)} bytes; {bounds.size} are allowed")
     _local.skip(head)
-    fields: list[object]
-    if len(head) <= FORMED:
-        fields = msgpack.unpackb(head, strict_map_key=False)
-        return fields
     count = _Count(bounds.objects)
     fields = msgpack.unpackb(
         head,

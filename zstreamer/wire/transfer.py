@@ -49,9 +49,13 @@ class Sender(Generic[Row]):
     """The transfers under way on one connection, first come first served.
 
     A row is whatever the owner needs to put the item into a bundle once its parts are out.
+
+    Attributes:
+        busy: `poll` may have something to send; it need not be asked otherwise.
     """
 
     def __init__(self) -> None:
+        self.busy = False
         self._next = 0
         self._waiting: deque[tuple[int, Iterator[Buffer], Row]] = deque()
         self._begun = 0
@@ -63,6 +67,7 @@ class Sender(Generic[Row]):
 
     def start(self, payload: Buffer, row: Row) -> None:
         """Queue a payload of more than `PART` bytes."""
+        self.busy = True
         self._waiting.append((self.reserve(), iter(cut(payload)), row))
 
     def reserve(self) -> int:
@@ -110,6 +115,7 @@ class Sender(Generic[Row]):
             self._begun = transfer
             messages.append(protocol.part(transfer, frame))
             self._unread += 1
+        self.busy = bool(self._waiting)
         return messages, rows
 
 

@@ -60,7 +60,8 @@ _DOWN = zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED
 
 _send = zmq.backend.Socket.send
 _recv = zmq.backend.Socket.recv
-_NOBLOCK, _SNDMORE = int(zmq.NOBLOCK), int(zmq.SNDMORE)  # plain, since enums are slow to combine
+_NOBLOCK, _MORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)  # plain: enums are slow
+_Frame = zmq.Frame
 _EVENTS, _POLLIN = int(zmq.EVENTS), int(zmq.POLLIN)
 
 
@@ -330,11 +331,17 @@ class Inbox:
             if head.more:
                 self._skip()
             return session, []
+        if not head.more:
+            return session, [head.bytes]
         frames = _frames(self._socket, head)
         if len(frames) > MAX_FRAMES:
             self.skipping = bool(self._socket.getsockopt(zmq.RCVMORE))
             return session, [b""]
         return session, frames
+
+    def waiting(self) -> bool:
+        """Whether there is another message, or more of the last one."""
+        return _readable(self._socket)
 
     @property
     def descriptor(self) -> int:
@@ -369,12 +376,12 @@ def send(socket: zmq.Socket[bytes], frames: Sequence[object]) -> bool:
     without a copy. Others are copied (some 0.1 ms for 1 MiB): without, pyzmq would watch over
     them in a Python thread, which under gevent's monkey-patching is a greenlet that blocks.
     """
-    last = len(frames) - 1
+    left = len(frames)
     try:
-        for position, frame in enumerate(frames):
-            more = _SNDMORE if position < last else 0
+        for frame in frames:
+            left -= 1
             # Not `socket.send`: half of its time goes into options that are not used here.
-            _send(socket, frame, _NOBLOCK | more, copy=not isinstance(frame, zmq.Frame))  # type: ignore[call-overload]  # as above
+            _send(socket, frame, _MORE if left else _NOBLOCK, not isinstance(frame, _Frame))  # type: ignore[call-overload]  # as above
     except zmq.Again:
         return False
     except zmq.ZMQError as error:
