@@ -119,7 +119,7 @@ class Gathering:
         if not size:
             return None
         target = max(1, min(int(size + 0.5), first.batch_size))
-        free = [w for w in workers if not (w.running or w.goes) and (w.gathers or not w.assigned)]
+        free = [w for w in workers if is_free(w)]
         free.sort(key=lambda w: (-w.assigned, w.used))
         until = returns.ended + min(PATIENCE * returns.longest, longest)
         over = expected <= 0 or now >= until
@@ -134,7 +134,15 @@ class Gathering:
                 found.append(Share(worker, take, more=True))
             if held and held < target and not over:
                 self.look_at = until
-        if queued:  # all are busy, or have their share
-            busy = [w for w in workers if w not in free] or list(workers)
-            found += [Share(w, n, more=True) for w, n in dispatch.earliest(now, busy, queued)]
+        if queued:  # those that are free have their share, and go
+            busy = [w for w in workers if w not in free]
+            more = dispatch.earliest(now, busy or workers, queued)
+            found += [Share(worker, items, bool(busy)) for worker, items in more]
         return found
+
+
+def is_free(worker: Gatherer) -> bool:
+    """Whether its model begins no batch until it is told to, or given something."""
+    if worker.running:
+        return False
+    return not worker.assigned or (worker.gathers and not worker.goes)

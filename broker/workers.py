@@ -289,6 +289,8 @@ class Worker:
 
     def tell_more(self, more: bool) -> None:
         """With what it is given now, say whether its batch is to begin without others."""
+        if more and self.outbox.word == GO:
+            return  # that leaves with these, and they are part of the batch that goes
         self.gathers = self.outbox.gathers = more
         self.goes |= not more  # what it is given after that is for the batch after this one
         self.outbox.word = MORE if more else GO

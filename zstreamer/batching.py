@@ -123,6 +123,7 @@ class Batcher(Generic[Item]):
         self._returns = Returns()
         self._held = False
         self._more: bool | None = None
+        self._more_after = False
 
     def __len__(self) -> int:
         return len(self._items) + sum(map(len, self._groups))
@@ -141,8 +142,13 @@ class Batcher(Generic[Item]):
         self._returns.came(now, len(items))
 
     def told(self, more: bool | None) -> None:
-        """The broker says whether more will follow at once; None where it does not know."""
-        self._more = more
+        """The broker says whether more will follow at once; None where it does not know.
+
+        What follows a batch that is to begin, before it has, is for the one after it.
+        """
+        self._more_after = bool(more and self._more is False and self._items)
+        if not self._more_after:
+            self._more = more
 
     def ended(self, now: float, items: int) -> None:
         """A batch of so many items has ended, and its callers are being answered."""
@@ -151,6 +157,12 @@ class Batcher(Generic[Item]):
     def add_group(self, items: Iterable[Item]) -> None:
         """Items that are to run as one batch of their own have arrived."""
         self._groups.append(list(items))
+
+    def begun(self, ids: Iterable[int]) -> None:
+        """A batch of these has begun."""
+        self.remove(ids)
+        if self._more_after:
+            self._more, self._more_after = True, False
 
     def remove(self, ids: Iterable[int]) -> None:
         """These do not wait any more: they run, or are no longer wanted."""

@@ -311,7 +311,7 @@ class Cluster:
         gap = self._way.planned if worker.planned else self._way.unplanned
         worker.planned = False
         worker.runs = items
-        worker.batcher.remove([item.id for item in items])
+        worker.batcher.begun([item.id for item in items])
         seconds = self._model(len(items)) * self._random.uniform(0.99, 1.01)
         self._batches.append((self.now, len(items)))
         self._at(self.now + HEARD, lambda: self._hear(worker, items))

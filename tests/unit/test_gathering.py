@@ -99,6 +99,23 @@ def test_a_worker_that_was_told_to_begin_is_not_free_until_it_says_that_it_has()
     assert all(share.more for share in shares)
 
 
+def test_what_no_share_has_room_for_begins_with_the_others():
+    gathering, now = knowing()
+    workers = [Worker(), Worker()]
+    gathering.came(now + 0.001, 17)
+    shares = gathering.shares(now + 0.001, 17, 0, workers)
+    assert shares
+    assert sum(share.items for share in shares) == 17
+    assert not any(share.more for share in shares)
+
+
+def test_one_that_was_told_to_begin_with_what_is_gone_since_is_free():
+    gathering, now = knowing()
+    idle, busy = Worker(goes=True), Worker(running=[1] * 8)
+    gathering.came(now + BACK, 8)
+    assert gathering.shares(now + BACK, 8, 8, [idle, busy]) == [Share(idle, 8, more=False)]
+
+
 @pytest.mark.parametrize(
     "workers",
     [[Worker()], [Worker(), Worker(max_latency=0.0)]],

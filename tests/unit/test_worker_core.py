@@ -166,6 +166,25 @@ def test_a_batch_waits_for_what_does_not_come_no_longer_than_it_may():
     assert len(bench.claim()) == 2
 
 
+def test_what_comes_before_a_batch_has_begun_that_is_to_go_holds_the_next_one():
+    bench = Bench(batch_size=8, max_latency=0.5)
+    bench.connect()
+    bench.boot()
+    frames = [
+        protocol.work(flags, [ticket], [20_000], [b"\x01"], [])
+        for ticket, flags in ((1, Flag.GO), (2, Flag.MORE))
+    ]
+    for each in frames:  # both are read in one turn
+        bench.core.on_message(bench.now, bench.link, each)
+    bench.turn()
+    assert len(bench.claim()) == 2
+    bench.told.clear()
+    bench.work(3, flags=Flag.MORE)
+    assert not [m for m in bench.told if isinstance(m, pipe.Plan)]
+    bench.work(flags=Flag.GO)
+    assert len(bench.plan().ids) == 1
+
+
 def test_a_full_batch_waits_for_nothing():
     bench = Bench(batch_size=2, max_latency=0.5)
     bench.connect()

@@ -215,7 +215,7 @@ class Backlog:
             job.begun = True
             if job.link is not None:
                 job.link.begun(since, job.ticket)
-        self._batcher.remove(claim.ids)
+        self._batcher.begun(claim.ids)
         self._tell("batch begins", begun)
 
     def done(self, now: float, done: pipe.Done) -> None:
