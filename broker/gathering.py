@@ -145,4 +145,4 @@ def is_free(worker: Gatherer) -> bool:
     """Whether its model begins no batch until it is told to, or given something."""
     if worker.running:
         return False
-    return not worker.assigned or (worker.gathers and not worker.goes)
+    return not (worker.assigned and worker.goes)

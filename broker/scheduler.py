@@ -323,7 +323,8 @@ class Scheduler:
             self._died(model, undone.in_company())
             self._died_alone(model, undone.alone(), undone.how)
         if model.learns:
-            model.gathering.ended(now, len(done) if answers else 0, worker.beta)
+            count = len(done) if answers else sum(fate_of(slot) is None for slot in report.slots)
+            model.gathering.ended(now, count, worker.beta)  # errors are answers too
         model.look_at(worker)
         self._ready[model] = None
 

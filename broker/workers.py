@@ -248,6 +248,8 @@ class Worker:
         lots = list(map(self.tickets.pop, tickets, repeat(None)))
         if self.running:
             self.running.difference_update(tickets)
+        if not self.assigned:  # what was to begin may have been cancelled
+            self.goes = False
         known = len(lots) - lots.count(None)
         if known:
             self.model.out -= known
@@ -275,7 +277,7 @@ class Worker:
         begun = set(tickets)
         if not begun <= self.tickets.keys():
             begun &= self.tickets.keys()
-        self.gathers = self.outbox.gathers = self.goes = False
+        self.goes = False
         if not begun:
             return
         if self._oldest in begun and self._oldest not in self.running:
@@ -285,6 +287,8 @@ class Worker:
         self.batches += 1
         self.begun += count
         self.running |= begun
+        if not self.assigned:  # others are for the batch after this one, and wait for a word
+            self.gathers = self.outbox.gathers = False
         self.free_at = now + (self.beta + self.alpha * count or dispatch.UNKNOWN_BETA)
 
     def tell_more(self, more: bool) -> None:

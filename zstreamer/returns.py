@@ -53,6 +53,9 @@ MOST_ODDS = 8.0
 LEAST_ODDS = -4.0
 """Between these the odds stay, so that a load that changes its kind is soon known for it."""
 
+MOST_ARRIVALS = 2000
+"""Arrivals after a batch of which the times are kept, once as many as were answered have come."""
+
 FADING = 0.9
 """What a batch whose arrivals tell nothing leaves of the odds."""
 
@@ -147,7 +150,11 @@ class Returns:
     def came(self, now: float, items: int) -> None:
         """Items have arrived together."""
         cycle = self._cycle
-        if cycle is not None:
+        if cycle is None:
+            return
+        if len(cycle.counts) >= MOST_ARRIVALS and cycle.counts[-1] >= cycle.answered:
+            cycle.counts[-1] += items  # a model that answers nothing must not fill the memory
+        else:
             cycle.offsets.append(now - self._ended)
             cycle.counts.append(items + (cycle.counts[-1] if cycle.counts else 0))
 

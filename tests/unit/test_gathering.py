@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from dataclasses import dataclass, field
 from functools import partial
@@ -10,6 +11,7 @@ import pytest
 
 from tests.helpers.wire import Cluster
 from zstreamer.broker.gathering import Gathering, Share
+from zstreamer.returns import MOST_ARRIVALS
 from zstreamer.wire import protocol
 from zstreamer.wire.protocol import Flag
 
@@ -139,6 +141,30 @@ def test_nobody_gathers_for_arrivals_at_any_time():
 def test_nobody_gathers_where_all_batches_are_full_anyway():
     gathering, now = knowing(callers=256)
     assert gathering.shares(now, 64, 128, [Worker(), Worker(running=[1] * 64)]) is None
+
+
+def test_one_that_is_idle_with_items_that_no_word_came_with_is_told_to_begin():
+    gathering, now = knowing()
+    idle, busy = Worker(assigned=1), Worker(running=[1] * 8)
+    gathering.came(now + 0.001, 2)
+    assert given(gathering.shares(now + 0.001, 2, 9, [idle, busy])) == [(2, True)]
+    assert gathering.look_at < math.inf
+    idle.assigned = 3
+    assert given(gathering.shares(gathering.look_at, 0, 11, [idle, busy])) == [(0, False)]
+
+
+def test_one_whose_batch_was_cancelled_is_free_although_it_was_told_to_begin():
+    gathering, now = knowing()
+    free, busy = Worker(goes=True), Worker(running=[1] * 8)
+    assert gathering.shares(now + 1, 1, 8, [free, busy]) == [Share(free, 1, more=False)]
+
+
+def test_arrivals_that_nobody_answers_do_not_fill_the_memory():
+    gathering, now = knowing()
+    for _ in range(10_000):
+        gathering.came(now, 1)
+    assert len(gathering.returns._cycle.offsets) <= MOST_ARRIVALS
+    assert not gathering.returns.awaited
 
 
 # With the cores
