@@ -24,6 +24,10 @@ TOGETHER = 1 / 8
 FEWEST = 2
 """Workers from which on they gather."""
 
+ALIKE = 2.0
+"""Times as long as the fastest worker's batches that the slowest's may take: equal shares suit
+workers that are alike, and others are given what they finish earliest."""
+
 
 class Gatherer(dispatch.Candidate, Protocol):
     """What is needed to know of a worker, besides what any dispatch does.
@@ -112,13 +116,17 @@ class Gathering:
         longest = min(w.max_latency for w in workers)
         if not longest:
             return None
+        most = min(w.batch_size for w in workers)
+        times = [w.beta + w.alpha * most for w in workers]
+        if max(times) > ALIKE * min(times):
+            return None
         first = workers[0]
         expected = returns.expected
         callers = (queued + out + expected) / len(workers)
-        size = returns.best(callers, first.batch_size, first.beta, first.alpha)
+        size = returns.best(callers, most, first.beta, first.alpha)
         if not size:
             return None
-        target = max(1, min(int(size + 0.5), first.batch_size))
+        target = max(1, min(int(size + 0.5), most))
         free = [w for w in workers if is_free(w)]
         free.sort(key=lambda w: (-w.assigned, w.used))
         until = returns.ended + min(PATIENCE * returns.longest, longest)

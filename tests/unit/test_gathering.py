@@ -143,6 +143,14 @@ def test_nobody_gathers_where_all_batches_are_full_anyway():
     assert gathering.shares(now, 64, 128, [Worker(), Worker(running=[1] * 64)]) is None
 
 
+@pytest.mark.parametrize("slow_first", [False, True])
+def test_workers_of_different_speed_are_given_what_they_finish_earliest(slow_first):
+    gathering, now = knowing()
+    gathering.came(now + 0.001, 16)
+    workers = [Worker(), Worker(beta=10 * BETA)]
+    assert gathering.shares(now + 0.001, 16, 0, workers[:: -1 if slow_first else 1]) is None
+
+
 def test_one_that_is_idle_with_items_that_no_word_came_with_is_told_to_begin():
     gathering, now = knowing()
     idle, busy = Worker(assigned=1), Worker(running=[1] * 8)
