@@ -111,23 +111,15 @@ class Gathering:
         """
         self.look_at = math.inf
         returns = self.returns
-        if len(workers) < FEWEST or not returns.bursts:
+        target = self._target(queued + out, workers)
+        if not target:
             return None
-        longest = min(w.max_latency for w in workers)
-        if not longest:
-            return None
-        most = min(w.batch_size for w in workers)
-        times = [w.beta + w.alpha * most for w in workers]
-        if max(times) > ALIKE * min(times):
-            return None
-        first = workers[0]
         expected = returns.expected
-        callers = (queued + out + expected) / len(workers)
-        size = returns.best(callers, most, first.beta, first.alpha)
-        if not size:
-            return None
-        target = max(1, min(int(size + 0.5), most))
-        free = [w for w in workers if is_free(w)]
+        longest = min(w.max_latency for w in workers)
+        free: list[AnyGatherer] = []
+        busy: list[AnyGatherer] = []
+        for worker in workers:
+            (free if is_free(worker) else busy).append(worker)
         free.sort(key=lambda w: (-w.assigned, w.used))
         until = returns.ended + min(PATIENCE * returns.longest, longest)
         over = expected <= 0 or now >= until
@@ -143,10 +135,25 @@ class Gathering:
             if held and held < target and not over:
                 self.look_at = until
         if queued:  # those that are free have their share, and go
-            busy = [w for w in workers if w not in free]
             more = dispatch.earliest(now, busy or workers, queued)
             found += [Share(worker, items, bool(busy)) for worker, items in more]
         return found
+
+    def _target(self, items: int, workers: Sequence[Gatherer]) -> int:
+        """Return the items that each worker is to have before it begins; 0 where none is to gather.
+
+        items: that wait for a worker, or that workers have.
+        """
+        returns = self.returns
+        if len(workers) < FEWEST or not returns.bursts or not all(w.max_latency for w in workers):
+            return 0
+        most = min(w.batch_size for w in workers)
+        times = [w.beta + w.alpha * most for w in workers]
+        if max(times) > ALIKE * min(times):
+            return 0
+        callers = (items + returns.expected) / len(workers)
+        size = returns.best(callers, most, workers[0].beta, workers[0].alpha)
+        return max(1, min(int(size + 0.5), most)) if size else 0
 
 
 def is_free(worker: Gatherer) -> bool:

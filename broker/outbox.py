@@ -63,6 +63,7 @@ class Outbox:
             parts, done = self.sender.poll()
             messages += parts
             messages += [self._large(now, *each) for each in done if each[1].wanted()]
+            messages += self._word_after_parts()
         if self.cancels:
             tickets, self.cancels = self.cancels, []
             messages.extend(protocol.cancels(tickets))
@@ -72,15 +73,24 @@ class Outbox:
         """Return what the worker has been assigned, with the word on whether more is coming."""
         lots, self.lots = self.lots, []
         once, self.once = self.once, []
-        word, self.word = self.word, 0
-        last = word == GO and not _is_one_message(lots, once)
-        flags = MORE if last else word
+        word = self.word
+        apart = word == GO and self.sender.busy  # then it follows the last of what goes in parts
+        if not apart:
+            self.word = 0
+        last = word == GO and not apart and not _is_one_message(lots, once)
+        flags = MORE if last or apart else word
         messages = self._work_for(now, lots, flags) if lots else []
         if once:
             messages += self._work_for(now, once, flags | ONCE)
         if last:  # the batch is whole only with all that has been sent
             messages.append(protocol.work(GO, [], [], [], []))
         return messages
+
+    def _word_after_parts(self) -> list[Frames]:
+        if self.word != GO or self.sender.busy:
+            return []
+        self.word = 0
+        return [protocol.work(GO, [], [], [], [])]
 
     def _work_for(self, now: float, lots: list[Lot], flags: int) -> list[Frames]:
         if len(lots) == 1:
@@ -110,7 +120,7 @@ class Outbox:
     def _large(self, now: float, transfer: int, lot: Lot) -> Frames:
         """Return the WORK of an item whose payload has gone ahead as a transfer."""
         traced = traces.of(now, [lot]) if self.traces else []
-        flags = (ONCE if lot.once else 0) | (MORE if self.gathers else 0)
+        flags = (ONCE if lot.once else 0) | (MORE if self.gathers or self.word else 0)
         return self._work(flags, [lot.ticket], lot.left(now), [transfer], [], traced)
 
     def _work(

@@ -207,11 +207,11 @@ class Scheduler:
         if shares is None:
             if model in self._gathering:
                 del self._gathering[model]
-                for worker in [w for w in model.workers.values() if w.gathers]:
-                    worker.tell_more(False)
-                    self.dirty[worker] = None
+                self._let_go(model.workers.values())
             return False
         self._gathering[model] = None
+        if len(workers) < len(model.workers):
+            self._let_go(set(model.workers.values()).difference(workers))
         lots = model.queue.take(sum(share.items for share in shares))
         self._count_out(lots)
         lots = self._without_late(now, lots)
@@ -222,6 +222,13 @@ class Scheduler:
             worker.tell_more(more and worker.open)
             self.dirty[worker] = None
         return True
+
+    def _let_go(self, workers: Iterable[Worker]) -> None:
+        """Those of them that wait for more items are not to wait any longer."""
+        for worker in workers:
+            if worker.gathers:
+                worker.let_go()
+                self.dirty[worker] = None
 
     def _dispatch_others(self, now: float, model: Model) -> None:
         gathers = model in self._gathering or (model.learns and model.gathering.bursts)

@@ -299,6 +299,13 @@ class Worker:
         self.goes |= not more  # what it is given after that is for the batch after this one
         self.outbox.word = MORE if more else GO
 
+    def let_go(self) -> None:
+        """It is to wait for no more items; one that is not ready may be sent none, and no word."""
+        if self.ready:
+            self.tell_more(False)
+        else:
+            self.gathers = self.outbox.gathers = False
+
     def cancel(self, ticket: int) -> None:
         """An item is no longer wanted: take its ticket back if WORK has not left, else say so."""
         lot = self.tickets[ticket]

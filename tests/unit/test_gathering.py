@@ -184,6 +184,13 @@ def closed_loop(callers, workers, max_latency, seconds=3.0):
     cluster.broker()
     settings = {"beta": BETA, "alpha": 0.00002, "batch_size": 64, "max_latency": max_latency}
     made = [cluster.worker(**settings) for _ in range(workers)]
+    loop(cluster, callers)
+    cluster.run(seconds)
+    return cluster, made
+
+
+def loop(cluster, callers):
+    """Have so many callers ask again as soon as they are answered; return their client."""
     client = cluster.client()
     cluster.run(1.0)
 
@@ -199,8 +206,7 @@ def closed_loop(callers, workers, max_latency, seconds=3.0):
 
     for number in range(callers):
         cluster.after(0.0003 * number, partial(ask, number))
-    cluster.run(seconds)
-    return cluster, made
+    return client
 
 
 @pytest.mark.parametrize("workers", [2, 4])
@@ -224,3 +230,34 @@ def test_a_worker_that_waits_begins_when_the_others_are_gone():
     before = len(made[1].batches)
     cluster.run(1.0)
     assert len(made[1].batches) - before > 0.7 / (BETA + 0.01)
+
+
+def test_a_large_payload_is_there_before_the_word_to_begin():
+    cluster = Cluster()
+    cluster.broker()
+    settings = {"beta": BETA, "alpha": 0.00002, "batch_size": 64, "max_latency": 0.1}
+    worker = cluster.worker(**settings)
+    cluster.run(1.0)
+    broker = next(iter(cluster.brokers.values())).core
+    [there] = broker.workers.values()
+    client = cluster.client()
+    call = client.call(b"x" * 3_000_000, "small")
+    cluster.run(0.01)
+    there.tell_more(False)
+    broker.scheduler.dirty[there] = None
+    cluster.until(lambda: client.ended[call])
+    works = cluster.messages(protocol.Work)
+    assert works[-1].flags & Flag.GO
+    assert sum(map(len, worker.batches)) == 2
+
+
+def test_what_has_no_cost_yet_is_in_the_batch_that_is_to_begin():
+    cluster = Cluster()
+    cluster.broker()
+    settings = {"beta": BETA, "alpha": 0.00002, "batch_size": 64, "max_latency": 0.1}
+    made = [cluster.worker(cost=lambda _: 1.0, **settings) for _ in range(2)]
+    callers = loop(cluster, 8)
+    cluster.run(3.0)
+    assert callers
+    sizes = [len(batch) for worker in made for batch in worker.batches[-10:]]
+    assert statistics.fmean(sizes) >= 3.6

@@ -79,6 +79,7 @@ class Backlog:
             config.latency_target,
         )
         self._costed: dict[int, Job] = {}
+        self._word: bool | None = None
         self._suspects = Suspects()
         self._preparing: set[int] = set()
         self.running = Running()
@@ -109,8 +110,6 @@ class Backlog:
         self, now: float, link: WorkerLink, work: protocol.Work, warm: pipe.Booted | None
     ) -> None:
         """Items have come; they go back where there is no warm model for them."""
-        more = bool(work.flags & _MORE)
-        self._batcher.told(more if more or work.flags & _GO else None)
         jobs: list[Job] = []
         payloads: list[bytes] = []
         for ticket, budget, slot in zip(work.tickets, work.budgets, work.slots, strict=True):
@@ -129,6 +128,7 @@ class Backlog:
             self._next_deadline = min(self._next_deadline, job.deadline)
             jobs.append(job)
             payloads.append(payload)
+        self._listen(work.flags, bool(jobs) and warm is not None and warm.has_cost)
         if warm is None or not jobs:
             return
         if work.tags:
@@ -145,6 +145,12 @@ class Backlog:
             self._costed.update((job.id, job) for job in jobs)
         else:
             self._batcher.add(now, jobs)
+
+    def _listen(self, flags: int, costed: bool) -> None:
+        """Hear whether more is coming; what has no cost yet is awaited before a batch begins."""
+        self._word = True if flags & _MORE else False if flags & _GO else None
+        if self._word or not (costed or self._costed):
+            self._batcher.told(self._word)
 
     def _follow(self, work: protocol.Work, jobs: Sequence[Job]) -> None:
         tags = dict(zip(work.tickets, work.tags, strict=True))
@@ -170,6 +176,7 @@ class Backlog:
             self._by_ticket.pop((id(link), job.ticket), None)
             job.link = None
         self._drop([job for job in jobs if not job.begun], "lost")
+        self._listen(0, costed=False)
 
     # What the model's process has said
 
@@ -190,7 +197,12 @@ class Backlog:
                 jobs.append(job)
         if jobs:
             self._batcher.add(now, jobs)
+            self._all_costed()
         self._plan_suspects(message.ids)
+
+    def _all_costed(self) -> None:
+        if not self._costed and not self._word:
+            self._batcher.told(self._word)
 
     def _plan_suspects(self, ids: Iterable[int]) -> None:
         """These are prepared, or gone: a group that was waiting for them alone can run."""
@@ -332,8 +344,10 @@ class Backlog:
 
     def _unplan(self, ids: Sequence[int]) -> None:
         self._batcher.remove(ids)
-        for id in ids:
-            self._costed.pop(id, None)
+        if self._costed:
+            for id in ids:
+                self._costed.pop(id, None)
+            self._all_costed()
         self._plan_suspects(ids)
 
     def _end(self, job: Job, outcome: protocol.Slot) -> None:
