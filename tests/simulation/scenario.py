@@ -225,7 +225,7 @@ class Scenario:
             while self.world.now < end and not self._all_ended():
                 self.world.run(min(end, self.world.now + 0.5))
             self.world.run(max(self.world.now, FAULTS_END + HEAL) + 4.0 + self._hung())
-            while self.world.now < end and self._copying():  # a shadow may be slower than its model
+            while self.world.now < end + HEAL and self._copying():  # a shadow may be slower
                 self.world.run(self.world.now + 0.5)
             self._check(outcome)
         except AssertionError as error:
@@ -244,7 +244,9 @@ class Scenario:
         )
 
     def _copying(self):
-        """Whether a shadow still has copies; they end with the budgets of their items."""
+        """Whether a shadow still has copies; they end with the budgets of their items, or after."""
+        if any(worker.child is not None and worker.child.running for worker in self.shadows):
+            return True
         versions = [b.core.scheduler.versions for b in self.brokers.values() if b.alive]
         families = [family for each in versions for family in each._families.values()]
         return any(family.shadow is not None and family.shadow.items for family in families)
