@@ -17,6 +17,7 @@ from zstreamer.broker import operator
 from zstreamer.broker.routes import Route
 from zstreamer.broker.sessions import Side
 from zstreamer.cli import roll as command
+from zstreamer.cli import route as routes
 from zstreamer.setting import ConfigError
 
 pytestmark = pytest.mark.timeout(60)
@@ -150,3 +151,23 @@ def test_a_roll_that_fails_while_the_broker_is_busy_puts_the_weights_back(room):
         result = run(url)
     assert (result.exception, result.return_value) == (None, 1), result.output
     assert room.family()["route"] == {"weights": {"1": 1.0}}
+
+
+def test_a_roll_that_fails_leaves_no_weights_where_there_were_none(room):
+    room.route(weights=None)
+
+    def refuse(room: Versioned, asked: dict[str, Any]) -> int:
+        return 400 if (asked["change"] or {}).get("weights") == {"2": 1.0} else 200
+
+    with broker(room, refuse) as url:
+        result = run(url)
+    assert isinstance(result.exception, ConfigError)
+    assert not room.family()["route"].get("weights")
+
+
+def test_a_route_names_versions_that_have_no_worker_yet(room):
+    room.route(weights={"1": 90, "3": 10}, hold={"3": 4})
+    with broker(room, lambda *_: 200) as url:
+        options = ["bert", "--broker-url", url]
+        result = CliRunner().invoke(routes.route, options, standalone_mode=False)
+    assert "3: no worker yet, weight 10, held back until 4 are warm" in result.output

@@ -77,6 +77,7 @@ class Roll:
         self._step_end = 0.0
         self._percent = 0.0
         self._before: dict[str, dict[str, float]] = {}
+        self._without: set[str] = set()  # brokers that had no weights
         self._failures: dict[str, int] = {}
         self._said = ""
 
@@ -122,7 +123,10 @@ class Roll:
         found = []
         route = row.get("route", {})
         change: dict[str, object] = {}
-        if route.get("weights") != (weights := self._weights(url)):
+        weights: dict[str, float] | None = self._weights(url)
+        if self.phase is Phase.FAILED and not self._percent and url in self._without:
+            weights = None
+        if (route.get("weights") or None) != weights:
             change["weights"] = weights
         if self._percent and route.get("shadow") == self._version:
             change["shadow"] = None
@@ -138,6 +142,7 @@ class Roll:
         others = {v: int(versions[v]["warm"]) for v in self._others(row)}
         weights = dict(row.get("route", {}).get("weights") or {})
         if not weights:
+            self._without.add(url)
             weights = {v: float(warm) for v, warm in others.items() if warm} or {"": 1.0}
         self._before[url] = weights
         self._failures[url] = self._of_new(row, "failures")

@@ -125,6 +125,8 @@ def _show(url: str, name: str, routes: object) -> None:
         click.echo(clean(f"{url}: {each}"))
         for version, one in row["versions"].items():
             click.echo(clean(f"  {_version(version, one)}"))
+        for version in _without_workers(row):
+            click.echo(clean(f"  {version}"))
         if row["shadow"]:
             click.echo(clean(f"  {_shadow(row['shadow'])}"))
 
@@ -135,6 +137,19 @@ def _version(version: str, row: Mapping[str, Any]) -> str:
     if row["held"] and row["warm"]:
         words += f", held back until {row['hold']} are"
     return words
+
+
+def _without_workers(row: Mapping[str, Any]) -> list[str]:
+    """Say what holds for versions that no worker has announced yet."""
+    weights, holds = (row["route"].get(key) or {} for key in ("weights", "hold"))
+    found = []
+    for version in dict.fromkeys((*weights, *holds)):
+        if version not in row["versions"]:
+            words = f"{version or 'no version'}: no worker yet"
+            words += f", weight {weights[version]:g}" if version in weights else ""
+            words += f", held back until {holds[version]} are warm" if version in holds else ""
+            found.append(words)
+    return found
 
 
 def _shadow(row: Mapping[str, Any]) -> str:
