@@ -3,11 +3,14 @@
 import os
 import select
 import signal
+import subprocess
+import sys
 import threading
 
 import psutil
 import pytest
 
+from zstreamer.system.exitcodes import ExitCode
 from zstreamer.system.signals import StopRequests
 
 
@@ -57,3 +60,15 @@ def test_other_threads_are_refused_and_leave_nothing_open():
     thread.join()
     assert refused
     assert psutil.Process().num_fds() == before
+
+
+def test_an_interrupt_amid_an_exec_has_the_documented_exit_code_too(tmp_path):
+    (tmp_path / "program.py").write_text(
+        "import sys\n"
+        "from zstreamer.system.signals import heeded\n"
+        "sys.exit(heeded(lambda: exec('raise KeyboardInterrupt'), serving=False))\n"
+    )
+    paths = os.pathsep.join([str(tmp_path), *sys.path])
+    command = [sys.executable, "-m", "program"]  # where Python looks at its own note of it
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, timeout=30, check=False)
+    assert done.returncode == ExitCode.INTERRUPTED

@@ -106,6 +106,9 @@ def heeded(run: Callable[[], int], *, serving: bool) -> int:
     finally:
         for number in STOPPING:  # Python itself would forget its handlers before it has ended
             signal.signal(number, signal.SIG_IGN)
+        # Where an exec was interrupted, as of a dataclass, Python would end itself by SIGINT at its
+        # exit, though the exception was caught. The next exec has it forget that.
+        exec("")  # noqa: S102  # a constant
     return code
 
 
