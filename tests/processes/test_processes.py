@@ -153,12 +153,12 @@ def test_an_idle_broker_stops_at_once(cluster):
 def test_items_of_a_model_process_that_is_killed_are_run_by_the_other_worker(cluster, gated):
     supervisor, gate = gated
     client = cluster.client(timeout=40)
-    futures = [client.submit([f"i{n}"]) for n in range(8)]
+    future = client.submit([f"i{n}" for n in range(8)])  # in one message, so in two full batches
     until(lambda: len(gate.begun) == 8)
     victim, survivor = children(supervisor)
     os.kill(victim, signal.SIGKILL)
     gate.open()
-    answers = [future.result(40)[0] for future in futures]
+    answers = future.result(40)
     assert [item for item, _ in answers] == [f"i{n}" for n in range(8)]
     assert victim not in {pid for _, pid in answers}
     assert survivor in {pid for _, pid in answers}
@@ -182,14 +182,14 @@ def test_items_of_the_only_model_process_run_again_when_it_is_back(cluster, tmp_
 def test_items_of_an_agent_that_is_killed_are_run_elsewhere_and_it_is_started_again(cluster, gated):
     supervisor, gate = gated
     client = cluster.client(timeout=40)
-    futures = [client.submit([f"i{n}"]) for n in range(8)]
+    future = client.submit([f"i{n}" for n in range(8)])  # in one message, so in two full batches
     until(lambda: len(gate.begun) == 8)
     victim = agents(supervisor)[0]
     orphans = descendants(victim)
     os.kill(victim, signal.SIGKILL)
     assert all_gone(orphans, 3.0)
     gate.open()
-    answers = [future.result(40)[0] for future in futures]
+    answers = future.result(40)
     assert [item for item, _ in answers] == [f"i{n}" for n in range(8)]
     assert not set(orphans) & {pid for _, pid in answers}
     cluster.wait_warm(2)
