@@ -241,13 +241,14 @@ def test_a_large_payload_is_there_before_the_word_to_begin():
     broker = next(iter(cluster.brokers.values())).core
     [there] = broker.workers.values()
     client = cluster.client()
-    call = client.call(b"x" * 3_000_000, "small")
-    cluster.run(0.01)
+    call = client.call(b"x" * 20_000_000, "small")
+    cluster.until(lambda: there.outbox.sender.busy)
     there.tell_more(False)
     broker.scheduler.dirty[there] = None
     cluster.until(lambda: client.ended[call])
-    works = cluster.messages(protocol.Work)
-    assert works[-1].flags & Flag.GO
+    goes = [bool(work.flags & Flag.GO) for work in cluster.messages(protocol.Work)]
+    assert goes[-1]
+    assert not any(goes[:-1])
     assert sum(map(len, worker.batches)) == 2
 
 
@@ -261,3 +262,34 @@ def test_what_has_no_cost_yet_is_in_the_batch_that_is_to_begin():
     assert callers
     sizes = [len(batch) for worker in made for batch in worker.batches[-10:]]
     assert statistics.fmean(sizes) >= 3.6
+
+
+def gathering_worker():
+    """Return what a broker keeps of a worker that it has told that more is coming."""
+    cluster = Cluster()
+    cluster.broker()
+    cluster.worker(beta=BETA, alpha=0.00002, batch_size=64, max_latency=0.1)
+    cluster.run(1.0)
+    broker = next(iter(cluster.brokers.values())).core
+    [there] = broker.workers.values()
+    there.tell_more(True)
+    return there
+
+
+def test_one_that_is_not_ready_is_sent_no_word():
+    there = gathering_worker()
+    there.outbox.flush(0.0)
+    there.drained = True
+    there.let_go()
+    assert not there.gathers
+    assert not there.outbox.flush(0.0)
+
+
+def test_one_that_is_ready_is_told_that_no_more_is_coming():
+    there = gathering_worker()
+    there.outbox.flush(0.0)
+    there.let_go()
+    [frames] = there.outbox.flush(0.0)
+    message = protocol.decode(frames)
+    assert isinstance(message, protocol.Work)
+    assert message.flags == Flag.GO

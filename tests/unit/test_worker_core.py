@@ -185,6 +185,19 @@ def test_what_comes_before_a_batch_has_begun_that_is_to_go_holds_the_next_one():
     assert len(bench.plan().ids) == 1
 
 
+def test_a_broker_that_is_lost_leaves_no_word_behind_for_the_items_of_another():
+    bench = Bench("tcp://a:1", "tcp://b:1", batch_size=8, max_latency=0.5)
+    one, other = bench.links
+    bench.connect(one)
+    bench.connect(other)
+    bench.boot()
+    bench.work(1, link=other, flags=Flag.MORE)
+    bench.work(2, link=one, flags=Flag.MORE)
+    bench.core.on_lost(bench.now, one)
+    bench.turn()
+    assert len(bench.claim()) == 1
+
+
 def test_a_full_batch_waits_for_nothing():
     bench = Bench(batch_size=2, max_latency=0.5)
     bench.connect()
