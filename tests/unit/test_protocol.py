@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from tests.helpers import vectors
+from tests.helpers.annotated import wrong_fields
 from tests.helpers.wire import received
 from zstreamer import codec
 from zstreamer.errors import BadRequest
@@ -228,6 +229,13 @@ def test_a_message_with_one_byte_changed_is_refused_or_is_another_message(bundle
     _decode([bytes(head), *frames[1:]])
 
 
+@pytest.mark.parametrize("vector", MESSAGES, ids=lambda vector: vector["what"])
+def test_a_field_of_another_type_is_refused_or_left_out(vector):
+    head, *frames = [bytes.fromhex(frame) for frame in vector["frames"]]
+    for changed in _with_one_value_changed(msgpack.unpackb(head, strict_map_key=False)):
+        _decode([msgpack.packb(changed), *frames])
+
+
 @given(bundles(), some.data())
 def test_a_message_cut_short_is_refused(bundle, data):
     _, frames = bundle
@@ -252,6 +260,18 @@ def _decode(frames):
     except ProtocolError:
         return
     assert isinstance(message, tuple(vectors.CLASSES.values()))
+    assert not wrong_fields(message), message
+
+
+def _with_one_value_changed(value):
+    """Yield it with another type in one place, at each depth."""
+    if isinstance(value, list):
+        for place, inner in enumerate(value):
+            for other in _with_one_value_changed(inner):
+                yield [*value[:place], other, *value[place + 1 :]]
+    for other in (None, True, -1, 2**64 - 1, 0.5, "x", b"x", [], [None], [[]], {}, {"x": 1}):
+        if type(other) is not type(value) or isinstance(value, int | list):
+            yield other
 
 
 MALFORMED = {

@@ -119,8 +119,10 @@ def _decode_hello(fields: list[object], frames: Sequence[Buffer]) -> Hello:
     _end(frames, 1)
     _require(fields[1] == MAGIC, "no HELLO of this protocol")
     version, role, peer, info = (*fields[2:6], 0, 0, {})[:4] if len(fields) > 3 else (0, 0, 0, {})
+    if type(version) is not int:
+        version = 0
     if version != VERSION:
-        return Hello(0, 0, {}, version if type(version) is int else 0)
+        return Hello(0, 0, {}, version)
     _require(type(role) is int and type(peer) is int and type(info) is dict, "malformed HELLO")
     return Hello(role, peer, info, version)  # type: ignore[arg-type]  # required above
 
@@ -163,12 +165,14 @@ def _decode_answer(fields: list[object], frames: Sequence[Buffer]) -> Answer:
 
 def _decode_work(fields: list[object], frames: Sequence[Buffer]) -> Work:
     message = Work(*fields[1:6])  # type: ignore[arg-type]  # checked below
+    if type(message.flags) is not int:
+        raise ProtocolError("malformed WORK")
     _columns(message.tickets, message.budgets, message.slots)
     _columns(message.budgets)
     if len(fields) > 6:
         traces = traced.decoded(*fields[6:], items=len(message.tickets))
         message = message._replace(traces=traces)
-    if message.tags:
+    if message.tags not in ((), []):
         _columns(message.tickets, message.tags)
         _require(set(map(type, message.tags)) == {str}, "tags are not texts")
     _end(frames, _fill(message.slots, frames, 1))
