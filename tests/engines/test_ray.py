@@ -90,6 +90,27 @@ def test_another_job_finds_it(cluster, nodes):
     assert "[42]" in done.stdout, done.stderr[-2000:]
 
 
+def test_a_client_leaves_ray_alone_once_its_program_has_left(cluster, nodes):
+    program = (
+        "import time, ray, zstreamer.ray\n"
+        f"ray.init(address={nodes[0].address!r}, log_to_driver=False)\n"
+        "client = zstreamer.ray.get('double').client()\n"
+        "print(client.predict([21], timeout=60))\n"
+        "ray.shutdown()\n"
+        "time.sleep(2)\n"  # its thread asks every half second
+        "print(client.predict([4], timeout=60), ray.is_initialized())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert "[42]\n[8] False\n" in done.stdout, (done.stdout, done.stderr[-2000:])
+
+
 def test_ray_serve_has_its_http_interface(cluster):
     serve = pytest.importorskip("ray.serve")
     import httpx

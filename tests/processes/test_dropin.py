@@ -300,9 +300,8 @@ def test_a_streamers_workers_log_each_batch_where_the_program_logs_at_debug_leve
 
 def test_a_streamer_tells_its_status():
     with Streamer(models.double, 8, worker_num=2, wait_for_worker_ready=True) as streamer:
-        streamer.predict([1, 2, 3])
-        [model] = streamer.status()["models"].values()
-        assert len(model["workers"]) == 2
+        assert streamer.predict([1, 2, 3]) == [2, 4, 6]
+        until(lambda: len(streamer.status()["models"]["default"]["workers"]) == 2)
         command = [sys.executable, "-m", "zstreamer", "status", "--address", streamer.address]
         shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         assert "default" in shown

@@ -178,12 +178,12 @@ def test_arrivals_that_nobody_answers_do_not_fill_the_memory():
 # With the cores
 
 
-def closed_loop(callers, workers, max_latency, seconds=3.0):
+def closed_loop(callers, workers, max_latency, seconds=3.0, predict=list):
     """Return the cluster and its workers after so many virtual seconds."""
     cluster = Cluster()
     cluster.broker()
     settings = {"beta": BETA, "alpha": 0.00002, "batch_size": 64, "max_latency": max_latency}
-    made = [cluster.worker(**settings) for _ in range(workers)]
+    made = [cluster.worker(predict=predict, **settings) for _ in range(workers)]
     loop(cluster, callers)
     cluster.run(seconds)
     return cluster, made
@@ -193,17 +193,19 @@ def loop(cluster, callers):
     """Have so many callers ask again as soon as they are answered; return their client."""
     client = cluster.client()
     cluster.run(1.0)
+    asked = {}
+    poll = client.poll
 
     def ask(number):
-        call = client.call(number)
-        cluster.after(0.0002, partial(look, number, call))
+        asked[client.call(number)] = number
 
-    def look(number, call):
-        if client.ended[call]:
-            ask(number)
-        else:
-            cluster.after(0.0002, partial(look, number, call))
+    def ask_again():
+        poll()
+        for call in [call for call in asked if client.ended[call]]:
+            number = asked.pop(call)
+            cluster.after(0.0002 * (1 + number), partial(ask, number))
 
+    client.poll = ask_again
     for number in range(callers):
         cluster.after(0.0003 * number, partial(ask, number))
     return client
@@ -293,3 +295,39 @@ def test_one_that_is_ready_is_told_that_no_more_is_coming():
     message = protocol.decode(frames)
     assert isinstance(message, protocol.Work)
     assert message.flags == Flag.GO
+
+
+def failing(batch):
+    return [ValueError(f"no {item}") for item in batch]
+
+
+def test_callers_whose_items_fail_are_gathered_as_well():
+    _, made = closed_loop(8, 2, 0.1, predict=failing)
+    sizes = [len(batch) for worker in made for batch in worker.batches[-10:]]
+    assert statistics.fmean(sizes) >= 3.6
+
+
+def test_one_that_is_drained_while_it_waits_begins_with_what_it_has():
+    cluster, made = closed_loop(8, 2, 0.1)
+    core = next(iter(cluster.brokers.values())).core
+    cluster.until(lambda: any(each.gathers and each.assigned for each in core.workers.values()))
+    [there] = [each for each in core.workers.values() if each.gathers and each.assigned]
+    [worker] = [each for each in made if each.core.id == there.id]
+    worker.core.drain()
+    since = cluster.now
+    cluster.until(lambda: not there.tickets)
+    assert cluster.now - since < 0.1 + 1.2 * BETA
+    other = next(each for each in made if each is not worker)
+    before = len(other.batches)
+    cluster.run(1.0)  # all callers are the other one's now, which gathers no more
+    assert statistics.fmean(map(len, other.batches[before + 3 :])) >= 7
+
+
+def test_one_whose_batch_takes_too_long_is_not_waited_for():
+    cluster, made = closed_loop(8, 2, 0.1)
+    core = next(iter(cluster.brokers.values())).core
+    made[0].model = made[0].model._replace(beta=100.0)
+    cluster.until(lambda: any(each.late for each in core.workers.values()))
+    before = len(made[1].batches)
+    cluster.run(0.5)
+    assert len(made[1].batches) - before > 0.35 / (BETA + 0.01)

@@ -53,11 +53,24 @@ def _follow(folder: Path, stop: threading.Event, controller: str, namespace: str
     while not stop.wait(0):
         # Ray's errors have many types, and the controller may be on its way to another node.
         with contextlib.suppress(Exception):
-            actor = ray.get_actor(controller, namespace=namespace)
-            rows = ray.get(actor.addresses.remote(), timeout=PATIENCE)
+            rows = _ask(controller, namespace)
             if rows and not stop.is_set():
                 write(folder, rows)
         stop.wait(EVERY)
+
+
+def _ask(controller: str, namespace: str) -> Sequence[Row]:
+    """Return the rows, or none once the program has called `ray.shutdown`.
+
+    From then on Ray's functions would connect anew, or start a Ray of their own.
+    """
+    if not ray.is_initialized():
+        return ()
+    actor = ray.get_actor(controller, namespace=namespace)
+    if not ray.is_initialized():
+        return ()
+    rows: Sequence[Row] = ray.get(actor.addresses.remote(), timeout=PATIENCE)
+    return rows
 
 
 def write(folder: Path, rows: Sequence[Row]) -> None:
