@@ -7,7 +7,7 @@ client's waits a short grace for the next one.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import NamedTuple, TypeAlias
 
@@ -180,11 +180,7 @@ class Sessions:
         if words := introduction.forbidden(job, principal, [w.principal for w in others]):
             self.refuse(now, Side.WORKER, session, errors.Unauthorized(words))
             return
-        for other in others:
-            if other.session != session:
-                self._replace(now, Side.WORKER, other.session, other.info, hello)
-            self.gone(now, Side.WORKER, other.session)
-        self.gone(now, Side.WORKER, session)
+        self._end_older(now, session, hello, others)
         model = self._scheduler.versions.served_by(job.model, job.version)
         model.known = True
         info = introduction.kept(hello.info)
@@ -212,15 +208,21 @@ class Sessions:
             words = "there are too many hosts of models"
             self.refuse(now, Side.WORKER, session, errors.Overloaded(words))
             return
+        self._end_older(now, session, hello, others)
+        info = introduction.kept(hello.info)
+        self.hosts.known[session] = Host(session, hello.id, info, principal)
+        frames = protocol.plain(self._greeting(0, False, [], []))
+        self.out.append(Outgoing(Side.WORKER, session, frames))
+
+    def _end_older(
+        self, now: float, session: bytes, hello: Hello, others: Sequence[Worker] | Sequence[Host]
+    ) -> None:
+        """A worker or host is here anew: its earlier sessions are gone, and what this one was."""
         for other in others:
             if other.session != session:
                 self._replace(now, Side.WORKER, other.session, other.info, hello)
             self.gone(now, Side.WORKER, other.session)
         self.gone(now, Side.WORKER, session)
-        info = introduction.kept(hello.info)
-        self.hosts.known[session] = Host(session, hello.id, info, principal)
-        frames = protocol.plain(self._greeting(0, False, [], []))
-        self.out.append(Outgoing(Side.WORKER, session, frames))
 
     def _acceptable(self, now: float, side: Side, session: bytes, hello: Hello, role: Role) -> bool:
         if self.knows(side, session) and not self.patience[side].fault(now, session):
