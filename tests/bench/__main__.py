@@ -24,7 +24,7 @@ APART = {"peers": "web_peers", "embeddings": "embeddings", "page": "page", "obse
 installed in environments of its own, the second needs a model of the hub, the third Chromium, and
 the last one a quiet machine."""
 
-IN_PARTS = ("returning", "peers")
+IN_PARTS = ("returning", "web", "peers")
 """Those of which parts can be run alone."""
 
 
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--parts",
         type=_names,
         default=(),
-        help="of `returning` or `peers`, with commas between; all",
+        help="of `returning`, `web` or `peers`, with commas between; all",
     )
     parser.add_argument(
         "--tiny", action="store_true", help="of `gpu`: a tiny model on the CPU, to try it"
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.tiny and options.name != "gpu":
         parser.error("--tiny is for gpu alone")
     if options.parts and options.name not in IN_PARTS:
-        parser.error(f"--parts is for {' and '.join(IN_PARTS)} alone")
+        parser.error(f"--parts is for {', '.join(IN_PARTS)} alone")
     reports = []
     for name in BENCHES if options.name == "all" else (options.name,):
         print(f"— {name}", file=sys.stderr, flush=True)

@@ -68,14 +68,21 @@ TOGETHER = (GATEWAY, APP, FLASK_GEVENT, *JUDGED, *(EMPTY[door] for door in JUDGE
 servers that nobody asks take their share of caches and wake-ups, a twelfth in all."""
 
 
-def run(seconds: float) -> Report:
-    """Measure each figure for about so many seconds, in three rounds."""
+def run(seconds: float, parts: Sequence[str] = ()) -> Report:
+    """Measure each figure for about so many seconds, in three rounds.
+
+    parts: "sleeping", "connections", "workers", "trivial" or "bert"; all where none is given.
+    """
     report = Report("web")
     bench = Bench(report, max(1, round(seconds / ROUNDS)))
-    parts = [bench.sleeping, bench.connections]
-    parts += [lambda workers=workers: bench.more_workers(workers) for workers in WORKERS]
-    parts += [bench.trivial, lambda: _bert(report, seconds)]
-    return web_rounds.all_parts(report, parts)
+    every = {
+        "sleeping": bench.sleeping,
+        "connections": bench.connections,
+        "workers": lambda: [bench.more_workers(workers) for workers in WORKERS],
+        "trivial": bench.trivial,
+        "bert": lambda: _bert(report, seconds),
+    }
+    return web_rounds.all_parts(report, web_rounds.chosen(every, parts))
 
 
 def _bert(report: Report, seconds: float) -> None:
