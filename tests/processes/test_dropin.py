@@ -26,6 +26,7 @@ from PIL import Image
 
 from tests.helpers import models
 from tests.helpers.cluster import Cluster, free_port
+from tests.helpers.marks import needs_torch
 from tests.helpers.program import ROOT, running, succeed
 from tests.helpers.waiting import descendants, until
 from zstreamer import (
@@ -48,8 +49,6 @@ from zstreamer.system.process import Process
 
 if find_spec("torch"):  # no CPU build of it for some Pythons
     import torch
-
-needs_torch = pytest.mark.skipif(not find_spec("torch"), reason="needs torch")
 
 
 class Doubler(ManagedModel):

@@ -61,9 +61,11 @@ def test_submit_gives_a_future():
 @pytest.mark.gevent
 def test_many_threads_share_batches_and_each_gets_its_own():
     sizes = []
+    started = threading.Event()
 
     def predict(batch):
         sizes.append(len(batch))
+        started.wait(30)
         time.sleep(0.01)
         return models.double(batch)
 
@@ -75,6 +77,7 @@ def test_many_threads_share_batches_and_each_gets_its_own():
         ]
         for thread in threads:
             thread.start()
+        started.set()
         for thread in threads:
             thread.join()
     assert answers == {i: [2 * i] for i in range(200)}

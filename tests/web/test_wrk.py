@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from tests.helpers.cluster import ROOT, Cluster, free_port
+from tests.helpers.marks import needs_torch
 from tests.helpers.waiting import descendants, until
 
 SECONDS = 4
@@ -92,6 +93,7 @@ def cluster():
         yield cluster
 
 
+@needs_torch
 def test_every_answer_of_a_real_model_is_right_under_128_connections(
     cluster, tmp_path, monkeypatch
 ):
