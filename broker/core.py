@@ -65,6 +65,7 @@ class BrokerCore:
         self.scheduler.versions.max_payload = config.max_payload
         self._notices = Notices(self.scheduler)
         self.sessions = Sessions(config, epoch, self.scheduler, self._notices)
+        self.sessions.hosts.born = now
         self.troubles: list[Exception] = []
         self.survey = Survey()
         self._dirty = self.scheduler.dirty

@@ -12,6 +12,7 @@ import json
 import logging
 import queue
 import threading
+from collections.abc import Callable
 
 from zstreamer.broker import operator
 from zstreamer.broker.core import BrokerCore
@@ -24,6 +25,9 @@ log = logging.getLogger(__name__)
 
 PATIENCE = 5.0
 """Seconds that an order waits for the broker's loop."""
+
+BUSY = "the broker's loop is busy or ends; nothing was done"
+MAY_ACT = "the broker's loop is busy or ends; it may still act"
 
 FAILED = "the broker failed at this, and may have done a part; its log says why; it goes on"
 
@@ -61,16 +65,18 @@ class Orders:
             asked = None
         if not isinstance(asked, dict):
             return words(400, {"error": "the body must be a JSON object with action and name"})
-        order = _Order(asked.get("action"), asked.get("name"), asked.get("change"))
+        order = _Order(asked.get("action"), asked.get("name"), asked.get("change"), request.gone)
         self._orders.put(order)
         if not order.done.wait(PATIENCE):
-            return words(503, {"error": "the broker's loop is busy or ends; it may still act"})
+            return words(503, {"error": MAY_ACT if order.give_up() else BUSY})
         return words(*order.outcome)
 
     def carry_out(self, core: BrokerCore, now: float) -> None:
         """Do what has been asked for; called by the loop."""
         while not self._orders.empty():
             order = self._orders.get()
+            if not order.begin():
+                continue
             try:
                 outcome = operator.act(core, now, order.action, order.name, order.change)
             except Exception:  # an order must not end the broker
@@ -101,14 +107,41 @@ class Orders:
 
 
 class _Order:
-    """What an HTTP thread has the loop do."""
+    """What an HTTP thread has the loop do.
 
-    def __init__(self, action: object, name: object, change: object) -> None:
+    One that nobody waits for any more is not begun: a broker that stood still would else do, long
+    after, what an operator has given up and perhaps done otherwise.
+
+    Args:
+        action, name, change: see `zstreamer.broker.operator`.
+        gone: whether whoever gave it has hung up.
+    """
+
+    def __init__(
+        self, action: object, name: object, change: object, gone: Callable[[], bool]
+    ) -> None:
         self.action = action
         self.name = name
         self.change = change
-        self.outcome = Outcome(503, {})
+        self.outcome = Outcome(503, {"error": BUSY})
         self.done = threading.Event()
+        self._gone = gone
+        self._lock = threading.Lock()
+        self._begun = self._given_up = False
+
+    def begin(self) -> bool:
+        """The loop has come to it; return whether it is to be done."""
+        with self._lock:
+            self._begun = not (self._given_up or self._gone())
+        if not self._begun:
+            log.info("operator action=%s dropped: nobody waits for it", shown(self.action, 20))
+        return self._begun
+
+    def give_up(self) -> bool:
+        """Nobody waits for it any more; return whether it has begun, and may still be done."""
+        with self._lock:
+            self._given_up = True
+            return self._begun
 
     def end(self, outcome: Outcome) -> None:
         """It is done, or refused."""

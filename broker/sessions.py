@@ -27,6 +27,9 @@ from zstreamer.keys.ring import MAX_TENANT, Principal, tenant_of
 from zstreamer.wire import protocol
 from zstreamer.wire.protocol import TRACES, Frames, Hello, Role
 
+OFFER_READ = 200
+"""Bytes that an offer of a host counts for besides its own: it takes 7 µs to read."""
+
 MAX_REFUSALS, MAX_WORDS = 100, 200
 """Refusals that are kept until they are logged, and the characters of each."""
 
@@ -111,7 +114,11 @@ class Sessions:
         workers = [
             (w.held, f"worker={w.id} {introduction.words(w.info)}") for w in self.workers.values()
         ]
-        return sorted(clients + workers, reverse=True)[:count]
+        hosts = [
+            (h.held, f"host={h.name} {introduction.words(h.info)}")
+            for h in self.hosts.known.values()
+        ]
+        return sorted(clients + workers + hosts, reverse=True)[:count]
 
     # Come
 
@@ -310,7 +317,7 @@ class Sessions:
         """A session without a model has said something, in a message of so many bytes."""
         if session not in self.hosts.known:
             self.refuse_unknown(now, Side.WORKER, session)
-        elif not self.patience[Side.WORKER].ask(now, session, size):
+        elif not self.patience[Side.WORKER].ask(now, session, size + _reading(message)):
             self.cut_short(now, Side.WORKER, session)
         elif isinstance(message, protocol.Status):
             try:
@@ -368,3 +375,9 @@ class Sessions:
         """It goes on although it was refused again and again: it is ignored from now on."""
         self._scheduler.counts["deaf"] += 1
         self.gone(now, side, session)
+
+
+def _reading(message: protocol.Message) -> int:
+    """Return what a message of a host counts for besides its bytes."""
+    found = message.info.get("offers") if isinstance(message, protocol.Status) else None
+    return OFFER_READ * len(found) if isinstance(found, list) else 0

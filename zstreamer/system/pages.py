@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import logging
+import select
 import socket
 import sys
 import threading
@@ -52,11 +53,13 @@ class Request(NamedTuple):
         peer: address of who sends it.
         headers: of the request.
         body: at most `MAX_BODY` bytes.
+        gone: whether whoever sent it has hung up since.
     """
 
     peer: str
     headers: Message
     body: bytes
+    gone: Callable[[], bool] = lambda: False
 
 
 Query: TypeAlias = Mapping[str, str]
@@ -262,8 +265,17 @@ class _Handler(BaseHTTPRequestHandler):
                 status, error = 404, f"nothing can be sent to {self.path:.100}"
             self._serve(lambda: words(status, {"error": error}))
             return
-        request = Request(self.client_address[0], self.headers, self.rfile.read(int(size)))
+        body = self.rfile.read(int(size))
+        request = Request(self.client_address[0], self.headers, body, self._has_gone)
         self._serve(lambda: post(request))
+
+    def _has_gone(self) -> bool:
+        waiting = select.poll()
+        waiting.register(self.connection, select.POLLIN)
+        try:
+            return bool(waiting.poll(0)) and not self.connection.recv(1, socket.MSG_PEEK)
+        except OSError:
+            return True
 
     def _serve(self, page: Callable[[], Page], bare: bool = False) -> None:
         self.server.answering(self.connection, busy=True)

@@ -49,14 +49,16 @@ class Operator:
         """Give an order to each broker, and return what those say that have taken it.
 
         Returns:
-            ``models``, the names that it is about, and ``orders``: how many orders each host has
-            taken so far, this one included.
+            ``models``, the names that it is about, ``orders``: how many orders each host has
+            taken so far, this one included, ``refused``: why other hosts do not do it, and
+            ``silent``: why other brokers have not taken it.
 
         Raises:
             ZStreamerError: no broker has taken it.
         """
         models: dict[str, None] = {}
         orders: dict[str, object] = {}
+        refused: dict[str, None] = {}
         troubles: list[ZStreamerError] = []
         for url in self._urls:
             try:
@@ -69,10 +71,15 @@ class Operator:
                 named = said.get("models")
                 models.update(dict.fromkeys(map(str, named if isinstance(named, list) else ())))
                 orders.update(taken)
+                why = said.get("refused")
+                refused.update(dict.fromkeys(map(str, why if isinstance(why, list) else ())))
             else:
                 troubles.append(_trouble(url, action, status, str(said.get("error", ""))))
         if orders or not troubles:
-            return {"models": list(models), "orders": orders}
+            # A broker whose hosts do not know the model has nothing to do.
+            silent = [str(each) for each in troubles if not isinstance(each, ModelNotFound)]
+            taken = {"models": list(models), "orders": orders}
+            return {**taken, "refused": list(refused), "silent": silent}
         # One whose hosts do not know the model says less than any other.
         raise min(troubles, key=lambda each: isinstance(each, ModelNotFound))
 

@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from zstreamer.errors import BrokerUnreachable, NoWorker, ZStreamerError
 from zstreamer.system.logs import Sparing
@@ -81,15 +82,27 @@ class Exchange:
         )
 
     def look(
-        self, then: Callable[[Snapshot], Step], oldest: float = math.inf, wait: float = 0.0
+        self,
+        then: Callable[[Snapshot], Step],
+        oldest: float = math.inf,
+        wait: float = 0.0,
+        otherwise: Callable[[], Step] | None = None,
     ) -> Look:
         """Ask the directory; ``then`` says what to do with the snapshot, and may raise.
 
         oldest: seconds; an older snapshot is of no use.
         wait: seconds to wait first.
+        otherwise: says what to do where no broker answers; None: that is the response.
         """
         self._then = then
-        return Look(self._answered, self._failed, oldest, wait)
+        failed = self._failed if otherwise is None else partial(self._instead, otherwise)
+        return Look(self._answered, failed, oldest, wait)
+
+    def _instead(self, otherwise: Callable[[], Step], error: ZStreamerError) -> Step:
+        if not isinstance(error, BrokerUnreachable):
+            return self._failed(error)
+        self._then = lambda _: otherwise()
+        return self._answered(None)
 
     def order(self, action: str, name: str, then: Callable[[Mapping[str, object]], Step]) -> Order:
         """Have hosts load or unload a model; ``then`` says what to do once they do it."""

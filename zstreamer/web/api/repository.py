@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import hmac
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from zstreamer.errors import BadRequest, DeadlineExceeded, NoWorker
-from zstreamer.setting import version_order
+from zstreamer.errors import BadRequest
+from zstreamer.setting import VERSION, VERSION_WORDS, version_order
 from zstreamer.web.api import bodies, options, v1, versions
 from zstreamer.web.api import snapshot as snapshots
 from zstreamer.web.api.bodies import JSON
@@ -27,6 +27,7 @@ from zstreamer.web.api.limits import Limits
 from zstreamer.web.api.problem import Refused
 from zstreamer.web.api.snapshot import Snapshot
 from zstreamer.web.api.steps import Request, Response, Step
+from zstreamer.web.api.watch import Hosted, Seen, Taken, Watch
 from zstreamer.wire.offers import LoadState, full_name
 
 if TYPE_CHECKING:
@@ -54,13 +55,6 @@ class Row(NamedTuple):
     def words(self) -> dict[str, object]:
         """Return it as the answers have it."""
         return {**self._asdict(), "version": self.version or versions.ONLY}
-
-
-class Hosted(NamedTuple):
-    """What one host offers: its states by name and version, and how many orders it has taken."""
-
-    orders: float
-    offers: Mapping[tuple[str, str], tuple[str, str]]
 
 
 class Repository:
@@ -93,14 +87,15 @@ class Repository:
         _check_body(request, self._limits)
         asked = versions.split(name)
         v1.checked(asked.model)
+        if asked.version and not VERSION.fullmatch(asked.version):
+            raise BadRequest(f"the version in the path is none: give {VERSION_WORDS}")
         seconds = options.of(request, self._limits)[0]
         if request.header("x-request-timeout") is None:
             seconds = self._limits.max_timeout
         end = time.monotonic() + seconds
-        judge = _loaded if action == "load" else _unloaded
 
         def then(said: Mapping[str, object]) -> Step:
-            return _watch(exchange, asked.model, said, judge, end)
+            return _follow(exchange, asked.model, _taken(action, said), end)
 
         return exchange.order(action, full_name(*asked), then)
 
@@ -150,56 +145,53 @@ def _check_body(request: Request, limits: Limits) -> None:
             )
 
 
-Judge = Callable[[Snapshot, list[str]], "list[Row] | None"]
-"""Returns what there is to tell of some models once an order is done, None before."""
-
-
-def _watch(
-    exchange: Exchange, name: str, said: Mapping[str, object], judge: Judge, end: float
-) -> Step:
+def _follow(exchange: Exchange, name: str, taken: Taken, end: float) -> Step:
     """Look again and again until hosts have done what they were told."""
-    models, orders = said.get("models"), said.get("orders")
-    wanted = [str(each) for each in models] if isinstance(models, list) else []
-    taken = orders if isinstance(orders, Mapping) else {}
+    watch = Watch(taken, time.monotonic(), end)
 
-    def then(snapshot: Snapshot) -> Step:
-        known = hosts(snapshot)
-        # One that is older than the order shows what was before it.
-        fresh = all(place not in known or known[place].orders >= n for place, n in taken.items())
-        found = judge(snapshot, wanted) if fresh else None
-        if found is not None:
-            words = {"name": name, "models": [each.words() for each in found]}
-            return Response(200, dumps(words), _HEADERS)
-        if time.monotonic() >= end:
-            names = ", ".join(wanted)
-            raise DeadlineExceeded(f"not done yet, and it goes on: {names}; see {ROOT}index")
-        return exchange.look(then, PAUSE, wait=PAUSE)
+    def again(snapshot: Snapshot | None) -> Step:
+        seen = None if snapshot is None else _seen(snapshot)
+        if not watch.look(time.monotonic(), seen) or snapshot is None:
+            return exchange.look(again, PAUSE, PAUSE, lambda: again(None))
+        named = [row for row in rows(snapshot) if full_name(row.name, row.version) in taken.models]
+        words: dict[str, object] = {"name": name, "models": [each.words() for each in named]}
+        if left := [*taken.refused, *taken.silent]:
+            words["refused"] = left
+        return Response(200, dumps(words), _HEADERS)
 
-    return exchange.look(then, PAUSE, wait=PAUSE)
+    return exchange.look(again, PAUSE, PAUSE, lambda: again(None))
 
 
-def _loaded(snapshot: Snapshot, names: list[str]) -> list[Row] | None:
+def _taken(action: str, said: Mapping[str, object]) -> Taken:
+    """Return what brokers say of an order; read with care, since it came over a network."""
+    orders = said.get("orders")
+    counts = orders if isinstance(orders, Mapping) else {}
+    models, refused, silent = (
+        [str(each) for each in found] if isinstance(found := said.get(key), list) else []
+        for key in ("models", "refused", "silent")
+    )
+    known = {str(id): number for id, number in counts.items() if isinstance(number, int)}
+    return Taken(action, models, known, refused, silent)
+
+
+def _seen(snapshot: Snapshot) -> Seen:
     known = {full_name(each.name, each.version): each for each in rows(snapshot)}
-    found = [known.get(name) for name in names]
-    for name, row in zip(names, found, strict=True):
-        if row is None or row.state == UNAVAILABLE:
-            why = row.reason if row is not None else "its host has gone"
-            raise NoWorker(f"model {name!r} could not be loaded: {why}", final=True)
-    rows_found = [row for row in found if row is not None]
-    return rows_found if all(row.state == READY for row in rows_found) else None
 
+    def why(name: str) -> str:
+        row = known.get(name)
+        return row.reason if row is not None and row.state == UNAVAILABLE else ""
 
-def _unloaded(snapshot: Snapshot, names: list[str]) -> list[Row] | None:
-    runs = (LoadState.LOADED, LoadState.UNLOADING)
-    for host in hosts(snapshot).values():
-        for key, (state, _) in host.offers.items():
-            if full_name(*key) in names and state in runs:
-                return None
-    return [each for each in rows(snapshot) if full_name(each.name, each.version) in names]
+    served = snapshots.served(snapshot)
+    return Seen(
+        hosts(snapshot),
+        frozenset(name for name, row in known.items() if row.state == READY),
+        frozenset(name for name, model in served.items() if model.get("workers")),
+        why,
+    )
 
 
 def hosts(snapshot: Snapshot) -> dict[str, Hosted]:
-    """Return what each host offers, by its place; read with care, since it came over a network."""
+    """Return what each host offers, by its id; read with care, since it came over a network."""
     broker = snapshot.get("broker")
     listed = broker.get("repository") if isinstance(broker, Mapping) else None
     found: dict[str, Hosted] = {}
@@ -208,11 +200,12 @@ def hosts(snapshot: Snapshot) -> dict[str, Hosted]:
             continue
         orders = each.get("orders")
         count = orders if isinstance(orders, int) else 0
-        place = f"{each.get('host')}:{each.get('pid')}"
-        if place in found and found[place].orders >= count:
+        # Brokers of before name a host by its place.
+        id = str(each.get("id") or f"{each.get('host')}:{each.get('pid')}")
+        if id in found and found[id].orders >= count:
             continue  # another broker knows it too, and later things of it
-        offers = [row for row in each["offers"] if _is_offer(row)]
-        found[place] = Hosted(count, {(row[0], row[1]): (row[2], row[3]) for row in offers})
+        offers = {(row[0], row[1]): (row[2], row[3]) for row in each["offers"] if _is_offer(row)}
+        found[id] = Hosted(count, offers, not each.get("left_out"))
     return found
 
 
@@ -248,7 +241,7 @@ def _row(snapshot: Snapshot, name: str, version: str, states: list[tuple[str, st
         return Row(name, version, READY)
     by_state = dict(states)
     if LoadState.LOADED in by_state:
-        return Row(name, version, LOADING, trouble)
+        return Row(name, version, LOADING, trouble or by_state[LoadState.LOADED])
     if LoadState.FAILED in by_state:
         return Row(name, version, UNAVAILABLE, trouble or by_state[LoadState.FAILED])
     if not states:
