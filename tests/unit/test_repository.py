@@ -108,6 +108,21 @@ def test_a_model_of_the_hub_may_lie_beside_its_file(tmp_path):
         ('target = "m:M"\nimport_path = ["/"]', "has import_path, which nothing reads"),
         ('target = "m:M"\ntask = "scores"', "task and trust_remote_code are for hf: models only"),
         ('[worker]\ntarget = "m:M"', "has worker, which nothing reads"),
+        ('target = "m:M"\ninit_kwargs = { since = 2024-01-01 }', "must be plain JSON values"),
+        ('target = "m:M"\ninit_kwargs = { size = nan }', "must be plain JSON values"),
+        ('target = "hf:\\u0000"', "embedded null"),
+        *(
+            pytest.param(text, words, id=words)
+            for text, words in (
+                (f'target = "m:M"\ninit_args = [0x{"f" * 5000}]', "must be plain JSON values"),
+                (
+                    f'target = "m:M"\nbatch_size = 0x{"f" * 5000}',
+                    "batch_size is a value of type int",
+                ),
+                (f'target = "m:M"\ninit_args = "{"[" * 100_000}"', "too many brackets"),
+                (f'target = "hf:{"x" * 300}"', "File name too long"),
+            )
+        ),
     ],
 )
 def test_a_mistake_in_a_file_is_named_with_its_place_in_the_repository(tmp_path, text, words):

@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from zstreamer.config import WorkerConfig
+from zstreamer.config import WorkerConfig, to_json
 from zstreamer.setting import VERSION, VERSION_WORDS, ConfigError, settings, shown
 from zstreamer.sources import load
 from zstreamer.wire.offers import MAX_OFFERS
@@ -143,18 +143,26 @@ def config(entry: Entry, host: WorkerConfig) -> WorkerConfig:
     if target.startswith(HUB):
         values |= _of_hub(entry, host, values)
     try:
-        return replace(host, **values)
+        found = replace(host, **values)
+        to_json(found)  # as its workers are told
     except ConfigError as error:
         raise ConfigError(f"{entry.place}: {error}") from None
+    return found
 
 
 def _of_hub(entry: Entry, host: WorkerConfig, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of a model of the hub, or in a folder beside its file."""
     target = values["target"]
     folder = entry.folder / target.removeprefix(HUB)
-    if folder.is_dir():
-        if not _is_inside(Path(os.path.realpath(entry.folder)), folder):
-            raise ConfigError(f"{entry.place}: target is {target!r}, out of its folder")
+    try:
+        beside = folder.is_dir()
+        inside = _is_inside(Path(os.path.realpath(entry.folder)), folder)
+    except (OSError, ValueError) as error:  # too long a name, or one that must not be looked at
+        why = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"{entry.place}: target is {shown(target, 300)}: {why}") from None
+    if beside and not inside:
+        raise ConfigError(f"{entry.place}: target is {target!r}, out of its folder")
+    if beside:
         target = f"{HUB}{folder}"
     chosen = {key: values.get(key, getattr(host, key)) for key in ("task", "trust_remote_code")}
     kwargs = {**values.get("init_kwargs", host.init_kwargs), **chosen}

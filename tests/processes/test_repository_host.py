@@ -1,0 +1,102 @@
+"""What a repository's host does with the processes of its models; they are played here."""
+
+import os
+
+import pytest
+
+from tests.unit.test_repository import model
+from zstreamer.config import WorkerConfig
+from zstreamer.setting import ConfigError
+from zstreamer.system import slots
+from zstreamer.wire.offers import LoadState
+from zstreamer.worker.repository import folder, host
+
+pytestmark = pytest.mark.timeout(30)
+
+GREET = ("greet", "")
+
+
+class Stop:
+    """A request to stop that comes at once, or after so many questions for it."""
+
+    def __init__(self, after=0):
+        self.asked, self.after = 0, after
+        self.reader, self.writer = os.pipe()
+
+    def fileno(self):
+        return self.reader
+
+    @property
+    def requests(self):
+        self.asked += 1
+        return int(self.asked > self.after)
+
+
+class Supervisor:
+    """A process that runs until it is told how it ends."""
+
+    code = None
+    pid = 1
+
+    def __init__(self, module, config):
+        self.module, self.config = module, config
+
+    def poll(self):
+        return self.code
+
+    def close(self):
+        """Nothing is left of it."""
+
+
+@pytest.fixture
+def started(monkeypatch, tmp_path):
+    """Makes a host of the models in a folder, whose processes and last drain are played."""
+    drained = []
+    monkeypatch.setattr(host, "Process", Supervisor)
+    monkeypatch.setattr(slots, "drain", lambda *given: drained.append(given) or [0])
+    hosts = []
+
+    def start(**files):
+        for name, text in files.items():
+            model(tmp_path, name, text)
+        nobody = (f"ipc://{tmp_path}/nobody",)
+        config = WorkerConfig(repository=str(tmp_path), drain_grace=3, broker=nobody)
+        hosts.append(host.Host(config))
+        return hosts[-1]
+
+    start.drained = drained
+    return start
+
+
+def test_a_model_whose_file_or_process_fails_in_an_unexpected_way_leaves_the_others_alone(
+    started, monkeypatch
+):
+    def read(entry, host):
+        if entry.name == "odd":
+            raise KeyError("nobody expects this")
+        return WorkerConfig(model=entry.name)
+
+    def start(module, config):
+        if config.model == "greet":
+            raise ConfigError("nobody expects this")
+        return Supervisor(module, config)
+
+    monkeypatch.setattr(folder, "config", read)
+    monkeypatch.setattr(host, "Process", start)
+    load = 'target = "m:M"\nload = true'
+    found = started(odd=load, greet=load, good=load)
+    assert found.run(Stop(after=3), None) == 0
+    rows = {name: row for (name, _), row in found.core.rows.items()}
+    assert rows["good"].state is LoadState.LOADED
+    assert rows["odd"].reason.startswith("odd/model.toml cannot be read: KeyError")
+    assert (rows["greet"].state, rows["greet"].reason) == (
+        LoadState.FAILED,
+        "its workers could not be started: nobody expects this",
+    )
+
+
+@pytest.mark.parametrize(("own", "grace"), [("drain_grace = 60", 60), ("drain_grace = 1", 3)])
+def test_a_host_that_ends_gives_each_model_its_own_grace(started, own, grace):
+    started(greet=f'target = "m:M"\nload = true\n{own}').run(Stop(after=3), None)
+    [(_, _, _, given, _)] = started.drained
+    assert given == grace + host.LAST
