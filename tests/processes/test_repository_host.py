@@ -1,6 +1,7 @@
 """What a repository's host does with the processes of its models; they are played here."""
 
 import os
+import types
 
 import pytest
 
@@ -22,6 +23,10 @@ class Stop:
     def __init__(self, after=0):
         self.asked, self.after = 0, after
         self.reader, self.writer = os.pipe()
+        os.write(self.writer, b"\0")  # so that no turn waits
+
+    def tick(self):
+        """Between two turns."""
 
     def fileno(self):
         return self.reader
@@ -29,6 +34,7 @@ class Stop:
     @property
     def requests(self):
         self.asked += 1
+        self.tick()
         return int(self.asked > self.after)
 
 
@@ -100,3 +106,25 @@ def test_a_host_that_ends_gives_each_model_its_own_grace(started, own, grace):
     started(greet=f'target = "m:M"\nload = true\n{own}').run(Stop(after=3), None)
     [(_, _, _, given, _)] = started.drained
     assert given == grace + host.LAST
+
+
+@pytest.mark.parametrize(("seconds", "looks"), [(0.01, 100), (1.0, 5)])
+def test_a_folder_that_is_slow_to_look_at_is_looked_at_seldom(started, monkeypatch, seconds, looks):
+    """seconds: that one look takes."""
+    clock = types.SimpleNamespace(now=1000.0, looks=0)
+    clock.monotonic = lambda: clock.now
+
+    def look(root):
+        clock.looks += 1
+        clock.now += seconds
+        return folder.Found([], [])
+
+    def tick():
+        clock.now += 0.1
+
+    monkeypatch.setattr(host, "time", clock)
+    monkeypatch.setattr(folder, "look", look)
+    stop = Stop(after=1000)
+    stop.tick = tick
+    started().run(stop, None)
+    assert clock.looks == pytest.approx(looks, abs=0.1 * looks + 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,7 @@ def names(found: folder.Found) -> list[tuple[str, str]]:
 
 
 def test_a_folder_has_a_model_or_a_folder_for_each_version_of_one(tmp_path):
-    for place in ("greet", "bert/1", "bert/2.0-rc", "greet/1", ".git/1", "a/b/c"):
+    for place in ("greet", "bert/1", "bert/2.0-rc", ".git/1", "a/b/c"):
         model(tmp_path, place)
     (tmp_path / "README").write_text("no model")
     (tmp_path / "empty").mkdir()
@@ -41,11 +42,56 @@ def test_a_folder_has_a_model_or_a_folder_for_each_version_of_one(tmp_path):
     assert names(folder.look(tmp_path)) == [("bert", "1"), ("bert", "2.0-rc"), ("greet", "")]
 
 
+def test_versions_beside_a_file_of_the_model_itself_are_named_as_left_out(tmp_path):
+    for place in ("bert", "bert/1", "bert/10", "bert/weights/deep"):
+        model(tmp_path, place)
+    found = folder.look(tmp_path)
+    assert names(found) == [("bert", "")]
+    [words] = found.odd
+    assert words.startswith(f"['1', '10'] in {tmp_path}/bert are left out")
+
+
+def test_one_odd_entry_is_left_out_alone(tmp_path):
+    model(tmp_path, "greet")
+    model(tmp_path, "bert/1")
+    for place in (tmp_path, tmp_path / "bert"):
+        (place / "odd").symlink_to("x" * 300)
+        (place / "gone").symlink_to("nowhere")
+    (tmp_path / "pipe").mkdir()
+    os.mkfifo(tmp_path / "pipe" / "model.toml")  # who reads it would wait
+    found = folder.look(tmp_path)
+    assert names(found) == [("bert", "1"), ("greet", "")]
+    assert found.odd == [
+        f"'{place}/odd' is left out: File name too long" for place in (tmp_path, tmp_path / "bert")
+    ]
+
+
+def test_a_look_asks_for_one_file_of_each_folder_and_for_none_of_other_files(tmp_path, monkeypatch):
+    for number in range(20):
+        model(tmp_path, f"bert/{number}")
+        (tmp_path / f"{number}.npy").touch()
+        (tmp_path / "bert" / f"{number}.npy").touch()
+    asked: list[str] = []
+
+    def counted(function):
+        def count(path, *args, **kwargs):
+            asked.append(os.fspath(path))
+            return function(path, *args, **kwargs)
+
+        return count
+
+    for name in ("stat", "lstat"):
+        monkeypatch.setattr(os, name, counted(getattr(os, name)))
+    assert len(folder.look(tmp_path).entries) == 20
+    assert not [path for path in asked if path.endswith(".npy")]
+    assert len(asked) < 2 * 20 + 20  # some more for the root itself
+
+
 def test_links_out_of_the_repository_and_names_that_none_can_ask_for_are_left_out(tmp_path):
     root, out = tmp_path / "models", model(tmp_path, "out")
     model(root, "good")
     (root / "link").symlink_to(out)
-    (root / "good" / "more").symlink_to(out)
+    (root / "good" / "data").symlink_to(tmp_path)
     (root / "versions").mkdir()
     (root / "versions" / "1").symlink_to(out)
     (root / "away").symlink_to(tmp_path)  # it has out/model.toml
@@ -58,7 +104,7 @@ def test_links_out_of_the_repository_and_names_that_none_can_ask_for_are_left_ou
     model(root, "new\nline")
     found = folder.look(root)
     assert names(found) == [("good", ""), ("inside", "")]
-    assert len(found.odd) == 6
+    assert len(found.odd) == 7  # the loop too
     assert sum("out of the repository" in words for words in found.odd) == 3
     (tmp_path / "current").symlink_to(root)  # the repository itself may be a link
     assert names(folder.look(tmp_path / "current")) == names(found)

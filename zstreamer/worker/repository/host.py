@@ -45,6 +45,9 @@ log = logging.getLogger(__name__)
 LOOK = 1.0
 """Seconds between two looks at the folder."""
 
+SHARE = 0.05
+"""The most of its time that a host looks at its folder, which may be large or far away."""
+
 LAST = 5.0
 """Seconds beyond the workers' own grace after which they are killed."""
 
@@ -116,8 +119,9 @@ class Host:
             self.core.on_addresses(now, *found)
         self._connections.read(now, lambda each: each.socket in ready or each.monitor in ready)
         if now >= self._look_at:
-            self._look_at = now + LOOK
+            begun = time.monotonic()
             self._see()
+            self._look_at = begun + max(LOOK, (time.monotonic() - begun) / SHARE)
         self._act(now)
         self._keep(now)
         self._act(now)
