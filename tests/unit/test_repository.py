@@ -196,10 +196,8 @@ class Bench:
     def __init__(self, *entries: str) -> None:
         self.now = 100.0
         self.entries = [self.entry(each) for each in entries]
-        self.wrong = ""
-        self.core = RepositoryCore(
-            HOST, 5, self.now, lambda: 0.5, {}, lambda: self.entries, self.settle
-        )
+        self.wrong = self.unread = ""
+        self.core = RepositoryCore(HOST, 5, self.now, lambda: 0.5, {}, self.look, self.settle)
         self.core.seen(self.entries)
         [connect] = self.core.poll(self.now)
         assert isinstance(connect, Connect)
@@ -210,6 +208,11 @@ class Bench:
     def entry(self, name: str) -> folder.Entry:
         name, _, version = name.partition("@")
         return folder.Entry(name, version, Path(name, version))
+
+    def look(self) -> list[folder.Entry]:
+        if self.unread:
+            raise ConfigError(self.unread)
+        return self.entries
 
     def settle(self, entry: folder.Entry) -> WorkerConfig:
         if self.wrong:
@@ -321,6 +324,26 @@ def test_a_model_that_runs_goes_on_without_its_folder_and_can_be_unloaded(bench)
     bench.core.ended(("greet", ""), "")
     bench.core.seen([])
     assert bench.report().offers == []
+
+
+def test_what_runs_can_be_unloaded_while_the_folder_cannot_be_read(bench):
+    bench.order("load", "greet")
+    bench.unread = "cannot read the folder /a/secret/place: No such file or directory"
+    assert bench.order("load", "greet") == (3, 200, "", ["greet"])
+    words = "the repository cannot be read now; the log of its host says why"
+    assert bench.order("load", "bert") == (3, 503, words, [])
+    assert bench.order("unload", "nobody") == (3, 503, words, [])
+    assert bench.order("unload", "greet") == (3, 200, "", ["greet"])
+    assert [each.key for each in bench.done if isinstance(each, Stop)] == [("greet", "")]
+
+
+def test_a_model_without_versions_is_also_its_version_1_as_the_index_calls_it(bench):
+    assert bench.order("load", "greet@1") == (3, 200, "", ["greet"])
+    assert bench.order("unload", "greet@1") == (3, 200, "", ["greet"])
+    assert bench.order("load", "greet@2").status == 404
+    assert bench.order("load", "bert@1").status == 404
+    bench.entries.append(bench.entry("greet@1"))
+    assert bench.order("load", "greet@1") == (3, 200, "", ["greet@1"])
 
 
 def test_a_broker_that_knows_no_hosts_is_asked_again_seldom():
