@@ -1,5 +1,6 @@
 """What a repository's host does with the processes of its models; they are played here."""
 
+import itertools
 import os
 import types
 
@@ -9,7 +10,9 @@ from tests.unit.test_repository import model
 from zstreamer.config import WorkerConfig
 from zstreamer.setting import ConfigError
 from zstreamer.system import slots
+from zstreamer.system.exitcodes import ExitCode
 from zstreamer.wire.offers import LoadState
+from zstreamer.worker import supervisor
 from zstreamer.worker.repository import folder, host
 
 pytestmark = pytest.mark.timeout(30)
@@ -46,6 +49,9 @@ class Supervisor:
 
     def __init__(self, module, config):
         self.module, self.config = module, config
+        self.all.append(self)
+
+    all: list["Supervisor"] = []  # noqa: RUF012  # each test begins with none
 
     def poll(self):
         return self.code
@@ -59,6 +65,7 @@ def started(monkeypatch, tmp_path):
     """Makes a host of the models in a folder, whose processes and last drain are played."""
     drained = []
     monkeypatch.setattr(host, "Process", Supervisor)
+    monkeypatch.setattr(Supervisor, "all", [])
     monkeypatch.setattr(slots, "drain", lambda *given: drained.append(given) or [0])
     hosts = []
 
@@ -128,3 +135,50 @@ def test_a_folder_that_is_slow_to_look_at_is_looked_at_seldom(started, monkeypat
     stop.tick = tick
     started().run(stop, None)
     assert clock.looks == pytest.approx(looks, abs=0.1 * looks + 2)
+
+
+def test_workers_that_die_say_so_until_they_run_and_a_wrong_setting_is_final(started, monkeypatch):
+    clock = types.SimpleNamespace(now=1000.0)
+    clock.monotonic = lambda: clock.now
+    monkeypatch.setattr(host, "time", clock)
+    found = started(greet='target = "m:M"\nload = true')
+    reasons = []
+    codes = {5: ExitCode.NOT_DRAINED, 50: ExitCode.USAGE}
+
+    def tick():
+        clock.now += 0.2
+        row = found.core.rows[GREET]
+        reasons.append((row.state, row.reason))
+        if stop.asked in codes:
+            Supervisor.all[-1].code = codes[stop.asked]
+
+    stop = Stop(after=60)
+    stop.tick = tick
+    found.run(stop, None)
+    words = "its workers have ended with exit code"
+    seen = [each for each, _ in itertools.groupby(reasons)]
+    assert seen == [
+        (LoadState.LOADED, ""),
+        (LoadState.LOADED, f"{words} 5 and are started again; see the host's log"),
+        (LoadState.LOADED, ""),
+        (LoadState.FAILED, f"{words} 2; see the host's log"),
+    ]
+    assert len(Supervisor.all) == 2
+
+
+@pytest.mark.parametrize(
+    ("agents", "code"),
+    [
+        ([], ExitCode.OK),
+        ([0, 0], ExitCode.OK),
+        ([0, ExitCode.MODEL], ExitCode.OK),
+        ([0, ExitCode.USAGE], ExitCode.OK),
+        ([ExitCode.MODEL, ExitCode.MODEL], ExitCode.MODEL),
+        ([ExitCode.USAGE, ExitCode.USAGE], ExitCode.USAGE),
+        ([ExitCode.USAGE, ExitCode.MODEL], ExitCode.MODEL),
+        ([0, ExitCode.FAILED], ExitCode.NOT_DRAINED),
+        ([ExitCode.USAGE, ExitCode.NOT_DRAINED], ExitCode.NOT_DRAINED),
+    ],
+)
+def test_a_supervisor_ends_with_what_kept_all_its_agents_from_serving(agents, code):
+    assert supervisor.exit_code(agents) == code

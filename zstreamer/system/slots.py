@@ -73,14 +73,19 @@ class ProcessSlot:
                 self.process = self._start()
                 self._started = now
             return
+        healthy = self.is_healthy(now)
         if (code := self.ended()) is None:
             return
         if code in self._final:
             self.done = True
             return
-        self._backoff = BACKOFF if now - self._started > HEALTHY else self._backoff * 2
+        self._backoff = BACKOFF if healthy else self._backoff * 2
         self._start_at = now + min(self._backoff, MAX_BACKOFF)
         log.warning(logs.event(f"{self._name} died, starting it again", code=code))
+
+    def is_healthy(self, now: float) -> bool:
+        """Whether its process has run for long enough to count as started."""
+        return self.process is not None and now - self._started > HEALTHY
 
     def ended(self) -> int | None:
         """Return its exit code where the process has just ended; what is left of it is cleared."""

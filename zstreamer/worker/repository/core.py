@@ -2,7 +2,7 @@
 
     on_connected, on_message, on_lost   what a broker's connection has done
     seen                                what the folder has now
-    ended                               the workers of a model have ended
+    troubled, ended                     the workers of a model have died, or ended for good
     poll                                → actions for the driver
 
     UNLOADED ── load ──> LOADED ── unload ──> UNLOADING ── ended ──> UNLOADED
@@ -134,6 +134,10 @@ class RepositoryCore(Peer[HostLink, LoadAction]):
             if key not in there and row.state in (LoadState.UNLOADED, LoadState.FAILED):
                 del self.rows[key]
 
+    def troubled(self, key: Key, how: str) -> None:
+        """The workers of a model have died and are started again; how is empty once they run."""
+        self.rows[key].reason = how
+
     def ended(self, key: Key, how: str) -> None:
         """The workers of a model have ended, and are not started again."""
         row = self.rows[key]
@@ -209,7 +213,7 @@ class RepositoryCore(Peer[HostLink, LoadAction]):
         for key in keys:
             row = self.rows[key]
             if row.state is LoadState.LOADED:
-                row.state = LoadState.UNLOADING
+                row.state, row.reason = LoadState.UNLOADING, ""
                 self._actions.append(Stop(key))
             elif row.state is LoadState.FAILED:
                 row.state, row.reason = LoadState.UNLOADED, ""

@@ -208,6 +208,11 @@ class Host:
                 continue
             if slot.done:
                 self._ended(key, slot.code)
+            elif slot.process is None and slot.code is not None:
+                how = f"its workers have ended with exit code {of_child(slot.code)}"
+                self.core.troubled(key, f"{how} and are started again; see the host's log")
+            elif slot.is_healthy(now):
+                self.core.troubled(key, "")
 
     def _ended(self, key: Key, code: int | None, how: str = "") -> None:
         del self._slots[key], self._graces[key]
