@@ -106,6 +106,10 @@ def _text(value: object) -> str:
     raise ValueError("give some text")
 
 
+TOO_LONG = 10**18
+"""Whole numbers from here on count nothing, and those of thousands of digits JSON cannot write."""
+
+
 def _count(least: int, most: float = math.inf) -> Callable[[object], int]:
     top = f"of at least {least:,}" if most == math.inf else f"from {least:,} to {most:,}"
 
@@ -113,7 +117,9 @@ def _count(least: int, most: float = math.inf) -> Callable[[object], int]:
         if isinstance(value, str) and re.fullmatch(r"\s*[0-9_]{1,18}\s*", value):
             value = int(value.replace("_", ""))
         if isinstance(value, int) and not isinstance(value, bool) and least <= value <= most:
-            return value
+            if value < TOO_LONG:
+                return value
+            raise ValueError("give a whole number of at most 18 digits")
         raise ValueError(f"give a whole number {top}")
 
     return parse
@@ -127,7 +133,7 @@ _SIZES = {"B": 1} | {
 
 
 def _bytes(value: object) -> int:
-    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 < value < TOO_LONG:
         return value
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", str(value))
     scale = {name.lower(): size for name, size in _SIZES.items()}
@@ -197,6 +203,8 @@ def _json(value: object, expected: str) -> object:
         return json.loads(value) if isinstance(value, str) else value
     except ValueError as error:
         raise ValueError(f"{expected} ({error})") from None
+    except RecursionError:
+        raise ValueError(f"{expected} (too many brackets within brackets)") from None
 
 
 def _list(value: object) -> tuple[object, ...]:

@@ -178,6 +178,12 @@ class Sleeper(ManagedModel):
         return list(batch)
 
 
+def deaf(batch):
+    """Holds the GIL for a minute, as C code may."""
+    ctypes.PyDLL(None).sleep(60)
+    return batch
+
+
 class Broken(ManagedModel):
     """Cannot start."""
 

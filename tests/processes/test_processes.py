@@ -123,6 +123,25 @@ def test_a_second_sigterm_ends_a_worker_at_once(cluster, gated):
     assert all_gone(started)
 
 
+@pytest.mark.parametrize("end", ["drain", "owner gone", "agent killed"])
+def test_a_model_that_holds_the_gil_stays_behind_nobody(cluster, end):
+    if end == "agent killed" and sys.platform != "linux":
+        pytest.skip("only Linux ends a process with its parent")
+    supervisor = cluster.worker("deaf", drain_grace=0.3)
+    cluster.wait_warm(1)
+    cluster.client(timeout=60).submit([1])
+    until(lambda: cluster.model()["workers"][0]["running"])
+    agent, model = agents(supervisor), children(supervisor)
+    if end == "drain":
+        supervisor.terminate()
+        assert supervisor.wait(10) == ExitCode.NOT_DRAINED
+    elif end == "owner gone":
+        supervisor.close()
+    else:
+        os.kill(agent[0], signal.SIGKILL)
+    assert all_gone(model)
+
+
 def test_sigterm_drains_a_broker_which_answers_what_it_has_and_refuses_the_rest(cluster, gated):
     _, gate = gated
     client = cluster.client()

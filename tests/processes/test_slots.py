@@ -1,10 +1,16 @@
 """Real processes that are started again when they die, in slots that are told the time."""
 
+import os
+import signal
+
 import pytest
 
+from tests.helpers.waiting import until
 from zstreamer.config import WorkerConfig
+from zstreamer.system.exitcodes import ExitCode
 from zstreamer.system.process import Process
-from zstreamer.system.slots import BACKOFF, HEALTHY, MAX_BACKOFF, ProcessSlot
+from zstreamer.system.signals import StopRequests
+from zstreamer.system.slots import BACKOFF, HEALTHY, MAX_BACKOFF, ProcessSlot, drain
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -72,3 +78,48 @@ def test_a_final_exit_code_ends_a_slot(start):
     for now in (0.0, 100.0):
         slot.keep(now)
         assert (slot.done, slot.process, slot.code) == (True, None, 7)
+
+
+# Ends 0.3 s after the first request to stop, or at once at the second; a third is too late for it.
+ASKED = """
+import pathlib, signal, sys, time
+from zstreamer.config import WorkerConfig
+from zstreamer.system.process import read_config
+from zstreamer.system.signals import StopRequests
+
+with StopRequests() as stop:
+    config = read_config(WorkerConfig)[0]
+    folder = pathlib.Path(config.repository)
+    (folder / "ready").touch()
+    while not stop.requests:
+        time.sleep(0.01)
+    end = time.monotonic() + config.drain_grace
+    while time.monotonic() < end and stop.requests == 1:
+        time.sleep(0.01)
+    (folder / "ended").write_text(str(stop.requests))
+    if config.batch_size > 1:
+        time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(
+    ("grace", "needs", "deaf", "requests", "codes"),
+    [
+        (10.0, 0.5, 1, "1", [ExitCode.OK]),  # within its grace: nothing cuts the drain short
+        (0.3, 60.0, 1, "2", [ExitCode.OK]),  # late: it still ends what is its own
+        (0.3, 60.0, 2, "2", [ExitCode.FAILED]),  # and is killed where it does not end
+    ],
+)
+def test_a_late_process_is_asked_once_more_before_it_is_killed(
+    tmp_path, monkeypatch, grace, needs, deaf, requests, codes
+):
+    (tmp_path / "asked.py").write_text(ASKED)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    config = WorkerConfig(repository=str(tmp_path), drain_grace=needs, batch_size=deaf)
+    slot = ProcessSlot("a process", lambda: Process("asked", config))
+    slot.keep(0.0)
+    until((tmp_path / "ready").exists)
+    with StopRequests() as stop:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert drain([slot], stop, None, grace) == codes
+    assert (tmp_path / "ended").read_text() == requests

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,7 @@ def names(found: folder.Found) -> list[tuple[str, str]]:
 
 
 def test_a_folder_has_a_model_or_a_folder_for_each_version_of_one(tmp_path):
-    for place in ("greet", "bert/1", "bert/2.0-rc", "greet/1", ".git/1", "a/b/c"):
+    for place in ("greet", "bert/1", "bert/2.0-rc", ".git/1", "a/b/c"):
         model(tmp_path, place)
     (tmp_path / "README").write_text("no model")
     (tmp_path / "empty").mkdir()
@@ -41,11 +42,56 @@ def test_a_folder_has_a_model_or_a_folder_for_each_version_of_one(tmp_path):
     assert names(folder.look(tmp_path)) == [("bert", "1"), ("bert", "2.0-rc"), ("greet", "")]
 
 
+def test_versions_beside_a_file_of_the_model_itself_are_named_as_left_out(tmp_path):
+    for place in ("bert", "bert/1", "bert/10", "bert/weights/deep"):
+        model(tmp_path, place)
+    found = folder.look(tmp_path)
+    assert names(found) == [("bert", "")]
+    [words] = found.odd
+    assert words.startswith(f"['1', '10'] in {tmp_path}/bert are left out")
+
+
+def test_one_odd_entry_is_left_out_alone(tmp_path):
+    model(tmp_path, "greet")
+    model(tmp_path, "bert/1")
+    for place in (tmp_path, tmp_path / "bert"):
+        (place / "odd").symlink_to("x" * 300)
+        (place / "gone").symlink_to("nowhere")
+    (tmp_path / "pipe").mkdir()
+    os.mkfifo(tmp_path / "pipe" / "model.toml")  # who reads it would wait
+    found = folder.look(tmp_path)
+    assert names(found) == [("bert", "1"), ("greet", "")]
+    assert found.odd == [
+        f"'{place}/odd' is left out: File name too long" for place in (tmp_path, tmp_path / "bert")
+    ]
+
+
+def test_a_look_asks_for_one_file_of_each_folder_and_for_none_of_other_files(tmp_path, monkeypatch):
+    for number in range(20):
+        model(tmp_path, f"bert/{number}")
+        (tmp_path / f"{number}.npy").touch()
+        (tmp_path / "bert" / f"{number}.npy").touch()
+    asked: list[str] = []
+
+    def counted(function):
+        def count(path, *args, **kwargs):
+            asked.append(os.fspath(path))
+            return function(path, *args, **kwargs)
+
+        return count
+
+    for name in ("stat", "lstat"):
+        monkeypatch.setattr(os, name, counted(getattr(os, name)))
+    assert len(folder.look(tmp_path).entries) == 20
+    assert not [path for path in asked if path.endswith(".npy")]
+    assert len(asked) < 2 * 20 + 20  # some more for the root itself
+
+
 def test_links_out_of_the_repository_and_names_that_none_can_ask_for_are_left_out(tmp_path):
     root, out = tmp_path / "models", model(tmp_path, "out")
     model(root, "good")
     (root / "link").symlink_to(out)
-    (root / "good" / "more").symlink_to(out)
+    (root / "good" / "data").symlink_to(tmp_path)
     (root / "versions").mkdir()
     (root / "versions" / "1").symlink_to(out)
     (root / "away").symlink_to(tmp_path)  # it has out/model.toml
@@ -58,7 +104,7 @@ def test_links_out_of_the_repository_and_names_that_none_can_ask_for_are_left_ou
     model(root, "new\nline")
     found = folder.look(root)
     assert names(found) == [("good", ""), ("inside", "")]
-    assert len(found.odd) == 6
+    assert len(found.odd) == 7  # the loop too
     assert sum("out of the repository" in words for words in found.odd) == 3
     (tmp_path / "current").symlink_to(root)  # the repository itself may be a link
     assert names(folder.look(tmp_path / "current")) == names(found)
@@ -108,6 +154,21 @@ def test_a_model_of_the_hub_may_lie_beside_its_file(tmp_path):
         ('target = "m:M"\nimport_path = ["/"]', "has import_path, which nothing reads"),
         ('target = "m:M"\ntask = "scores"', "task and trust_remote_code are for hf: models only"),
         ('[worker]\ntarget = "m:M"', "has worker, which nothing reads"),
+        ('target = "m:M"\ninit_kwargs = { since = 2024-01-01 }', "must be plain JSON values"),
+        ('target = "m:M"\ninit_kwargs = { size = nan }', "must be plain JSON values"),
+        ('target = "hf:\\u0000"', "embedded null"),
+        *(
+            pytest.param(text, words, id=words)
+            for text, words in (
+                (f'target = "m:M"\ninit_args = [0x{"f" * 5000}]', "must be plain JSON values"),
+                (
+                    f'target = "m:M"\nbatch_size = 0x{"f" * 5000}',
+                    "batch_size is a value of type int",
+                ),
+                (f'target = "m:M"\ninit_args = "{"[" * 100_000}"', "too many brackets"),
+                (f'target = "hf:{"x" * 300}"', "File name too long"),
+            )
+        ),
     ],
 )
 def test_a_mistake_in_a_file_is_named_with_its_place_in_the_repository(tmp_path, text, words):
@@ -135,10 +196,8 @@ class Bench:
     def __init__(self, *entries: str) -> None:
         self.now = 100.0
         self.entries = [self.entry(each) for each in entries]
-        self.wrong = ""
-        self.core = RepositoryCore(
-            HOST, 5, self.now, lambda: 0.5, {}, lambda: self.entries, self.settle
-        )
+        self.wrong = self.unread = ""
+        self.core = RepositoryCore(HOST, 5, self.now, lambda: 0.5, {}, self.look, self.settle)
         self.core.seen(self.entries)
         [connect] = self.core.poll(self.now)
         assert isinstance(connect, Connect)
@@ -149,6 +208,11 @@ class Bench:
     def entry(self, name: str) -> folder.Entry:
         name, _, version = name.partition("@")
         return folder.Entry(name, version, Path(name, version))
+
+    def look(self) -> list[folder.Entry]:
+        if self.unread:
+            raise ConfigError(self.unread)
+        return self.entries
 
     def settle(self, entry: folder.Entry) -> WorkerConfig:
         if self.wrong:
@@ -260,6 +324,26 @@ def test_a_model_that_runs_goes_on_without_its_folder_and_can_be_unloaded(bench)
     bench.core.ended(("greet", ""), "")
     bench.core.seen([])
     assert bench.report().offers == []
+
+
+def test_what_runs_can_be_unloaded_while_the_folder_cannot_be_read(bench):
+    bench.order("load", "greet")
+    bench.unread = "cannot read the folder /a/secret/place: No such file or directory"
+    assert bench.order("load", "greet") == (3, 200, "", ["greet"])
+    words = "the repository cannot be read now; the log of its host says why"
+    assert bench.order("load", "bert") == (3, 503, words, [])
+    assert bench.order("unload", "nobody") == (3, 503, words, [])
+    assert bench.order("unload", "greet") == (3, 200, "", ["greet"])
+    assert [each.key for each in bench.done if isinstance(each, Stop)] == [("greet", "")]
+
+
+def test_a_model_without_versions_is_also_its_version_1_as_the_index_calls_it(bench):
+    assert bench.order("load", "greet@1") == (3, 200, "", ["greet"])
+    assert bench.order("unload", "greet@1") == (3, 200, "", ["greet"])
+    assert bench.order("load", "greet@2").status == 404
+    assert bench.order("load", "bert@1").status == 404
+    bench.entries.append(bench.entry("greet@1"))
+    assert bench.order("load", "greet@1") == (3, 200, "", ["greet@1"])
 
 
 def test_a_broker_that_knows_no_hosts_is_asked_again_seldom():

@@ -58,7 +58,7 @@ def to_json(config: Config) -> str:
         if from_json(type(config), text) == config:
             return text
         reason = "JSON would change them"
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         reason = str(error)
     raise ConfigError(
         f"init_args and init_kwargs must be plain JSON values ({reason}): use lists, "

@@ -23,6 +23,7 @@ import threading
 import time
 import weakref
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Final, TypeVar
 
 from zstreamer.config import Config, from_json, to_json
@@ -37,6 +38,9 @@ FOLDER_FLAG: Final = "--remove-folder"
 
 OWNER_CHECK: Final = 0.5
 """Seconds between two looks of a child at whether its owner still lives."""
+
+PR_SET_PDEATHSIG: Final = 1
+"""Of prctl(2): the signal that a process gets when its parent ends."""
 
 CLOSE_GRACE: Final = 2.0
 """Seconds that a child gets to end by itself once its owner has released it."""
@@ -175,6 +179,20 @@ class Owner:
             return not os.read(self._fd, 4096)
         except BlockingIOError:
             return False
+
+
+def end_with_parent() -> None:
+    """Have this process killed when its parent ends, also while it can look at nothing itself.
+
+    The parent's thread that has started it counts, so that must be one that lives as long as the
+    parent. Linux only, and as far as ctypes and the kernel let it: elsewhere a process that never
+    gives up the GIL stays behind where its parent was killed.
+    """
+    if sys.platform == "linux":
+        with suppress(ImportError, OSError, AttributeError):
+            import ctypes
+
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def owned(argv: Sequence[str] | None = None) -> bool:

@@ -8,6 +8,7 @@ keep ─> start ─> runs ─> died: a pause that doubles while it dies soon ─
 from __future__ import annotations
 
 import logging
+import math
 import select
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -29,6 +30,10 @@ HEALTHY: Final = 5.0
 BACKOFF: Final = 0.1
 MAX_BACKOFF: Final = 10.0
 """Seconds before a process that died is started again, doubling while it dies soon."""
+
+
+LAST_CALL: Final = 1.0
+"""Seconds that a process gets to end what it has started itself, before it is killed."""
 
 
 class ProcessSlot:
@@ -73,14 +78,19 @@ class ProcessSlot:
                 self.process = self._start()
                 self._started = now
             return
+        healthy = self.is_healthy(now)
         if (code := self.ended()) is None:
             return
         if code in self._final:
             self.done = True
             return
-        self._backoff = BACKOFF if now - self._started > HEALTHY else self._backoff * 2
+        self._backoff = BACKOFF if healthy else self._backoff * 2
         self._start_at = now + min(self._backoff, MAX_BACKOFF)
         log.warning(logs.event(f"{self._name} died, starting it again", code=code))
+
+    def is_healthy(self, now: float) -> bool:
+        """Whether its process has run for long enough to count as started."""
+        return self.process is not None and now - self._started > HEALTHY
 
     def ended(self) -> int | None:
         """Return its exit code where the process has just ended; what is left of it is cleared."""
@@ -127,11 +137,14 @@ def drain(
 ) -> list[int]:
     """End all processes: on each request to stop they are asked, later they are killed.
 
+    Before they are killed they are asked again and again, for `LAST_CALL`: the second request ends
+    them at once, so that they end their own children, which nobody else knows.
+
     Args:
         slots: where they run; nothing is started any more.
         stop: the requests, those that have come included.
         owner: its end ends all at once.
-        grace: seconds after which they are killed.
+        grace: seconds that they have from now on.
         stopping: those that were asked before; a second time would end them at once.
 
     Returns:
@@ -140,17 +153,22 @@ def drain(
     codes = []
     asked = 0
     end = time.monotonic() + grace
+    ask_at = kill_at = math.inf
     while running := [(slot, slot.process) for slot in slots if slot.process is not None]:
-        late = time.monotonic() > end or _gone(owner)
+        now = time.monotonic()
+        if kill_at == math.inf and (now > end or _gone(owner)):
+            ask_at, kill_at = now, now + LAST_CALL
         requests = stop.requests
         for slot, process in running:
-            if late:
+            if now >= kill_at:
                 process.kill()
-            elif requests > asked and (asked or slot not in stopping):
+            elif now >= ask_at or (requests > asked and (asked or slot not in stopping)):
                 process.terminate()
+        if now >= ask_at:
+            ask_at = now + GLANCE  # not at once: two signals together may count as one
         asked = requests
         ended = [code for slot in slots if (code := slot.ended()) is not None]
-        codes += [of_child(code, stopped=asked == 1) for code in ended]
+        codes += [of_child(code, stopped=asked == 1 and kill_at == math.inf) for code in ended]
         select.select([stop], [], [], GLANCE / 10)
     return codes
 

@@ -5,7 +5,8 @@
     writer thread   encode ─> socket
 
 So the next batch is prepared while this one runs, and its answers are encoded while the next
-one runs. When the agent is gone the socket ends, and so does this process, at once.
+one runs. When the agent is gone the socket ends, and so does this process, at once. A predict that
+holds the GIL lets no thread see that: then the kernel ends the process, on Linux.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from zstreamer.model import Loaded
 from zstreamer.setting import ConfigError
 from zstreamer.signature import example_text
 from zstreamer.system import cpus, logs
+from zstreamer.system.process import end_with_parent
 from zstreamer.tracing import setup
 from zstreamer.worker import pipe, target
 from zstreamer.worker.claims import Claims
@@ -309,6 +311,8 @@ def run(
     # A terminal's Ctrl-C reaches the whole process group; only the agent ends its child.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if load is None:  # a fork's parent is the fork server, which may end before its agent
+        end_with_parent()
     cpus.stand_up()
     sys.setswitchinterval(SWITCH)
     child = Child(channel, claims)

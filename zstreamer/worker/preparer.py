@@ -21,6 +21,7 @@ from zstreamer import errors, failure, pickled
 from zstreamer.codec import PLAIN
 from zstreamer.errors import PredictError
 from zstreamer.system import cpus, logs
+from zstreamer.system.process import end_with_parent
 from zstreamer.worker import handover, target
 from zstreamer.worker.preparation import Preparation, Raised, Ready
 
@@ -39,6 +40,7 @@ def main(channel: socket.socket) -> None:
     # As in the model's process, whose end ends this one: until then it may still need answers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    end_with_parent()  # its main thread or a collector, which live as long as it does
     cpus.stand_up()
     description: target.Description = handover.receive(channel)
     logs.start_own(description.log_level, description.log_format)

@@ -8,6 +8,7 @@ exits with `ExitCode.MODEL` and is not started again.
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 from dataclasses import asdict
 from functools import partial
 
@@ -27,8 +28,9 @@ def run(config: WorkerConfig, owner: Owner | None = None) -> int:
     """Run ``config.num`` workers, or a repository's, until SIGINT or SIGTERM, then drain them.
 
     Returns:
-        0 after a drain, `ExitCode.MODEL` where no model could start, `ExitCode.NOT_DRAINED`
-        where a second signal or the end of ``drain_grace`` cut the drain short.
+        0 after a drain, `ExitCode.MODEL` where no model could start, `ExitCode.USAGE` where no
+        agent could use what it was told, `ExitCode.NOT_DRAINED` where a second signal or the end
+        of ``drain_grace`` cut the drain short.
     """
     starts = [
         partial(Process, "zstreamer.worker.agent", agent_config(config, number))
@@ -44,9 +46,17 @@ def run(config: WorkerConfig, owner: Owner | None = None) -> int:
         slots.serve(agents, stop, owner)
         codes = [each.code for each in agents if each.done]
         codes += slots.drain(agents, stop, owner, config.drain_grace)
-    if codes and all(code == ExitCode.MODEL for code in codes):
-        return ExitCode.MODEL
-    return ExitCode.NOT_DRAINED if any(code not in (0, ExitCode.MODEL) for code in codes) else 0
+    return exit_code(codes)
+
+
+def exit_code(codes: Collection[int | None]) -> int:
+    """Return what the supervisor of agents that have ended with these codes ends with itself."""
+    if any(code not in FINAL for code in codes):
+        return ExitCode.NOT_DRAINED
+    for none_served in (ExitCode.MODEL, ExitCode.USAGE):  # to start them again would not help
+        if codes and none_served in codes and ExitCode.OK not in codes:
+            return none_served
+    return ExitCode.OK
 
 
 def agent_config(config: WorkerConfig, number: int) -> AgentConfig:

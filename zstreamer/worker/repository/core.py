@@ -2,7 +2,7 @@
 
     on_connected, on_message, on_lost   what a broker's connection has done
     seen                                what the folder has now
-    ended                               the workers of a model have ended
+    troubled, ended                     the workers of a model have died, or ended for good
     poll                                → actions for the driver
 
     UNLOADED ── load ──> LOADED ── unload ──> UNLOADING ── ended ──> UNLOADED
@@ -29,6 +29,9 @@ from zstreamer.worker.repository.folder import Entry
 
 REFUSED_PAUSE = 10.0
 """Seconds until a broker that refused is asked again: one of an older release knows no hosts."""
+
+ONLY = "1"
+"""The version by which callers may call for a model that has none."""
 
 SHOWN = 20
 """Names of models in a message."""
@@ -131,6 +134,10 @@ class RepositoryCore(Peer[HostLink, LoadAction]):
             if key not in there and row.state in (LoadState.UNLOADED, LoadState.FAILED):
                 del self.rows[key]
 
+    def troubled(self, key: Key, how: str) -> None:
+        """The workers of a model have died and are started again; how is empty once they run."""
+        self.rows[key].reason = how
+
     def ended(self, key: Key, how: str) -> None:
         """The workers of a model have ended, and are not started again."""
         row = self.rows[key]
@@ -174,30 +181,39 @@ class RepositoryCore(Peer[HostLink, LoadAction]):
 
     def _take(self, order: Order) -> Answer:
         self._orders += 1
-        try:
-            self.seen(self._look())
-        except ConfigError as error:
-            return Answer(order.number, 503, str(error))
         if order.action not in ("load", "unload"):
             return Answer(order.number, 400, f"a host of models cannot {order.action:.20}")
-        keys = [key for key in self.rows if order.name in (key[0], full_name(*key))]
+        unread = ""
+        try:
+            self.seen(self._look())
+        except ConfigError:  # its words name a place that is nothing to callers
+            unread = "the repository cannot be read now; the log of its host says why"
+        keys = self._keys(order.name)
+        if order.action == "unload" and keys:  # what runs can be ended without its folder
+            return self._unload(order.number, keys)
         if not keys:
             words = f"no model {order.name!r:.300} in the repository: it has {self._names()}"
-            return Answer(order.number, 404, words)
-        if order.action == "unload":
-            return self._unload(order.number, keys)
+            return Answer(order.number, 503, unread) if unread else Answer(order.number, 404, words)
         key = max(keys, key=lambda each: version_order(each[1]))
         name = full_name(*key)
         if self.rows[key].state is LoadState.UNLOADING:
             return Answer(order.number, 503, f"{name} is still being unloaded: try again later")
+        if unread and self.rows[key].state is not LoadState.LOADED:
+            return Answer(order.number, 503, unread)
         why = self.load(key)
         return Answer(order.number, 400, why) if why else Answer(order.number, 200, "", [name])
+
+    def _keys(self, name: str) -> list[Key]:
+        """Return what an order's name means: a version, all of a model, or MODEL@1 without any."""
+        keys = [key for key in self.rows if name in (key[0], full_name(*key))]
+        # The index calls a model without versions by this one, as callers of `infer` may.
+        return keys or [key for key in self.rows if not key[1] and name == full_name(key[0], ONLY)]
 
     def _unload(self, number: int, keys: list[Key]) -> Answer:
         for key in keys:
             row = self.rows[key]
             if row.state is LoadState.LOADED:
-                row.state = LoadState.UNLOADING
+                row.state, row.reason = LoadState.UNLOADING, ""
                 self._actions.append(Stop(key))
             elif row.state is LoadState.FAILED:
                 row.state, row.reason = LoadState.UNLOADED, ""

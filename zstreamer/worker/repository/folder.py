@@ -5,19 +5,21 @@
       bert/1/model.toml           version 1 of bert, with its code and weights beside it
       bert/2/model.toml
 
-Nothing is followed out of the folder, through links either.
+A folder or a model.toml that is a link out of the repository is left out. What the model itself
+opens is its own affair: its code may be a link, as Python imports it.
 """
 
 from __future__ import annotations
 
 import difflib
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from zstreamer.config import WorkerConfig
+from zstreamer.config import WorkerConfig, to_json
 from zstreamer.setting import VERSION, VERSION_WORDS, ConfigError, settings, shown
 from zstreamer.sources import load
 from zstreamer.wire.offers import MAX_OFFERS
@@ -57,61 +59,100 @@ class Found(NamedTuple):
     odd: list[str]
 
 
+class _Place(NamedTuple):
+    """A folder, and whether it lies in the repository: it may be a link."""
+
+    name: str
+    path: str
+    inside: bool
+
+    @property
+    def file(self) -> Path:
+        """Where its model's file would be."""
+        return Path(self.path, FILE)
+
+
 def look(root: Path) -> Found:
     """Return what is in the folder now, in the order of the names.
+
+    It is called once a second: an entry that is neither a folder nor a link costs no system call.
 
     Raises:
         ConfigError: the folder cannot be read.
     """
     found = Found([], [])
     root = Path(os.path.realpath(root))
-    for folder in _folders(root):
-        if _has_file(folder):
-            _add(found, root, folder.name, "", folder)
-        elif _is_inside(root, folder):
+    for place in _places(root, str(root), found.odd):
+        if _has_file(place):
+            _add(found, root, place.name, "", place)
+            _name_hidden(found, root, place)
+        elif place.inside:
             try:
-                versions = _folders(folder)
+                versions = _places(root, place.path, found.odd)
             except ConfigError as error:
                 found.odd.append(str(error))
                 continue
             for version in filter(_has_file, versions):
-                _add(found, root, folder.name, version.name, version)
+                _add(found, root, place.name, version.name, version)
     if len(found.entries) > MAX_OFFERS:
         found.odd.append(f"{root} has more than {MAX_OFFERS:,} models: the others are left out")
         del found.entries[MAX_OFFERS:]
     return found
 
 
-def _folders(folder: Path) -> list[Path]:
+def _places(root: Path, folder: str, odd: list[str]) -> list[_Place]:
+    """Return the folders in one that lies in the repository; what cannot be told is odd."""
+    found = []
     try:
-        paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-        return [path for path in paths if path.is_dir()]
+        with os.scandir(folder) as entries:
+            for each in entries:
+                if each.name.startswith("."):
+                    continue
+                try:
+                    if each.is_dir():
+                        inside = not each.is_symlink() or _is_inside(root, each.path)
+                        found.append(_Place(each.name, each.path, inside))
+                except OSError as error:  # such as a link to itself
+                    odd.append(f"{shown(each.path, 300)} is left out: {error.strerror}")
     except OSError as error:
         raise ConfigError(f"cannot read the folder {folder}: {error.strerror}") from None
+    return sorted(found)
 
 
-def _has_file(folder: Path) -> bool:
+def _has_file(place: _Place) -> bool:
     try:
-        return (folder / FILE).exists()
-    except OSError:  # it must not be looked into
+        return stat.S_ISREG(place.file.stat().st_mode)
+    except OSError:  # there is none, or it must not be looked at
         return False
 
 
-def _add(found: Found, root: Path, name: str, version: str, folder: Path) -> None:
+def _name_hidden(found: Found, root: Path, place: _Place) -> None:
+    """Say which versions a folder has that is a model itself, so that they are none."""
+    try:
+        versions = _places(root, place.path, []) if place.inside else []
+        names = [each.name for each in versions if _has_file(each)]
+    except ConfigError:  # it may be passed through, and its code imported, but not listed
+        return
+    if names:
+        words = f"the {FILE} beside them makes their folder one model; move it away to have them"
+        found.odd.append(f"{shown(names, 300)} in {place.path} are left out: {words}")
+
+
+def _add(found: Found, root: Path, name: str, version: str, place: _Place) -> None:
     why = ""
     if not name.isprintable() or "@" in name or len(name) > MAX_NAME - 1 - len(version):
         why = f"a model's name is printable text without @ of up to {MAX_NAME} characters"
     elif version and not VERSION.fullmatch(version):
         why = f"a version has {VERSION_WORDS}"
-    elif not (_is_inside(root, folder) and _is_inside(root, folder / FILE)):
+    elif not (place.inside and (not place.file.is_symlink() or _is_inside(root, place.file))):
         why = "it is a link out of the repository"
     if why:
-        found.odd.append(f"{shown(str(folder), 300)} is left out: {why}")
+        found.odd.append(f"{shown(place.path, 300)} is left out: {why}")
     else:
-        found.entries.append(Entry(name, version, folder))
+        found.entries.append(Entry(name, version, Path(place.path)))
 
 
-def _is_inside(root: Path, path: Path) -> bool:
+def _is_inside(root: Path, path: str | Path) -> bool:
     return Path(os.path.realpath(path)).is_relative_to(root)
 
 
@@ -143,18 +184,26 @@ def config(entry: Entry, host: WorkerConfig) -> WorkerConfig:
     if target.startswith(HUB):
         values |= _of_hub(entry, host, values)
     try:
-        return replace(host, **values)
+        found = replace(host, **values)
+        to_json(found)  # as its workers are told
     except ConfigError as error:
         raise ConfigError(f"{entry.place}: {error}") from None
+    return found
 
 
 def _of_hub(entry: Entry, host: WorkerConfig, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of a model of the hub, or in a folder beside its file."""
     target = values["target"]
     folder = entry.folder / target.removeprefix(HUB)
-    if folder.is_dir():
-        if not _is_inside(Path(os.path.realpath(entry.folder)), folder):
-            raise ConfigError(f"{entry.place}: target is {target!r}, out of its folder")
+    try:
+        beside = folder.is_dir()
+        inside = _is_inside(Path(os.path.realpath(entry.folder)), folder)
+    except (OSError, ValueError) as error:  # too long a name, or one that must not be looked at
+        why = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"{entry.place}: target is {shown(target, 300)}: {why}") from None
+    if beside and not inside:
+        raise ConfigError(f"{entry.place}: target is {target!r}, out of its folder")
+    if beside:
         target = f"{HUB}{folder}"
     chosen = {key: values.get(key, getattr(host, key)) for key in ("task", "trust_remote_code")}
     kwargs = {**values.get("init_kwargs", host.init_kwargs), **chosen}

@@ -9,10 +9,10 @@ import random
 import secrets
 import socket as sockets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import zmq
 
@@ -38,10 +38,15 @@ if TYPE_CHECKING:
     from zstreamer.system.process import Owner
     from zstreamer.system.signals import StopRequests
 
+T = TypeVar("T")
+
 log = logging.getLogger(__name__)
 
 LOOK = 1.0
 """Seconds between two looks at the folder."""
+
+SHARE = 0.05
+"""The most of its time that a host looks at its folder, which may be large or far away."""
 
 LAST = 5.0
 """Seconds beyond the workers' own grace after which they are killed."""
@@ -62,6 +67,7 @@ class Host:
         self._root = Path(config.repository or "")
         self._odd: list[str] = []
         self._slots: dict[Key, ProcessSlot] = {}
+        self._graces: dict[Key, float] = {}
         self._stopping: set[Key] = set()
         self._told: dict[HostLink, str] = {}
         self._look_at = 0.0
@@ -77,7 +83,7 @@ class Host:
             random.random,
             info,
             self._look,
-            partial(folder.config, host=config),
+            partial(self._read, partial(folder.config, host=config)),
         )
         self._poller = poller = zmq.Poller()
         self._connections = Connections(
@@ -99,7 +105,8 @@ class Host:
         while not stop.requests and (owner is None or not owner.gone()):
             self._turn()
         self._connections.close()
-        grace = self._config.drain_grace + LAST
+        # Each model's supervisor keeps to the model's own, which its file may say.
+        grace = max(self._config.drain_grace, *self._graces.values(), 0.0) + LAST
         asked = [self._slots[key] for key in self._stopping]
         codes = slots.drain(list(self._slots.values()), stop, owner, grace, asked)
         return ExitCode.NOT_DRAINED if any(code not in FINAL for code in codes) else ExitCode.OK
@@ -112,8 +119,9 @@ class Host:
             self.core.on_addresses(now, *found)
         self._connections.read(now, lambda each: each.socket in ready or each.monitor in ready)
         if now >= self._look_at:
-            self._look_at = now + LOOK
+            begun = time.monotonic()
             self._see()
+            self._look_at = begun + max(LOOK, (time.monotonic() - begun) / SHARE)
         self._act(now)
         self._keep(now)
         self._act(now)
@@ -151,11 +159,24 @@ class Host:
     def _load_first(self) -> None:
         for key, row in self.core.rows.items():
             try:
-                why = self.core.load(key) if folder.is_wanted(row.entry) else ""
+                wanted = self._read(folder.is_wanted, row.entry)
+                why = self.core.load(key) if wanted else ""
             except ConfigError as error:
                 why = row.reason = str(error)
             if why:
                 log.error("not loaded model=%s: %s", full_name(*key), why)
+
+    def _read(self, read: Callable[[Entry], T], entry: Entry) -> T:
+        """Read a model's file; what goes wrong there, expected or not, is that model's alone."""
+        try:
+            return read(entry)
+        except ConfigError:
+            raise
+        except Exception as error:
+            log.exception("cannot read %s", entry.place)
+            kind = type(error).__name__
+            words = f"{entry.place} cannot be read: {kind}; the host's log has the traceback"
+            raise ConfigError(words) from error
 
     # Processes
 
@@ -164,6 +185,7 @@ class Host:
         log.info(logs.event("loading", model=name))
         start = partial(Process, "zstreamer.worker.supervisor", config)
         self._slots[key] = ProcessSlot(f"workers model={name}", start, FINAL)
+        self._graces[key] = config.drain_grace
 
     def _stop(self, key: Key) -> None:
         log.info(logs.event("unloading", model=full_name(*key)))
@@ -180,15 +202,20 @@ class Host:
                 continue
             try:
                 slot.keep(now)
-            except OSError as error:  # no memory for another process, for now perhaps
-                log.error("cannot start the workers of a model: %s", error)  # noqa: TRY400
+            except Exception as error:  # no memory for now, perhaps; the other models go on
+                log.exception("cannot start the workers of model=%s", full_name(*key))
                 self._ended(key, None, f"its workers could not be started: {error}")
                 continue
             if slot.done:
                 self._ended(key, slot.code)
+            elif slot.process is None and slot.code is not None:
+                how = f"its workers have ended with exit code {of_child(slot.code)}"
+                self.core.troubled(key, f"{how} and are started again; see the host's log")
+            elif slot.is_healthy(now):
+                self.core.troubled(key, "")
 
     def _ended(self, key: Key, code: int | None, how: str = "") -> None:
-        del self._slots[key]
+        del self._slots[key], self._graces[key]
         self._stopping.discard(key)
         if not how and code is not None:
             how = f"its workers have ended with exit code {of_child(code)}; see the host's log"
