@@ -6,7 +6,7 @@ import pytest
 
 from tests.unit.test_broker_core import Room
 from zstreamer.broker import operator
-from zstreamer.broker.hosts import PATIENCE, Pending
+from zstreamer.broker.hosts import COMING, MAX_HELD, MAX_TOLD, OFFER, PATIENCE, Pending
 from zstreamer.broker.operator import Outcome
 from zstreamer.broker.sessions import Side
 from zstreamer.errors import BadRequest
@@ -47,6 +47,10 @@ class House(Room):
         return self.core.sessions.hosts.rows()
 
 
+def ident(name):
+    return f"{sum(name.encode()):x}"
+
+
 @pytest.fixture
 def house():
     return House()
@@ -56,6 +60,7 @@ def test_a_host_is_no_worker_and_the_snapshot_shows_what_it_offers(house):
     house.host("one", "bert@2", "greet@")
     assert house.rows() == [
         {
+            "id": ident("one"),
             "host": "one",
             "pid": 1,
             "orders": 0,
@@ -92,7 +97,7 @@ def test_it_is_done_when_all_have_answered(house):
     house.offer("two", "bert@2", answers=[Answer(order.number, 400, "no target")])
     status, said = pending.outcome(house.now)
     assert status == 200
-    assert said == {"models": ["bert@2"], "orders": {"one:1": 4}, "refused": ["no target"]}
+    assert said == {"models": ["bert@2"], "orders": {ident("one"): 4}, "refused": ["no target"]}
 
 
 @pytest.mark.parametrize("way", ["silent", "lost", "replaced"])
@@ -122,6 +127,8 @@ def test_the_reason_that_says_most_is_told(house):
 
 
 def test_orders_that_nobody_can_take_are_refused(house):
+    assert house.order("load", "bert").status == 503  # one may be on its way back
+    house.turn(COMING)
     assert house.order("load", "bert").status == 404
     house.host("one", "bert@2")
     for name in ("", "a\nb", "x" * 1000):
@@ -208,3 +215,86 @@ def test_an_operator_may_refuse_a_host(house):
     house.from_worker("again", protocol.hello(Hello(Role.HOST, 9, {"host": "one", "pid": 1})))
     [refusal] = house.take("again")
     assert refusal.error[0] != BadRequest.code
+
+
+def test_two_hosts_that_say_the_same_of_themselves_are_two(house):
+    house.host("one", "bert@2")
+    hello = protocol.hello(Hello(Role.HOST, 99, {"host": "one", "pid": 1}))
+    house.from_worker("other", hello)
+    house.take("other")
+    house.offer("other", orders=10**6)
+    assert [row["id"] for row in house.rows()] == [ident("one"), "63"]
+    pending = house.order("load", "bert@2")
+    [order] = house.told_to("one")
+    house.offer("one", "bert@2", answers=[Answer(order.number, 200, "", ["bert@2"])], orders=1)
+    assert pending.outcome(house.now)[1]["orders"] == {ident("one"): 1}
+
+
+def test_each_host_has_its_share_of_the_snapshot_and_what_runs_comes_first(house):
+    for name in ("one", "two", "six"):
+        house.host(name)
+        rows = [Offer(f"model{i:03}", "", LoadState.UNLOADED, "é" * 300) for i in range(499)]
+        rows.append(Offer("runs", "", LoadState.LOADED, ""))
+        house.from_worker(name, protocol.plain(offers.report(Report(rows, 0, []))))
+    found = house.rows()
+    assert len({len(row["offers"]) for row in found}) == 1  # none at the cost of another one
+    for row in found:
+        assert row["offers"][0] == ["runs", "", "loaded", ""]
+        assert len(row["offers"]) + row.get("left_out", 0) == 500
+        assert len(row["offers"]) == 500  # without reasons there is room
+        assert sum(len(str(each)) for each in row["offers"]) < MAX_TOLD
+
+
+def test_what_a_host_leaves_out_of_the_snapshot_is_counted(house):
+    for number in range(20):
+        name = f"h{number:02}"
+        house.host(name)
+        rows = [Offer(f"{i:03}" + "x" * 100, "", LoadState.UNLOADED) for i in range(500)]
+        house.from_worker(name, protocol.plain(offers.report(Report(rows, 0, []))))
+    for row in house.rows():
+        assert row["left_out"] == 500 - len(row["offers"]) > 0
+
+
+def test_offers_beyond_what_the_broker_keeps_are_refused(house, monkeypatch):
+    monkeypatch.setattr("zstreamer.broker.hosts.MAX_HELD", 2 * OFFER + 50)
+    assert MAX_HELD > 50_000_000
+    house.host("one", "bert@2")
+    house.host("two", "bert@2")
+    house.take("two")
+    house.offer("two", "bert@2", "other@")
+    [refused] = house.take("two")
+    assert isinstance(refused, protocol.Refuse)
+    assert "more than the broker keeps" in refused.error[1]
+    largest = house.core.sessions.largest(2)
+    assert [size for size, _ in largest] == [OFFER + 4] * 2
+    assert "host=" in largest[0][1]
+
+
+def test_a_host_that_repeats_itself_is_cut_off_by_what_its_offers_cost(house):
+    house.host("one")
+    names = [f"m{i}@" for i in range(500)]
+    for _ in range(400):
+        house.offer("one", *names)
+    assert not house.rows()
+
+
+def test_a_host_is_told_of_no_model_that_its_key_may_not_serve(house):
+    key = Principal(b"k", "gpu", KeyRole.WORKER, models=("foo",))
+    house.host("one", "foo@1", key=key)
+    found = house.order("load", "bert")
+    assert found.status == 404
+    assert "key that may serve 'bert'" in found.body["error"]
+    assert house.told_to("one") == []
+
+
+def test_an_answer_that_names_other_models_is_not_believed(house):
+    house.host("one", "bert@2")
+    for name, named, right in (
+        ("bert", ["bert@2", "greet", "bertha@1"], ["bert@2"]),
+        ("bert@2", ["bert@2", "bert@3"], ["bert@2"]),
+        ("bert@1", ["bert"], ["bert"]),  # one without versions
+    ):
+        pending = house.order("load", name)
+        [order] = house.told_to("one")
+        house.offer("one", "bert@2", answers=[Answer(order.number, 200, "", named)])
+        assert pending.outcome(house.now)[1]["models"] == right

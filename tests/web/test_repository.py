@@ -14,13 +14,14 @@ TOKEN = secret("operators")
 INDEX = "/v2/repository/index"
 LOAD = "/v2/repository/models/bert/load"
 UNLOAD = "/v2/repository/models/bert/unload"
-SAID = {"models": ["bert@2"], "orders": {"a:1": 3}}
+SAID = {"models": ["bert@2"], "orders": {"a1": 3}}
 
 
 def brokers(*offers, orders=3, models=()):
     found = snapshot(**dict(models))
     offered = [list(each) for each in offers]
-    found["broker"]["repository"] = [{"host": "a", "pid": 1, "orders": orders, "offers": offered}]
+    host = {"id": "a1", "host": "a", "pid": 1, "orders": orders, "offers": offered}
+    found["broker"]["repository"] = [host]
     return found
 
 
@@ -28,11 +29,11 @@ def site(known=None, **settings):
     return Site(brokers=known, operator_token=TOKEN, **settings)
 
 
-def ordered(path=LOAD, body=b"", **headers):
+def ordered(path=LOAD, body=b"", said=SAID, **headers):
     """The step after an order was taken: the first look."""
     step = site().begin("POST", path, body, authorization=f"Bearer {TOKEN}", **headers)
     assert isinstance(step, Order)
-    step = step.answered(SAID)
+    step = step.answered(said)
     assert isinstance(step, Look)
     assert step.wait > 0
     return step
@@ -110,8 +111,6 @@ def test_a_load_is_watched_until_a_worker_is_warm():
 def test_a_load_that_fails_says_why():
     failed = brokers(("bert", "2", "failed", "exit code 4"))
     assert "could not be loaded: exit code 4" in problem(ordered().answered(failed), 503)["detail"]
-    gone = snapshot()
-    assert "its host has gone" in problem(ordered().answered(gone), 503)["detail"]
 
 
 def test_an_unload_is_watched_until_no_host_has_workers_of_it():
@@ -188,3 +187,39 @@ def test_what_tritons_client_sends_is_taken():
     for body in ({}, {"parameters": {"unload_dependents": False}}):
         step = site().begin("POST", UNLOAD, body, authorization=f"Bearer {TOKEN}")
         assert isinstance(step, Order)
+
+
+def test_a_broker_that_is_away_for_a_moment_ends_no_wait():
+    step = ordered()
+    for _ in range(3):
+        step = step.failed(BrokerUnreachable("no broker"))
+        assert isinstance(step, Look)
+    step = step.answered(snapshot())  # it is back, the host is not yet
+    assert isinstance(step, Look)
+    ready = brokers(("bert", "2", "loaded", ""), models={"bert": {}, "bert@2": {}})
+    assert answer(step.answered(ready))["models"][0]["state"] == "READY"
+
+
+def test_hosts_that_refuse_are_told_of():
+    said = {**SAID, "refused": ["num is 'many'"], "silent": ["no broker at b"]}
+    ready = brokers(("bert", "2", "loaded", ""), models={"bert": {}, "bert@2": {}})
+    found = answer(ordered(said=said).answered(ready))
+    assert found["refused"] == ["num is 'many'", "no broker at b"]
+    ended = brokers(("bert", "2", "unloaded", ""))
+    assert "num is 'many'" in problem(ordered(UNLOAD, said=said).answered(ended), 503)["detail"]
+    said = {**SAID, "silent": ["no broker at b"]}
+    assert answer(ordered(UNLOAD, said=said).answered(ended))["refused"] == ["no broker at b"]
+
+
+def test_a_broker_of_before_names_a_host_by_its_place():
+    known = brokers(("bert", "2", "loaded", ""), models={"bert": {}, "bert@2": {}})
+    del known["broker"]["repository"][0]["id"]
+    said = {"models": ["bert@2"], "orders": {"a:1": 3}}
+    assert answer(ordered(said=said).answered(known))["name"] == "bert"
+
+
+def test_a_version_in_the_path_that_is_none_is_the_callers_mistake():
+    for version in ("v" * 5000, "a b"):
+        path = f"/v2/repository/models/bert/versions/{version}/load"
+        step = site().begin("POST", path, b"", authorization=f"Bearer {TOKEN}")
+        assert "version" in problem(step, 400)["detail"]
