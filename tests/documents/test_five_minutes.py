@@ -10,6 +10,7 @@ import pytest
 from tests.documents.five_minutes import PAGE, Wrong, walk
 from tests.helpers.cluster import ROOT
 from tests.helpers.document import blocks, matches, missing
+from tests.helpers.marks import needs_torch
 from zstreamer.web.api.problem import KINDS, REFUSALS, UNEXPECTED
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -61,6 +62,7 @@ def test_the_page_about_batch_jobs_holds():
 
 
 @needs_curl
+@needs_torch
 @pytest.mark.timeout(150)
 def test_the_page_about_images_holds():
     walk((ROOT / "docs" / "images.md").read_text(), tell=lambda _: None)

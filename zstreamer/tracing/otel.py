@@ -48,6 +48,9 @@ def begin_call(model: str, items: int) -> CallTrace | None:
     attributes: dict[str, str | int] = {"zstreamer.model": model, "zstreamer.items": items}
     own = _tracer.start_span("zstreamer call", parent, SpanKind.CLIENT, attributes)
     made = own.get_span_context()  # without an SDK it is the parent's
+    if not made.is_valid:  # and with an older API it is nobody's
+        passed = current() or context.received()
+        return CallTrace(passed) if passed is not None else None
     if not made.trace_flags.sampled:
         return None
     return CallTrace(_written(made), partial(_end_call, own) if own.is_recording() else None)
