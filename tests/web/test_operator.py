@@ -52,6 +52,7 @@ def test_all_brokers_are_told_and_those_that_have_no_host_do_not_matter():
     answers = done("bert@2", "a:1"), (404, {"error": "no host"}), done("bert@2", "b:1", 3)
     with brokers(*answers) as (urls, seen):
         said = Operator(urls, TOKEN).give("load", "bert")
+    assert said.pop("refused") == said.pop("silent") == []
     assert said == {"models": ["bert@2"], "orders": {"a:1": 1, "b:1": 3}}
     assert seen == [(f"Bearer {TOKEN}", "load", "bert")] * 3
 
@@ -59,7 +60,9 @@ def test_all_brokers_are_told_and_those_that_have_no_host_do_not_matter():
 def test_a_broker_that_is_away_does_not_matter_where_another_is_told():
     with brokers(done("bert", "a:1")) as (urls, _):
         nobody = f"http://127.0.0.1:{free_port()}"
-        assert Operator([nobody, *urls], TOKEN).give("load", "bert")["models"] == ["bert"]
+        said = Operator([nobody, *urls], TOKEN).give("load", "bert")
+        assert said["models"] == ["bert"]
+        assert "broker-url" in " ".join(said["silent"])  # type: ignore[arg-type]
         with pytest.raises(errors.BrokerUnreachable, match="broker-url"):
             Operator([nobody], TOKEN).give("load", "bert")
 
@@ -94,3 +97,10 @@ def test_a_token_that_goes_in_clear_text_is_pointed_out(caplog):
     Operator(["http://10.0.0.5:7789"], TOKEN)
     assert "clear text to http://10.0.0.5:7789" in caplog.text
     assert TOKEN not in caplog.text
+
+
+def test_why_other_hosts_refuse_is_passed_on():
+    status, words = done("bert", "a:1")
+    one = (status, {**words, "refused": ["num is 'many'"]})
+    with brokers(one, one) as (urls, _):
+        assert Operator(urls, TOKEN).give("load", "bert")["refused"] == ["num is 'many'"]
